@@ -1,0 +1,58 @@
+/* bench/bench.h — one way to compare: two arms, alternating in one run, median and spread.
+ *
+ * To add a bench: one file bench_<name>.c with one `const struct bench bench_<name>`, one line in
+ * the table of bench.c and in meson.build.
+ * Model: a bench is a list of cases; the harness runs the individual and the batched arm of each in
+ * turn (A B A B …, the first arm alternating too), pairs of runs give ratios, and the median pair
+ * is reported with the smallest and the largest. A case may have more than two arms' worth of
+ * figures (see bench_row.note). Nothing is timed outside the arms. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <haul/err.h>
+
+enum bench_arm { BENCH_INDIVIDUAL, BENCH_BATCHED };
+
+struct bench_options {
+	uint32_t pairs;        /* interleaved pairs, >= 5 for a figure that is quoted */
+	double seconds;        /* length of one arm's run, where the bench is timed by duration */
+	const char *only_case; /* NULL = all */
+	bool json;
+};
+
+/* What one run of one arm gave. */
+struct bench_sample {
+	double value;           /* in the case's unit */
+	double syscalls_per_op; /* < 0 = not applicable */
+	double fill_mean;       /* operations a batch, < 0 = not applicable */
+	char note[128];         /* e.g. "p50 96 us p99 210 us", "retransmits 3"; may be empty */
+};
+
+struct bench_case {
+	const char *name;      /* exactly as the goals name it: "udp_1472" */
+	const char *unit;      /* "Gbit/s", "kpps", "ns/op" */
+	bool lower_is_better;  /* ns/op: ratio = individual / batched; else batched / individual */
+	double goal;           /* ratio wanted, 0 = none stated */
+	const char *arms;      /* what the two arms are: "sendto+recvfrom | UDP_SEGMENT+UDP_GRO" */
+	int (*run)(void *ctx, const struct bench_case *self, enum bench_arm arm, double seconds,
+		   struct bench_sample *ret_sample, struct haul_err *err);
+	uint64_t parameter;    /* the bench's own: a size, a batch, a load level */
+};
+
+struct bench {
+	const char *name;  /* `haul bench <name>` */
+	const char *help;  /* one sentence */
+	const struct bench_case *cases;
+	uint32_t case_count;
+	/* Set up what all cases share; may be NULL. -EPERM and -ENOTSUP with text skip the bench. */
+	int (*open)(void **ret_ctx, struct haul_err *err);
+	void (*close)(void *ctx);
+};
+
+/* All of them, NULL at the end. */
+extern const struct bench *const bench_list[];
+
+/* Run and print (a table, or the JSON object of docs/BENCH.md). 0, or a negative code. */
+int bench_run(const struct bench *bench, const struct bench_options *options, struct haul_err *err);

@@ -1,0 +1,15 @@
+/* haul/haul.h — all of the public API.
+ *
+ * haul moves things in bulk: packets, kernel map entries, disk blocks and database records in
+ * batches instead of one at a time. Each header states its own contract (model, units, ownership,
+ * memory, threads, errors, limits); start with batch.h, which holds the one idea. */
+#pragma once
+
+#include <haul/api.h>
+#include <haul/batch.h>
+#include <haul/err.h>
+#include <haul/frames.h>
+#include <haul/link.h>
+#include <haul/message.h>
+#include <haul/pool.h>
+#include <haul/stats.h>

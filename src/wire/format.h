@@ -1,0 +1,77 @@
+/* wire/format.h — the bytes on the wire. Normative: code follows this file.
+ *
+ * All integers are big-endian. A message is a header, a body by type, and when SEALED a trailer.
+ *
+ *   header, 32 bytes                        heartbeat body, 16 bytes
+ *    0  u8  version = 1                      0  u32 id
+ *    1  u8  type                             4  u8  hops
+ *    2  u8  flags                            5  u8  reserved, zero
+ *    3  u8  ttl, >= 1                        6  u16 period_ms
+ *    4  u16 length: header + body + trailer  8  u64 time_ns
+ *    6  u8  csum_start
+ *    7  u8  csum_offset (0: complete)       reply body, 28 bytes
+ *    8  u64 sequence                         0      heartbeat body
+ *   16  mac origin                          16  u32 hold_us
+ *   22  mac destination                     20  mac client
+ *   28  u32 key_id (0: not sealed)          26  u16 reserved, zero
+ *
+ *   data up, data down: the body is one Ethernet frame of at least 14 bytes.
+ *   aggregate: the body is one or more entries, back to back:
+ *    0  u16 length of the frame, >= 14
+ *    2  u8  csum_start
+ *    3  u8  csum_offset (0: complete)
+ *    4      the frame
+ *
+ * sequence doubles as the 64-bit counter of the AEAD nonce: its high half is the boot time in
+ * seconds, its low half counts messages, so it never repeats for one origin while clocks go on.
+ * The trailer is a 16-byte authentication tag; this version rejects SEALED (HAUL_ETYPE), a later
+ * one turns it on without moving a byte.
+ *
+ * A message is rejected, with the reason counted, when it is shorter than its header or its length
+ * (ESHORT), longer than its length (ELONG), of another version (EVERSION), of an unknown type or
+ * flag (ETYPE), has ttl 0 (ETTL), or contradicts itself (ECORRUPT): a body size that is not its
+ * type's, a reserved byte that is not zero, a checksum field outside the frame, a key without
+ * SEALED, a broadcast origin.
+ *
+ * To add a message: a type in haul/message.h, its layout here with asserts, one row in the table
+ * of src/wire/decode.c, a corpus file in fuzz/. */
+#pragma once
+
+#include <stdint.h>
+
+enum {
+	WIRE_VERSION = 1,
+
+	WIRE_OFF_VERSION = 0,
+	WIRE_OFF_TYPE = 1,
+	WIRE_OFF_FLAGS = 2,
+	WIRE_OFF_TTL = 3,
+	WIRE_OFF_LENGTH = 4,
+	WIRE_OFF_CSUM_START = 6,
+	WIRE_OFF_CSUM_OFFSET = 7,
+	WIRE_OFF_SEQUENCE = 8,
+	WIRE_OFF_ORIGIN = 16,
+	WIRE_OFF_DESTINATION = 22,
+	WIRE_OFF_KEY_ID = 28,
+	WIRE_HEADER_BYTES = 32,
+
+	WIRE_HEARTBEAT_OFF_ID = 0,
+	WIRE_HEARTBEAT_OFF_HOPS = 4,
+	WIRE_HEARTBEAT_OFF_RESERVED = 5,
+	WIRE_HEARTBEAT_OFF_PERIOD = 6,
+	WIRE_HEARTBEAT_OFF_TIME = 8,
+	WIRE_HEARTBEAT_BYTES = 16,
+
+	WIRE_REPLY_OFF_HOLD = 16,
+	WIRE_REPLY_OFF_CLIENT = 20,
+	WIRE_REPLY_OFF_RESERVED = 26,
+	WIRE_REPLY_BYTES = 28,
+
+	WIRE_ENTRY_OFF_LENGTH = 0,
+	WIRE_ENTRY_OFF_CSUM_START = 2,
+	WIRE_ENTRY_OFF_CSUM_OFFSET = 3,
+	WIRE_ENTRY_BYTES = 4,
+
+	WIRE_FRAME_BYTES_MIN = 14,
+	WIRE_TAG_BYTES = 16
+};
