@@ -1,0 +1,45 @@
+/* cli/cli.h — the commands of the program haul.
+ *
+ * To add a command:
+ *   1. write src/cli/cmd_<name>.c with `int cmd_<name>(int argc, char **argv)`;
+ *   2. add one line to CLI_COMMAND_LIST below and the file to src/cli/meson.build.
+ * `haul`, `haul help`, the suggestion for a misspelt name and tests/cli find it by themselves.
+ *
+ * Model      argv[0] is "haul <name>", the rest is as typed. Options are parsed with glibc's argp;
+ *            its doc string ends with "\vExample:" (or "\vExamples:") and at least one line,
+ *            indented by two, that can be pasted into a shell; tests/cli insists on it.
+ * Output     what was asked for goes to stdout, everything else to stderr. --json wherever
+ *            something is listed. Errors name the file, the value and the fix.
+ * Errors     a command returns one of enum cli_exit. argp itself exits CLI_USAGE on bad options
+ *            (main sets argp_err_exit_status). Nothing is started before all input is checked.
+ * Threads    main thread only. */
+#pragma once
+
+#include <haul/err.h>
+
+/* X(name, one line of help), in the order `haul --help` shows them. */
+#define CLI_COMMAND_LIST(X) X(help, "what a command does, with an example")
+
+enum cli_exit { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
+
+struct command {
+	const char *name;
+	const char *help;
+	int (*run)(int argc, char **argv);
+};
+
+#define X(name, help) int cmd_##name(int argc, char **argv);
+CLI_COMMAND_LIST(X)
+#undef X
+
+/* The whole program but for its start-up. */
+int cli_main(int argc, char **argv);
+/* NULL if there is none of that name. */
+const struct command *command_find(const char *name);
+/* Run it with argv[0] replaced by "haul <name>". */
+int command_run(const struct command *command, int argc, char **argv);
+/* Say that there is no such command, and which one may have been meant. Returns CLI_USAGE. */
+int command_unknown(const char *name);
+
+/* Print "haul: <what>: <text>" to stderr; what may be NULL. Returns CLI_FAILED. */
+int cli_fail(const char *what, const struct haul_err *err);
