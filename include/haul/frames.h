@@ -115,10 +115,9 @@ struct haul_send_batch {
 	struct haul_group *group; /* in order of each peer's first frame */
 	uint32_t group_count;
 	uint32_t grouped;         /* frames.count at the last grouping, to do it once */
-	uint32_t *next;           /* work space of the grouping */
-	uint32_t *last;
+	uint32_t *group_of;       /* work space of the grouping: group of each frame */
+	uint32_t *cursor;         /* and the next free place in order[] of each group */
 	uint32_t *slot;           /* open-addressed: peer -> group index + 1 */
-	uint32_t slot_mask;
 };
 
 HAUL_API int haul_send_batch_init(struct haul_send_batch *batch, uint32_t capacity);
@@ -136,5 +135,6 @@ static inline int haul_send_batch_push(struct haul_send_batch *batch, const stru
 	return haul_frames_push(&batch->frames, row);
 }
 
-/* Stable grouping by peer: frames of one peer keep their order. Idempotent until the next push. */
+/* Stable grouping by peer: frames of one peer keep their order. Idempotent until the next push;
+ * whoever changes peer[] by hand, or empties frames alone, must call haul_send_batch_clear first. */
 HAUL_API void haul_send_batch_group(struct haul_send_batch *batch);
