@@ -1,0 +1,85 @@
+/* A malloc that counts and hands on to the C library's. Under the address sanitizer, which has its
+ * own malloc, the sanitizer's hook counts instead. */
+#include "lib/testlib.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+static _Atomic uint64_t mallocs;
+
+uint64_t test_mallocs(void)
+{
+	return atomic_load_explicit(&mallocs, memory_order_relaxed);
+}
+
+static void count_one(void)
+{
+	atomic_fetch_add_explicit(&mallocs, 1, memory_order_relaxed);
+}
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TEST_ASAN 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define TEST_ASAN 1
+#endif
+
+#ifdef TEST_ASAN
+
+void __sanitizer_malloc_hook(const volatile void *memory, size_t bytes);
+void __sanitizer_free_hook(const volatile void *memory);
+
+void __sanitizer_malloc_hook(const volatile void *memory, size_t bytes)
+{
+	(void)memory;
+	(void)bytes;
+	count_one();
+}
+
+void __sanitizer_free_hook(const volatile void *memory)
+{
+	(void)memory;
+}
+
+#else
+
+void *__libc_malloc(size_t bytes);
+void *__libc_calloc(size_t count, size_t bytes);
+void *__libc_realloc(void *memory, size_t bytes);
+void *__libc_memalign(size_t align, size_t bytes);
+
+__attribute__((visibility("default"))) void *malloc(size_t bytes)
+{
+	count_one();
+	return __libc_malloc(bytes);
+}
+
+__attribute__((visibility("default"))) void *calloc(size_t count, size_t bytes)
+{
+	count_one();
+	return __libc_calloc(count, bytes);
+}
+
+__attribute__((visibility("default"))) void *realloc(void *memory, size_t bytes)
+{
+	count_one();
+	return __libc_realloc(memory, bytes);
+}
+
+__attribute__((visibility("default"))) void *aligned_alloc(size_t align, size_t bytes)
+{
+	count_one();
+	return __libc_memalign(align, bytes);
+}
+
+__attribute__((visibility("default"))) int posix_memalign(void **memory, size_t align, size_t bytes)
+{
+	count_one();
+	*memory = __libc_memalign(align, bytes);
+	return *memory ? 0 : ENOMEM;
+}
+
+#endif
