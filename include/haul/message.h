@@ -19,6 +19,7 @@
 
 #include <haul/api.h>
 #include <haul/frames.h>
+#include <haul/stats.h>
 
 enum {
 	HAUL_MESSAGE_HEADER_BYTES = 32,
@@ -87,17 +88,39 @@ struct haul_messages {
 HAUL_API int haul_messages_init(struct haul_messages *messages, uint32_t capacity);
 HAUL_API void haul_messages_done(struct haul_messages *messages);
 
-/* Decode all frames (each in one piece). Returns how many are good. Reads no byte past any frame.
- * Bodies of heartbeats and replies have their exact size; an aggregate's entries have been walked
- * and fit exactly. */
-HAUL_API int haul_messages_decode(const struct haul_frames *frames, struct haul_messages *messages);
+/* Why messages were rejected, as counters of a stats block. X(id, name, help) */
+#define HAUL_REJECT_LIST(X)                                                                        \
+	X(HAUL_REJECT_SHORT, "reject_short", "messages that end before their header or length")    \
+	X(HAUL_REJECT_LONG, "reject_long", "messages that go on after their length")               \
+	X(HAUL_REJECT_VERSION, "reject_version", "messages of an unknown version")                 \
+	X(HAUL_REJECT_TYPE, "reject_type", "messages of an unknown type, or with an unknown flag") \
+	X(HAUL_REJECT_TTL, "reject_ttl", "messages whose time to live is used up")                 \
+	X(HAUL_REJECT_CORRUPT, "reject_corrupt", "messages that contradict themselves")
 
-/* Write one header; out has room for HAUL_MESSAGE_HEADER_BYTES. length counts header and body. */
+enum haul_reject {
+#define X(id, name, help) id,
+	HAUL_REJECT_LIST(X)
+#undef X
+	HAUL_REJECTS
+};
+
+/* Decode all frames (at most capacity, each in one piece). Returns how many are good. Reads no byte
+ * past any frame. A rejected row has its status and is zero otherwise. Bodies of heartbeats and
+ * replies have their exact size; an aggregate's entries have been walked and fit exactly. */
+HAUL_API int haul_messages_decode(const struct haul_frames *frames, struct haul_messages *messages);
+/* Add what the status column says to the counters first_counter … first_counter+HAUL_REJECTS-1 of
+ * the block, in the order of HAUL_REJECT_LIST. Returns how many messages were rejected. */
+HAUL_API uint32_t haul_messages_count_rejects(const struct haul_messages *messages,
+					      struct haul_stats *stats, uint32_t first_counter);
+
+/* Write one header; out has room for HAUL_MESSAGE_HEADER_BYTES. length counts header and body. The
+ * fields must be what decode accepts: ttl >= 1, csum_* <= 255, flags without SEALED, key_id 0. */
 HAUL_API void haul_message_put(uint8_t *out, const struct haul_message_header *header,
 			       uint32_t length);
 /* Put a header in front of frames first … first+count-1 of the batch, in their headroom:
- * data, len and flags are adjusted, partial checksums move into the header, sequence rises by one
- * each. Returns the next sequence. */
+ * data, len and flags are adjusted, partial checksums move into the header (csum_* of header are
+ * not looked at), sequence rises by one each. Each frame has HAUL_FRAME_HEADROOM, the flag is gone
+ * afterwards, and HAUL_MESSAGE_BYTES_MAX holds with the header. Returns the next sequence. */
 HAUL_API uint64_t haul_messages_prepend(struct haul_frames *frames, uint32_t first, uint32_t count,
 					const struct haul_message_header *header);
 
@@ -117,11 +140,13 @@ HAUL_API void haul_reply_get(const uint8_t *body, struct haul_heartbeat_reply *r
  * hops one more. A message with ttl <= 1 must not be passed on. */
 HAUL_API void haul_message_relay(uint8_t *message);
 
-/* Append the small frame to an aggregate's body: writes entry and bytes at out, returns bytes
- * written. csum_start over 255 is the caller's to complete first. */
+/* Append frame i to an aggregate's body: writes entry and bytes at out, returns bytes written
+ * (HAUL_AGGREGATE_ENTRY_BYTES more than the frame, which has at least 14). csum_start over 255 is
+ * the caller's to complete first. */
 HAUL_API uint32_t haul_aggregate_put(uint8_t *out, const struct haul_frames *frames, uint32_t i);
-/* Split an aggregate's body (decode found it good) into rows of out; returns frames appended, or
- * HAUL_EFULL when out has not room for all (then nothing is appended). */
+/* Split an aggregate's body (decode found it good) into rows of out that point into the body;
+ * returns frames appended, or HAUL_EFULL when out has not room for all (then nothing is appended).
+ * Rows have no headroom: the bytes before a frame belong to its neighbour. */
 HAUL_API int haul_aggregate_split(uint8_t *body, uint32_t body_len, uint32_t peer,
 				  struct haul_frames *out);
 /* Frames in an aggregate's body that decode found good. */
