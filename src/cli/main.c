@@ -6,8 +6,6 @@
 
 #include "cli/cli.h"
 
-const char *argp_program_version = "haul " HAUL_VERSION;
-
 static const struct command command_list[] = {
 #define X(name, help) { #name, help, cmd_##name },
 	CLI_COMMAND_LIST(X)
@@ -154,6 +152,7 @@ int cli_main(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	argp_program_version = "haul " HAUL_VERSION;
 	argp_err_exit_status = CLI_USAGE;
 	if (argc < 1) /* execve with an empty argv: there is no name to replace */
 		return CLI_USAGE;

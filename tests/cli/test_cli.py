@@ -1,0 +1,85 @@
+"""What haul says and how it exits when it is asked wrongly, and that every command explains itself.
+
+Usage: test_cli.py path/to/haul
+"""
+import json
+import re
+import subprocess
+import sys
+import unittest
+
+HAUL = sys.argv.pop(1)
+OK, FAILED, USAGE = 0, 1, 2
+
+
+def haul(*arguments):
+    return subprocess.run([HAUL, *arguments], capture_output=True, text=True, timeout=60,
+                          stdin=subprocess.DEVNULL, check=False)
+
+
+def commands():
+    """The names that `haul --help` lists."""
+    listed = haul("--help").stdout.split("Commands:\n")[1].split("\n\n")[0]
+    return [line.split()[0] for line in listed.splitlines()]
+
+
+class Cli(unittest.TestCase):
+    def assert_usage(self, result, *words):
+        """Exit 2, nothing on stdout, and a message that has these words."""
+        self.assertEqual(result.returncode, USAGE, result)
+        self.assertEqual(result.stdout, "")
+        for word in words:
+            self.assertIn(word, result.stderr)
+
+    def test_version__is_one_line(self):
+        """Scripts compare it."""
+        result = haul("--version")
+        self.assertEqual(result.returncode, OK)
+        self.assertRegex(result.stdout, r"^haul \d+\.\d+\.\d+\n$")
+
+    def test_help__lists_every_command(self):
+        """`haul --help` and `haul help` are the same text, and all in it can be run."""
+        self.assertEqual(haul("--help").stdout, haul("help").stdout)
+        self.assertIn("help", commands())
+        for name in commands():
+            self.assertEqual(haul("help", name).returncode, OK, name)
+
+    def test_help__of_every_command_has_an_example(self):
+        """The example is a line that starts with the program's name, so it can be pasted."""
+        for name in commands():
+            result = haul(name, "--help")
+            self.assertEqual(result.returncode, OK, result)
+            self.assertIn("Usage: haul " + name, result.stdout)
+            example = r"Examples?:.*\n(?:.*\n)*?  (?:sudo )?haul " + re.escape(name) + r"\b"
+            self.assertRegex(result.stdout, example)
+            self.assertEqual(haul("help", name).stdout, result.stdout)
+
+    def test_help__lines_fit_a_terminal(self):
+        """80 columns, as far as we write the line and not argp."""
+        for line in haul("--help").stdout.splitlines():
+            self.assertLessEqual(len(line), 80, line)
+
+    def test_no_command__is_a_usage_error(self):
+        """Nothing to do is not success."""
+        self.assert_usage(haul(), "Usage: haul")
+
+    def test_unknown_command__names_the_nearest(self):
+        """A slip of up to two letters is recognised; another word gets the way to the list."""
+        self.assert_usage(haul("hlep"), "no command 'hlep'", "did you mean 'haul help'?")
+        self.assert_usage(haul("help", "hlep"), "did you mean 'haul help'?")
+        self.assert_usage(haul("x" * 500), "'haul --help' lists all")
+        self.assert_usage(haul(""), "no command ''")
+
+    def test_unknown_option__is_named(self):
+        """Of the program and of every command."""
+        self.assert_usage(haul("--no-such"), "'--no-such'")
+        for name in commands():
+            self.assert_usage(haul(name, "--no-such"), "haul " + name, "'--no-such'")
+
+    def test_help__takes_one_command(self):
+        """A second one is more likely an error than a wish."""
+        self.assert_usage(haul("help", "help", "bench"), "'bench' is a second")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
