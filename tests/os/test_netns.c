@@ -1,23 +1,19 @@
 /* Needs root: makes namespaces, interfaces and processes, and sees that none of them stays. */
+#include "lib/testlib.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
 #include "os/netns.h"
 
-enum { SKIPPED = 77, OUTPUT_BYTES = 4096 };
+enum { OUTPUT_BYTES = 4096 };
 
 static ino_t own_netns(void)
 {
@@ -209,10 +205,8 @@ int main(void)
 	struct haul_err err = {0};
 	int fd = netns_open(&err);
 
-	if (fd < 0) {
-		printf("skipped: %s\n", err.text);
-		return SKIPPED;
-	}
+	if (fd < 0)
+		test_skip(err.text);
 	close(fd);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
