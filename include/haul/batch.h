@@ -52,6 +52,15 @@ HAUL_API const char *haul_preset_name(enum haul_preset preset);
 HAUL_API int haul_preset_by_name(const char *name, enum haul_preset *ret_preset);
 HAUL_API int haul_limits_check(const struct haul_limits *limits, struct haul_err *err);
 
+/* Whether one more operation may join what is queued; if not, the batch is carried across first
+ * (HAUL_CLOSE_OPS or HAUL_CLOSE_BYTES). An operation over bytes_max by itself travels alone. */
+static inline bool haul_limits_fit(const struct haul_limits *limits, uint32_t ops_queued,
+				   uint64_t bytes_queued, uint64_t op_bytes)
+{
+	return ops_queued == 0 || (ops_queued < limits->ops_max &&
+				   bytes_queued + op_bytes <= limits->bytes_max);
+}
+
 struct haul_gate_input {
 	uint32_t ops_queued;
 	uint32_t ops_target;   /* sizer's target; 0 = limits.ops_max */
@@ -63,8 +72,8 @@ struct haul_gate_input {
 	bool manual;           /* flush() was called */
 };
 
-/* Pure. Returns HAUL_CLOSE_NONE while the batch stays open, and then *ret_deadline_ns is the one
- * moment to ask again at the latest (INT64_MAX when nothing is queued). An empty batch never
+/* Pure. Returns HAUL_CLOSE_NONE while the batch stays open, and only then sets *ret_deadline_ns: the
+ * one moment to ask again at the latest (INT64_MAX when nothing is queued). An empty batch never
  * closes. When several reasons hold, the first in this order is told: ops, bytes, manual, barrier,
  * deadline, idle. */
 HAUL_API enum haul_close haul_gate(const struct haul_limits *limits,
@@ -109,6 +118,8 @@ struct haul_sizer {
 	double per_op_ns;       /* MODEL: learnt cost of an operation */
 	double ops_per_ns;      /* MODEL: learnt arrival rate */
 	double sum_w, sum_n, sum_t, sum_nn, sum_nt; /* MODEL: decayed least squares */
+	double sum_ops, sum_ns; /* MODEL: decayed arrivals, and the time they took */
+	uint32_t settled;       /* MODEL: target, except while one batch of another size is tried */
 	int64_t last_ns;        /* when the last batch closed, INT64_MIN before */
 	uint64_t adjustments;   /* how often target changed */
 };
@@ -121,5 +132,7 @@ HAUL_API int haul_sizer_init(struct haul_sizer *sizer, const struct haul_sizer_o
 HAUL_API uint32_t haul_sizer_update(struct haul_sizer *sizer,
 				    const struct haul_sizer_sample *sample);
 /* How many operations the model expects to arrive within wait_ns of now; the caller passes it to
- * the gate as in_flight only when >= 2, so a lone operation is not held. 0 for other policies. */
+ * the gate as in_flight only when >= 2, so a lone operation is not held. 0 while waiting buys
+ * nothing: the boundary would be free more than half of the time even if each operation crossed
+ * alone. 0 for other policies. */
 HAUL_API uint32_t haul_sizer_predict(const struct haul_sizer *sizer, int64_t wait_ns);

@@ -12,7 +12,10 @@
  *            nothing after, for every thread that has called haul_pool_thread_open.
  * Threads    a haul_pool_thread belongs to one thread at a time; the pool may be shared.
  * Errors     get returns NULL when the hard cap is reached (counted as exhausted): never grows.
- * Limits     HAUL_POOL_CLASSES classes; count_max[] buffers each.
+ *            open: -EINVAL, -ENOMEM, -EEXIST (name); thread_open: HAUL_EFULL.
+ * Limits     HAUL_POOL_CLASSES classes; count_max[] buffers each, of which every other thread's
+ *            magazine may keep up to HAUL_POOL_MAGAZINE free ones to itself: add that to what is
+ *            wanted at one time. HAUL_POOL_THREADS_MAX threads.
  * Source     magazines: Bonwick & Adams, "Magazines and Vmem", USENIX 2001. */
 #pragma once
 
@@ -23,11 +26,14 @@
 #include <haul/err.h>
 #include <haul/stats.h>
 
-enum { HAUL_POOL_CLASSES = 5, HAUL_POOL_HEADROOM = 128, HAUL_POOL_MAGAZINE = 32 };
+enum { HAUL_POOL_CLASSES = 5, HAUL_POOL_HEADROOM = 128, HAUL_POOL_MAGAZINE = 32,
+       HAUL_POOL_THREADS_MAX = 1024 };
 
 #define HAUL_POOL_CLASS_LIST(X) X(256) X(512) X(1500) X(9216) X(65536)
 
-/* Indices of the counters in the pool's stats block. */
+/* Indices of the counters in the pool's stats block. A block's batches are the exchanges between
+ * magazines and depot; its counters may be a thousand operations a thread behind, those of
+ * haul_pool_count are not. */
 enum haul_pool_counter {
 	HAUL_POOL_HIT,       /* served from the thread's own magazine */
 	HAUL_POOL_MISS,      /* magazine was empty: half a magazine came from the depot */
@@ -38,6 +44,9 @@ enum haul_pool_counter {
 
 struct haul_pool;
 struct haul_pool_thread;
+
+/* Payload bytes of class 0 … HAUL_POOL_CLASSES - 1. */
+HAUL_API size_t haul_pool_class_bytes(uint32_t pool_class);
 
 struct haul_pool_options {
 	const char *name;                      /* of the stats block */
@@ -55,10 +64,11 @@ HAUL_API int haul_pool_thread_open(struct haul_pool *pool, struct haul_pool_thre
 /* Returns the magazines to the depot. NULL is allowed. */
 HAUL_API void haul_pool_thread_close(struct haul_pool_thread *thread);
 
-/* The payload start of a free buffer of the smallest class that holds bytes; NULL when that class is
- * exhausted or bytes is over the largest class. Contents are undefined. */
+/* The payload start of a free buffer of the smallest class that holds bytes, on a cache line's start; NULL
+ * when that class is exhausted or bytes is over the largest class. Contents are undefined. */
 HAUL_API void *haul_pool_get(struct haul_pool_thread *thread, size_t bytes);
-/* buffer came from haul_pool_get of the same pool, on any thread. NULL is allowed. */
+/* buffer came from haul_pool_get of the same pool, on any thread. NULL is allowed; a buffer that is
+ * not out is a bug that asserts. */
 HAUL_API void haul_pool_put(struct haul_pool_thread *thread, void *buffer);
 /* Payload bytes that buffer holds. */
 HAUL_API size_t haul_pool_bytes(const void *buffer);
