@@ -8,7 +8,7 @@ AS_OWNER := $(if $(OWNER),runuser -u $(OWNER) --)
 GIVE_BACK := $(if $(OWNER),chown -R $(OWNER): $(BUILD);)
 endif
 
-.PHONY: all demo check bench install fuzz clang analyze clean help packages
+.PHONY: all demo check bench install fuzz clang clean help packages
 
 all: packages $(BUILD)/build.ninja ## build everything into build/
 	@$(AS_OWNER) ninja -C $(BUILD)
@@ -40,10 +40,6 @@ clang: ## build and test with the second compiler, in build-clang/
 	@tools/deps.sh build clang
 	@[ -f build-clang/build.ninja ] || CC=clang $(AS_OWNER) meson setup build-clang
 	@$(MAKE) --no-print-directory check BUILD=build-clang
-
-analyze: all ## clang's static analyzer over src/; slow, so not a test
-	@tools/deps.sh build test
-	run-clang-tidy -quiet -p $(BUILD) -checks='-*,clang-analyzer-*' '$(CURDIR)/src/.*'
 
 clean: ## remove all build folders
 	rm -rf build build-san build-clang build-fuzz

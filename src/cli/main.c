@@ -104,7 +104,10 @@ static char *help_filter(int key, const char *text, void *input)
 	for (size_t i = 0; i < COMMANDS; i++)
 		fprintf(out, "  %-8s %s\n", command_list[i].name, command_list[i].help);
 	fprintf(out, "\n%s", text ? text : "");
-	fclose(out);
+	if (fclose(out)) {
+		free(list);
+		return NULL;
+	}
 	return list;
 }
 
