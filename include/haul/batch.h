@@ -118,6 +118,7 @@ struct haul_sizer {
 	double per_op_ns;       /* MODEL: learnt cost of an operation */
 	double ops_per_ns;      /* MODEL: learnt arrival rate */
 	double sum_w, sum_n, sum_t, sum_nn, sum_nt; /* MODEL: decayed least squares */
+	uint32_t off_count;     /* MODEL: batches in a row that were far off */
 	double sum_ops, sum_ns; /* MODEL: decayed arrivals, and the time they took */
 	uint32_t settled;       /* MODEL: target, except while one batch of another size is tried */
 	int64_t last_ns;        /* when the last batch closed, INT64_MIN before */

@@ -25,7 +25,9 @@
 #define SERVICE_TARGET_NS 1000000
 #define FIXED_SHARE_MAX 0.1
 #define MODEL_KEEP 0.98         /* of the older batches' weight: about fifty count */
-#define MODEL_SAMPLES_MIN 4.0   /* weight before anything is believed */
+#define MODEL_SAMPLES_MIN 3.5   /* batches, as faded, before anything is believed */
+#define MODEL_OFF 0.5           /* share of the expected time that a batch may be off … */
+#define MODEL_OFF_COUNT 4       /* … so many times in a row before the past is forgotten */
 #define MODEL_SPREAD_MIN 0.02   /* variance of ops over its mean squared, below: cannot tell */
 #define MODEL_STEP 8            /* targets that differ by less than 1/8 are the same */
 #define MODEL_PROBE 4           /* a probe is a quarter of the target, or four times */
@@ -142,21 +144,40 @@ static void arrivals_learn(struct haul_sizer *s, const struct haul_sizer_sample 
 	s->ops_per_ns = s->sum_ops / s->sum_ns;
 }
 
-/* Returns whether the batches seen differ enough in size for the fit to mean anything. */
+/* Several batches in a row far off the learnt line mean that the price has changed: what came before
+ * says nothing any more, and being larger it could outweigh the new for long. One batch far off is
+ * an accident. */
+static void change_detect(struct haul_sizer *s, double ops, double service_ns)
+{
+	double expected_ns = s->fixed_ns + s->per_op_ns * ops;
+	if (!(expected_ns > 0.0))
+		return; /* nothing learnt yet */
+	double off_ns = service_ns - expected_ns;
+	bool off = off_ns > MODEL_OFF * expected_ns || -off_ns > MODEL_OFF * expected_ns;
+	s->off_count = off ? s->off_count + 1 : 0;
+	if (s->off_count < MODEL_OFF_COUNT)
+		return;
+	s->off_count = 0;
+	s->sum_w = s->sum_n = s->sum_t = s->sum_nn = s->sum_nt = 0.0;
+}
+
+/* Returns whether the batches seen differ enough in size for the fit to mean anything. Each batch
+ * weighs 1 / ops: the time of a large one scatters more. */
 static bool cost_learn(struct haul_sizer *s, const struct haul_sizer_sample *sample)
 {
 	double n = sample->ops;
 	double t = (double)sample->service_ns;
-	s->sum_w = s->sum_w * MODEL_KEEP + 1.0;
-	s->sum_n = s->sum_n * MODEL_KEEP + n;
-	s->sum_t = s->sum_t * MODEL_KEEP + t;
-	s->sum_nn = s->sum_nn * MODEL_KEEP + n * n;
-	s->sum_nt = s->sum_nt * MODEL_KEEP + n * t;
+	change_detect(s, n, t);
+	s->sum_w = s->sum_w * MODEL_KEEP + 1.0 / n;
+	s->sum_n = s->sum_n * MODEL_KEEP + 1.0;
+	s->sum_t = s->sum_t * MODEL_KEEP + t / n;
+	s->sum_nn = s->sum_nn * MODEL_KEEP + n;
+	s->sum_nt = s->sum_nt * MODEL_KEEP + t;
 
 	double mean_n = s->sum_n / s->sum_w;
 	double mean_t = s->sum_t / s->sum_w;
 	double variance = s->sum_nn / s->sum_w - mean_n * mean_n;
-	if (s->sum_w < MODEL_SAMPLES_MIN - 0.5 || variance < MODEL_SPREAD_MIN * mean_n * mean_n)
+	if (s->sum_n < MODEL_SAMPLES_MIN || variance < MODEL_SPREAD_MIN * mean_n * mean_n)
 		return false;
 	double slope = (s->sum_nt / s->sum_w - mean_n * mean_t) / variance;
 	double fixed_ns = mean_t - slope * mean_n;
