@@ -44,7 +44,7 @@ static uint32_t default_mtu(enum haul_link_kind kind)
 {
 	if (kind == HAUL_LINK_TAP)
 		return 1514;
-	return kind == HAUL_LINK_UDP ? 1472 : 1500;
+	return kind == HAUL_LINK_UDP ? 1472 : 0; /* raw: the interface knows */
 }
 
 /* Put in the defaults and refuse what no back end could do. */
@@ -79,11 +79,13 @@ int haul_link_open(const struct haul_link_options *options, struct haul_link **r
 		return rc;
 	switch (complete.kind) {
 	case HAUL_LINK_TAP:
+		return link_tap_open(&complete, ret_link, err);
 	case HAUL_LINK_UDP:
+		return link_udp_open(&complete, ret_link, err);
 	case HAUL_LINK_RAW:
+		return link_raw_open(&complete, ret_link, err);
 	case HAUL_LINK_MEM:
 	default:
-		(void)ret_link;
 		return haul_err_set(err, -EINVAL, "%s: no link of kind %d can be opened by options",
 				    complete.name, (int)complete.kind);
 	}
@@ -96,6 +98,7 @@ int link_init(struct haul_link *link, const struct haul_link_options *options,
 	link->fd = -1;
 	link->mtu_bytes = options->mtu_bytes;
 	link->burst_max = options->burst_max;
+	link->tx_offer_max = options->burst_max;
 	(void)snprintf(link->rx_name, sizeof link->rx_name, "%s.rx", options->name);
 	(void)snprintf(link->tx_name, sizeof link->tx_name, "%s.tx", options->name);
 	haul_stats_init(&link->rx_stats, link->rx_name, rx_counters, LINK_RX_COUNTERS);
@@ -198,6 +201,7 @@ int haul_link_tx(struct haul_link *link, struct haul_send_batch *batch)
 	struct link_burst burst = {.reason = HAUL_CLOSE_IDLE};
 	if (batch->frames.count == 0)
 		return 0;
+	haul_send_batch_group(batch);
 	int sent = link->ops->tx(link, batch, &burst);
 	HAUL_ASSERT(sent >= 0 && (uint32_t)sent <= batch->frames.count);
 	record(&link->tx_stats, &link->tx_syscalls, (uint32_t)sent, &burst);

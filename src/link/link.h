@@ -19,7 +19,8 @@
 enum {
 	LINK_BURST_DEFAULT = 64,
 	LINK_BURST_MAX = 1024, /* UIO_MAXIOV: the kernel takes no more in a recvmmsg or sendmmsg */
-	LINK_ENOBUFS_RETRIES = 4
+	LINK_ENOBUFS_RETRIES = 4,
+	LINK_WIRE_BYTES = 48 /* room an overlay header and its tag take in a datagram */
 };
 
 /* Counters of "<name>.rx". */
@@ -28,6 +29,7 @@ enum {
 	X(LINK_RX_GRO_FRAMES, "gro_frames", "Frames that came in such packets.")                   \
 	X(LINK_RX_TRUNCATED, "truncated", "Received packets dropped because they were cut short.") \
 	X(LINK_RX_MALFORMED, "malformed", "Received packets dropped because they made no sense.")  \
+	X(LINK_RX_QUEUE_DROPS, "queue_drops", "Packets the kernel dropped: our queue was full.")   \
 	X(LINK_RX_SOCKET_ERRORS, "socket_errors", "Errors of earlier sends that a receive reported.")
 
 /* Counters of "<name>.tx". */
@@ -65,7 +67,7 @@ struct link_ops {
 	/* frames is empty and has room. Returns frames->count, or a negative code when the link is
 	 * broken and nothing was received. */
 	int (*rx)(struct haul_link *link, struct haul_frames *frames, struct link_burst *burst);
-	/* batch is not empty and not grouped yet. Sets every status; returns frames sent. */
+	/* batch is not empty, and grouped. Sets every status; returns frames sent. */
 	int (*tx)(struct haul_link *link, struct haul_send_batch *batch, struct link_burst *burst);
 	/* Prepare peers->sockaddr[peer]; NULL where a back end has no peers. */
 	int (*peer_set)(struct haul_link *link, uint32_t peer, const struct haul_addr *addr);
@@ -78,6 +80,7 @@ struct haul_link {
 	uint32_t offloads;   /* on now; the tx thread may clear bits */
 	uint32_t mtu_bytes;
 	uint32_t burst_max;  /* 1 = individual mode */
+	uint32_t tx_offer_max; /* rows send_all may offer at once */
 	struct haul_addr local;
 	struct peers *peers; /* NULL where there are none */
 	struct haul_stats_table *table;

@@ -141,7 +141,7 @@ static void enter(struct peers *peers, uint32_t peer, const struct key *key, uin
 	key_store(peers, peer, key);
 	slot_store(peers, slot, peer + 1);
 	change_end(peers);
-	peers->gso_off[peer] = 0;
+	peers->gso_bytes_max[peer] = UINT16_MAX;
 }
 
 int peers_add(struct peers *peers, const struct haul_addr *addr)

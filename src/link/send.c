@@ -10,6 +10,7 @@
 #include <errno.h>
 
 #include "base/assert.h"
+#include "link/checksum.h"
 
 /* The queue is full or the way out is gone: the next frame would fare no better. */
 static bool is_over(int code)
@@ -33,7 +34,7 @@ int send_all(struct haul_link *link, struct haul_send_batch *batch, send_fn *sen
 	HAUL_ASSERT(batch->grouped == count);
 	while (pos < count) {
 		uint32_t left = count - pos;
-		uint32_t offered = left < link->burst_max ? left : link->burst_max;
+		uint32_t offered = left < link->tx_offer_max ? left : link->tx_offer_max;
 		int got = send(ctx, pos, offered);
 		HAUL_ASSERT(got != 0 && got <= (int)offered);
 		if (got == -ENOBUFS && retries < LINK_ENOBUFS_RETRIES) {
@@ -53,4 +54,27 @@ int send_all(struct haul_link *link, struct haul_send_batch *batch, send_fn *sen
 	}
 	HAUL_ASSERT(pos == count && sent <= count);
 	return (int)sent;
+}
+
+int send_checksum(struct haul_link *link, struct haul_frames *frames, uint32_t row)
+{
+	uint32_t start = frames->csum_start[row], field = start + frames->csum_offset[row];
+	uint32_t len = frames->len[row];
+	uint8_t *data = frames->data[row];
+
+	if ((frames->flags[row] & HAUL_FRAME_CSUM_PARTIAL) == 0)
+		return 0;
+	if (field + 2 > len)
+		return -EINVAL;
+	/* The field is summed too: it holds the pseudo-header. */
+	uint64_t sum = checksum_add(data + start, len - start, 0);
+	if ((len - start) % 2 == 0)
+		sum = checksum_add(frames->tail[row], frames->tail_len[row], sum);
+	else
+		sum = checksum_add_odd(frames->tail[row], frames->tail_len[row], sum);
+	uint16_t value = (uint16_t)~checksum_fold(sum);
+	checksum_store(data + field, value != 0 ? value : UINT16_MAX); /* 0 is "none" in UDP */
+	frames->flags[row] &= (uint16_t)~HAUL_FRAME_CSUM_PARTIAL;
+	haul_stats_count(&link->tx_stats, LINK_TX_CSUM_COMPLETED, 1);
+	return 0;
 }

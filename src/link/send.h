@@ -22,3 +22,7 @@ typedef int send_fn(void *ctx, uint32_t first, uint32_t count);
 
 /* The batch is grouped. Sets every status; returns how many rows were sent. */
 int send_all(struct haul_link *link, struct haul_send_batch *batch, send_fn *send, void *ctx);
+
+/* Finish the partial checksum of a row in place and take the flag off it, so that a second try does
+ * not do it twice. 0, also when there is none; -EINVAL when the field is not within data. */
+int send_checksum(struct haul_link *link, struct haul_frames *frames, uint32_t row);
