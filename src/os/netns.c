@@ -45,8 +45,8 @@ struct call {
 static void *call_thread(void *arg)
 {
 	struct call *call = arg;
-	int failed = call->netns_fd < 0 ? unshare(CLONE_NEWNET)
-					: setns(call->netns_fd, CLONE_NEWNET);
+	int failed =
+		call->netns_fd < 0 ? unshare(CLONE_NEWNET) : setns(call->netns_fd, CLONE_NEWNET);
 
 	call->result = failed ? -errno : call->inside(call->arg);
 	return NULL;
@@ -66,7 +66,7 @@ static int call_run(struct call *call)
 
 int netns_call(int netns_fd, int (*inside)(void *arg), void *arg)
 {
-	struct call call = {.netns_fd = netns_fd, .inside = inside, .arg = arg};
+	struct call call = { .netns_fd = netns_fd, .inside = inside, .arg = arg };
 
 	HAUL_ASSERT(netns_fd >= 0);
 	HAUL_ASSERT(inside != NULL);
@@ -88,7 +88,7 @@ struct up {
 
 static int up_ioctls(int fd, const struct up *up)
 {
-	struct ifreq request = {0};
+	struct ifreq request = { 0 };
 
 	if (strlen(up->ifname) >= sizeof request.ifr_name || up->mtu_bytes > INT32_MAX)
 		return -EINVAL;
@@ -118,7 +118,7 @@ static int up_inside(void *arg)
 
 int netns_up(int netns_fd, const char *ifname, uint32_t mtu_bytes, struct haul_err *err)
 {
-	struct up up = {.ifname = ifname, .mtu_bytes = mtu_bytes};
+	struct up up = { .ifname = ifname, .mtu_bytes = mtu_bytes };
 	int rc = netns_call(netns_fd, up_inside, &up);
 
 	if (rc < 0)
@@ -131,7 +131,7 @@ int netns_up(int netns_fd, const char *ifname, uint32_t mtu_bytes, struct haul_e
 
 static int open_inside(void *arg)
 {
-	struct up lo = {.ifname = "lo"};
+	struct up lo = { .ifname = "lo" };
 	int *fd = arg;
 	int rc;
 
@@ -147,12 +147,13 @@ static int open_inside(void *arg)
 int netns_open(struct haul_err *err)
 {
 	int fd = -1;
-	struct call call = {.netns_fd = -1, .inside = open_inside, .arg = &fd};
+	struct call call = { .netns_fd = -1, .inside = open_inside, .arg = &fd };
 	int rc = call_run(&call);
 
 	if (rc == -EPERM)
-		return haul_err_set(err, rc, "make a network namespace: needs root "
-					     "(CAP_SYS_ADMIN and CAP_NET_ADMIN)");
+		return haul_err_set(err, rc,
+				    "make a network namespace: needs root "
+				    "(CAP_SYS_ADMIN and CAP_NET_ADMIN)");
 	if (rc < 0)
 		return haul_err_set(err, rc, "make a network namespace: %s", haul_strerror(rc));
 	HAUL_ASSERT(fd >= 0);
@@ -273,7 +274,7 @@ static int veth_inside(void *arg)
 int netns_veth(int a_fd, const char *a_name, int b_fd, const char *b_name, uint32_t mtu_bytes,
 	       struct haul_err *err)
 {
-	struct veth veth = {.a_name = a_name, .b_name = b_name, .b_fd = b_fd};
+	struct veth veth = { .a_name = a_name, .b_name = b_name, .b_fd = b_fd };
 	int rc;
 
 	HAUL_ASSERT(strlen(a_name) < IFNAMSIZ);
@@ -320,7 +321,7 @@ static int address_inside(void *arg)
 
 static int address_parse(const char *cidr, struct address *ret_address)
 {
-	struct address address = {0};
+	struct address address = { 0 };
 	const char *slash = strchr(cidr, '/');
 	char text[INET6_ADDRSTRLEN];
 	char *end = NULL;
@@ -347,8 +348,9 @@ int netns_address(int netns_fd, const char *ifname, const char *cidr, struct hau
 	int rc = address_parse(cidr, &address);
 
 	if (rc < 0)
-		return haul_err_set(err, rc, "address \"%s\" of %s: want an IPv4 or IPv6 address "
-					     "with prefix, as in 10.0.0.1/24",
+		return haul_err_set(err, rc,
+				    "address \"%s\" of %s: want an IPv4 or IPv6 address "
+				    "with prefix, as in 10.0.0.1/24",
 				    cidr, ifname);
 	address.ifname = ifname;
 	rc = netns_call(netns_fd, address_inside, &address);
@@ -391,7 +393,7 @@ static int sysctl_inside(void *arg)
 
 int netns_sysctl(int netns_fd, const char *path, const char *value, struct haul_err *err)
 {
-	struct sysctl sysctl = {.path = path, .value = value};
+	struct sysctl sysctl = { .path = path, .value = value };
 	int rc = netns_call(netns_fd, sysctl_inside, &sysctl);
 
 	if (rc < 0)
@@ -486,7 +488,7 @@ static int spawn_fork(struct spawn *spawn)
 
 int netns_spawn(int netns_fd, const char *const argv[], int out_fd, struct haul_err *err)
 {
-	struct spawn spawn = {.netns_fd = netns_fd, .out_fd = out_fd};
+	struct spawn spawn = { .netns_fd = netns_fd, .out_fd = out_fd };
 	int rc;
 
 	HAUL_ASSERT(netns_fd >= 0);

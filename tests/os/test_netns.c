@@ -1,6 +1,4 @@
 /* Needs root: makes namespaces, interfaces and processes, and sees that none of them stays. */
-#include "lib/testlib.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
@@ -11,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/testlib.h"
 #include "os/netns.h"
 
 enum { OUTPUT_BYTES = 4096 };
@@ -26,7 +25,7 @@ static ino_t own_netns(void)
 /* Run a program in a namespace to its end; returns its exit status and all it printed. */
 static int run(int netns_fd, const char *const argv[], char output[OUTPUT_BYTES])
 {
-	struct haul_err err = {0};
+	struct haul_err err = { 0 };
 	size_t len = 0;
 	int out[2];
 	int status = 0;
@@ -51,7 +50,7 @@ static int run(int netns_fd, const char *const argv[], char output[OUTPUT_BYTES]
 /* A new namespace is another one, has lo up, and the caller is still where it was. */
 static void test_netns_open__gives_lo_up_and_stays_outside(void **state)
 {
-	const char *const argv[] = {"ip", "-brief", "link", NULL};
+	const char *const argv[] = { "ip", "-brief", "link", NULL };
 	ino_t before = own_netns();
 	char output[OUTPUT_BYTES];
 	struct stat st;
@@ -71,9 +70,9 @@ static void test_netns_open__gives_lo_up_and_stays_outside(void **state)
 /* A veth pair with addresses of both families carries ping between two namespaces. */
 static void test_netns_veth__carries_ipv4_and_ipv6(void **state)
 {
-	const char *const ping4[] = {"ping", "-c1", "-W2", "10.1.2.2", NULL};
-	const char *const ping6[] = {"ping", "-c1", "-W2", "fd00::2", NULL};
-	struct haul_err err = {0};
+	const char *const ping4[] = { "ping", "-c1", "-W2", "10.1.2.2", NULL };
+	const char *const ping6[] = { "ping", "-c1", "-W2", "fd00::2", NULL };
+	struct haul_err err = { 0 };
 	char output[OUTPUT_BYTES];
 	int a = netns_open(NULL);
 	int b = netns_open(NULL);
@@ -94,8 +93,8 @@ static void test_netns_veth__carries_ipv4_and_ipv6(void **state)
 /* MTU and sysctl are those of the namespace, not of the host. */
 static void test_netns_up__sets_mtu_and_sysctl_inside(void **state)
 {
-	const char *const cat[] = {"cat", "/proc/sys/net/ipv4/ip_forward", NULL};
-	const char *const link[] = {"ip", "link", "show", "lo", NULL};
+	const char *const cat[] = { "cat", "/proc/sys/net/ipv4/ip_forward", NULL };
+	const char *const link[] = { "ip", "link", "show", "lo", NULL };
 	char output[OUTPUT_BYTES];
 	int fd = netns_open(NULL);
 
@@ -112,8 +111,8 @@ static void test_netns_up__sets_mtu_and_sysctl_inside(void **state)
 /* Every refusal names what was asked for, and nothing is left half made. */
 static void test_netns__errors_name_the_cause(void **state)
 {
-	const char *const missing[] = {"no-such-program-at-all", NULL};
-	struct haul_err err = {0};
+	const char *const missing[] = { "no-such-program-at-all", NULL };
+	struct haul_err err = { 0 };
 	ino_t before = own_netns();
 	int fd = netns_open(NULL);
 
@@ -164,7 +163,7 @@ static void test_netns_call__runs_inside_only(void **state)
 /* The child of a killed parent is killed too: it closes its end of the pipe, and we read the end. */
 static void test_netns_spawn__child_dies_with_its_parent(void **state)
 {
-	const char *const argv[] = {"sleep", "1000", NULL};
+	const char *const argv[] = { "sleep", "1000", NULL };
 	int alive[2];
 	int ready[2];
 	char byte;
@@ -202,7 +201,7 @@ int main(void)
 		cmocka_unit_test(test_netns_call__runs_inside_only),
 		cmocka_unit_test(test_netns_spawn__child_dies_with_its_parent),
 	};
-	struct haul_err err = {0};
+	struct haul_err err = { 0 };
 	int fd = netns_open(&err);
 
 	if (fd < 0)
