@@ -8,10 +8,8 @@
  * Why it holds: the writer keeps head - tail <= capacity, and one rx reads at most capacity frames.
  * So while frames [t, t + capacity) are in the reader's hands and tail is t + capacity, the writer
  * gets no further than t + 2 * capacity: the first slot it would share with them.
- * Readiness: the writer signals after it has moved head; the reader takes the signal before it looks
- * at head, and signals again when it leaves something behind. No wake-up is lost. */
-#include "link/link.h"
-
+ * Readiness: the writer signals after it has moved head; the reader takes the signal before it
+ * looks at head, and signals again when it leaves something behind. No wake-up is lost. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -23,6 +21,7 @@
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "base/prng.h"
+#include "link/link.h"
 #include "link/send.h"
 
 enum { MEM_SLOT_BYTES = HAUL_FRAME_HEADROOM_BYTES + 65536, MEM_PEER = 1, MEM_ENDS = 2 };
@@ -59,8 +58,8 @@ struct mem_end {
 
 struct mem_pair {
 	struct mem_queue queue[MEM_ENDS]; /* queue[i] is what end i receives */
-	_Atomic bool closed;      /* one of the ends has closed */
-	_Atomic uint32_t holders; /* ends that may still look at the queues */
+	_Atomic bool closed;              /* one of the ends has closed */
+	_Atomic uint32_t holders;         /* ends that may still look at the queues */
 };
 
 /* What one tx works on. */
@@ -121,8 +120,8 @@ static uint32_t put(struct mem_queue *queue, uint32_t seq, const struct haul_fra
 {
 	uint32_t at = seq & queue->slot_mask;
 	uint8_t *bytes = queue->bytes + (size_t)at * MEM_SLOT_BYTES + HAUL_FRAME_HEADROOM_BYTES;
-	uint16_t flags = (uint16_t)((frames->flags[i] & HAUL_FRAME_CSUM_PARTIAL) |
-				    HAUL_FRAME_HEADROOM);
+	uint16_t flags =
+		(uint16_t)((frames->flags[i] & HAUL_FRAME_CSUM_PARTIAL) | HAUL_FRAME_HEADROOM);
 	if (frames->peer[i] == 0)
 		flags |= HAUL_FRAME_BROADCAST;
 	HAUL_ASSERT(haul_frame_bytes(frames, i) <= HAUL_FRAME_BYTES_MAX);
@@ -167,8 +166,7 @@ static int mem_send(void *ctx, uint32_t first, uint32_t count)
 static int mem_tx(struct haul_link *link, struct haul_send_batch *batch, struct link_burst *burst)
 {
 	struct mem_end *end = (struct mem_end *)link;
-	struct mem_tx tx = {.end = end, .batch = batch, .burst = burst};
-	haul_send_batch_group(batch);
+	struct mem_tx tx = { .end = end, .batch = batch, .burst = burst };
 	int sent = send_all(link, batch, mem_send, &tx);
 	if (sent > 0)
 		signal_reader(end->out);
@@ -182,8 +180,7 @@ static void take(struct mem_queue *queue, uint32_t seq, struct haul_frames *fram
 	uint32_t at = seq & queue->slot_mask;
 	const struct mem_slot *slot = &queue->slot[at];
 	uint32_t i = frames->count++;
-	frames->data[i] =
-		queue->bytes + (size_t)at * MEM_SLOT_BYTES + HAUL_FRAME_HEADROOM_BYTES;
+	frames->data[i] = queue->bytes + (size_t)at * MEM_SLOT_BYTES + HAUL_FRAME_HEADROOM_BYTES;
 	frames->tail[i] = NULL;
 	frames->len[i] = slot->len;
 	frames->tail_len[i] = 0;
@@ -294,8 +291,7 @@ static void mem_close(struct haul_link *link)
 	struct mem_pair *pair = end->pair;
 	atomic_store_explicit(&pair->closed, true, memory_order_release);
 	signal_reader(end->out);
-	uint32_t holders =
-		atomic_fetch_sub_explicit(&pair->holders, 1, memory_order_acq_rel);
+	uint32_t holders = atomic_fetch_sub_explicit(&pair->holders, 1, memory_order_acq_rel);
 	HAUL_ASSERT(holders >= 1 && holders <= MEM_ENDS);
 	if (holders == 1)
 		pair_free(pair);
@@ -312,7 +308,7 @@ static const struct link_ops mem_ops = {
 
 static struct haul_addr mem_addr(uint64_t mac)
 {
-	struct haul_addr addr = {.kind = HAUL_ADDR_MAC};
+	struct haul_addr addr = { .kind = HAUL_ADDR_MAC };
 	mac_store(addr.bytes, mac);
 	return addr;
 }
@@ -320,7 +316,7 @@ static struct haul_addr mem_addr(uint64_t mac)
 /* The end's memory; close needs a pair, so until it has one it is freed by end_free. */
 static int end_open(const char *name, uint32_t index, struct mem_end **ret_end)
 {
-	static const uint64_t mac[MEM_ENDS] = {0x020000000001, 0x020000000002};
+	static const uint64_t mac[MEM_ENDS] = { 0x020000000001, 0x020000000002 };
 	struct haul_link_options options;
 	struct mem_end *end = calloc(1, sizeof *end);
 	if (end == NULL)

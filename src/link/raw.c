@@ -2,8 +2,9 @@
  *
  * Promise: one frame is one Ethernet frame; what is received was sent to this interface's address
  * or to a group; nothing is cut, and nothing is lost here without a count.
- * How: a filter in the kernel drops other EtherTypes, other stations (which a promiscuous interface
- * shows us) and other VLANs (whose tag the kernel hides from us). It is attached before the socket is bound, so nothing slips in between.
+ * How: a filter in the kernel drops other EtherTypes, other stations (which an interface in
+ * promiscuous mode shows us) and other VLANs (whose tag the kernel hides from us). It is attached
+ * before the socket is bound, so nothing slips in between.
  * Each frame has its own message in sendmmsg and recvmmsg; joining frames by writev would make one
  * frame of them.
  *
@@ -17,15 +18,13 @@
  * Interface down: rx says -ENETDOWN once and goes on by itself when it is up again. Interface gone:
  * rx says -ENODEV from then on. The kernel tells both by one pending error, which a send may
  * collect; `suspect` makes rx ask for itself after either. */
-#include "link/link.h"
-
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/if_packet.h>
+#include <net/ethernet.h>
 #include <net/if.h>
 #include <net/if_arp.h>
-#include <net/ethernet.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +34,7 @@
 
 #include "base/assert.h"
 #include "base/bytes.h"
+#include "link/link.h"
 #include "link/send.h"
 
 enum {
@@ -157,10 +157,9 @@ static int raw_tx(struct haul_link *link, struct haul_send_batch *batch, struct 
 	struct raw_tx tx = {
 		.raw = (struct raw *)link,
 		.frames = &batch->frames,
+		.order = batch->order,
 		.burst = burst,
 	};
-	haul_send_batch_group(batch);
-	tx.order = batch->order;
 	return send_all(link, batch, raw_send, &tx);
 }
 
@@ -212,7 +211,7 @@ static uint32_t sender(const struct raw *raw, struct haul_frames *frames, const 
 	struct haul_addr *addr = &frames->addr[frames->addr_count];
 	if (frames->addr_count > 0 && memcmp(frames->addr[last].bytes, mac, 6) == 0)
 		return frames->peer[frames->count - 1];
-	*addr = (struct haul_addr){.kind = HAUL_ADDR_MAC};
+	*addr = (struct haul_addr){ .kind = HAUL_ADDR_MAC };
 	memcpy(addr->bytes, mac, 6);
 	frames->addr_count++;
 	int peer = peers_find(raw->link.peers, addr);
@@ -305,7 +304,7 @@ static const struct link_ops raw_ops = {
 static int interface_read(struct raw *raw, const struct haul_link_options *options,
 			  struct haul_err *err)
 {
-	struct ifreq request = {0};
+	struct ifreq request = { 0 };
 	memcpy(request.ifr_name, options->ifname, sizeof request.ifr_name);
 	if (ioctl(raw->link.fd, SIOCGIFHWADDR, &request) < 0)
 		return haul_err_set(err, -errno, "%s: interface \"%s\": %s", options->name,
@@ -322,10 +321,9 @@ static int interface_read(struct raw *raw, const struct haul_link_options *optio
 	if (raw->mtu_ifc_bytes > HAUL_FRAME_BYTES_MAX)
 		raw->mtu_ifc_bytes = HAUL_FRAME_BYTES_MAX;
 	if (options->mtu_bytes > raw->mtu_ifc_bytes)
-		return haul_err_set(err, HAUL_ECONFIG,
-				    "%s: mtu_bytes %u is over the mtu %u of interface %s",
-				    options->name, options->mtu_bytes, raw->mtu_ifc_bytes,
-				    options->ifname);
+		return haul_err_set(
+			err, HAUL_ECONFIG, "%s: mtu_bytes %u is over the mtu %u of interface %s",
+			options->name, options->mtu_bytes, raw->mtu_ifc_bytes, options->ifname);
 	if (options->mtu_bytes == 0)
 		raw->link.mtu_bytes = raw->mtu_ifc_bytes;
 	raw->link.local.kind = HAUL_ADDR_MAC;
@@ -354,7 +352,7 @@ static int filter_attach(const struct raw *raw, uint32_t ifindex)
 		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX), /* the whole frame */
 		BPF_STMT(BPF_RET | BPF_K, 0),
 	};
-	struct sock_fprog program = {.len = sizeof code / sizeof code[0], .filter = code};
+	struct sock_fprog program = { .len = sizeof code / sizeof code[0], .filter = code };
 	if (setsockopt(raw->link.fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0)
 		return -errno;
 	return 0;
@@ -399,7 +397,7 @@ static int socket_setup(struct raw *raw, const struct haul_link_options *options
 	return 0;
 }
 
-static int memory_get(struct raw *raw)
+static int memory_alloc(struct raw *raw)
 {
 	uint32_t burst = raw->link.burst_max;
 	uint32_t used = HAUL_FRAME_HEADROOM_BYTES + raw->mtu_ifc_bytes;
@@ -427,7 +425,7 @@ static int memory_get(struct raw *raw)
 
 static int peers_setup(struct raw *raw)
 {
-	struct haul_addr broadcast = {.kind = HAUL_ADDR_MAC};
+	struct haul_addr broadcast = { .kind = HAUL_ADDR_MAC };
 	int rc = peers_open(&raw->link.peers);
 	if (rc < 0)
 		return rc;
@@ -457,7 +455,7 @@ int link_raw_open(const struct haul_link_options *options, struct haul_link **re
 	rc = interface_read(raw, options, err);
 	if (rc < 0)
 		goto fail;
-	if (memory_get(raw) < 0 || peers_setup(raw) < 0) {
+	if (memory_alloc(raw) < 0 || peers_setup(raw) < 0) {
 		rc = haul_err_set(err, -ENOMEM, "%s: no memory", options->name);
 		goto fail;
 	}

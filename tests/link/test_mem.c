@@ -1,13 +1,11 @@
-#include "lib/testlib.h"
-
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <string.h>
 
-#include <haul/link.h>
-
+#include "lib/testlib.h"
 #include "link/link.h"
+#include <haul/link.h>
 
 enum { QUEUE = 8, ROWS = 64, FRAME_BYTES = 64 };
 
@@ -47,7 +45,9 @@ static void push(struct pair *pair, uint32_t first, uint32_t count, uint32_t pee
 {
 	haul_send_batch_clear(&pair->tx);
 	for (uint32_t i = first; i < first + count; i++) {
-		struct haul_frame row = {.data = pair->bytes[i], .len = FRAME_BYTES, .peer = peer};
+		struct haul_frame row = { .data = pair->bytes[i],
+					  .len = FRAME_BYTES,
+					  .peer = peer };
 		assert_int_equal(haul_send_batch_push(&pair->tx, &row), 0);
 	}
 }
@@ -69,7 +69,7 @@ static void expect_rx(struct pair *pair, uint32_t first, uint32_t count)
 
 static bool readable(const struct haul_link *link)
 {
-	struct pollfd fd = {.fd = haul_link_fd(link), .events = POLLIN};
+	struct pollfd fd = { .fd = haul_link_fd(link), .events = POLLIN };
 	return poll(&fd, 1, 0) == 1;
 }
 
@@ -104,9 +104,14 @@ static void test_mem__carries_frames_both_ways(void **state)
 static void test_mem__joins_data_and_tail(void **state)
 {
 	struct pair *pair = *state;
-	struct haul_frame row = {.data = pair->bytes[0], .len = 10, .tail = pair->bytes[1],
-				 .tail_len = 7, .peer = 1, .flags = HAUL_FRAME_CSUM_PARTIAL,
-				 .csum_start = 2, .csum_offset = 6};
+	struct haul_frame row = { .data = pair->bytes[0],
+				  .len = 10,
+				  .tail = pair->bytes[1],
+				  .tail_len = 7,
+				  .peer = 1,
+				  .flags = HAUL_FRAME_CSUM_PARTIAL,
+				  .csum_start = 2,
+				  .csum_offset = 6 };
 	assert_int_equal(haul_send_batch_push(&pair->tx, &row), 0);
 	assert_int_equal(haul_link_tx(pair->a, &pair->tx), 1);
 	assert_int_equal(haul_link_rx(pair->b, &pair->rx), 1);
@@ -123,7 +128,7 @@ static void test_mem__carries_any_size(void **state)
 {
 	static uint8_t big[HAUL_FRAME_BYTES_MAX];
 	struct pair *pair = *state;
-	struct haul_frame row = {.data = big, .len = sizeof big, .peer = 1};
+	struct haul_frame row = { .data = big, .len = sizeof big, .peer = 1 };
 	for (uint32_t i = 0; i < sizeof big; i++)
 		big[i] = (uint8_t)(i * 7);
 	assert_int_equal(haul_link_mtu(pair->a), HAUL_FRAME_BYTES_MAX);
@@ -223,7 +228,7 @@ static void test_mem_peers__are_two(void **state)
 static void test_mem_faults__eagain_stops_the_burst(void **state)
 {
 	struct pair *pair = *state;
-	struct haul_mem_faults faults = {.eagain_in = 2, .partial_in = 1, .partial_frames = 2};
+	struct haul_mem_faults faults = { .eagain_in = 2, .partial_in = 1, .partial_frames = 2 };
 	haul_link_mem_faults(pair->a, &faults);
 	push(pair, 0, 6, 1);
 	assert_int_equal(haul_link_tx(pair->a, &pair->tx), 2);
@@ -237,7 +242,7 @@ static void test_mem_faults__eagain_stops_the_burst(void **state)
 static void test_mem_faults__eio_costs_one_frame(void **state)
 {
 	struct pair *pair = *state;
-	struct haul_mem_faults faults = {.eio_in = 2, .partial_in = 1, .partial_frames = 3};
+	struct haul_mem_faults faults = { .eio_in = 2, .partial_in = 1, .partial_frames = 3 };
 	haul_link_mem_faults(pair->a, &faults);
 	push(pair, 0, 6, 1);
 	assert_int_equal(haul_link_tx(pair->a, &pair->tx), 5);
@@ -251,14 +256,14 @@ static void test_mem_faults__eio_costs_one_frame(void **state)
 static void test_mem_faults__enobufs_is_tried_again(void **state)
 {
 	struct pair *pair = *state;
-	struct haul_mem_faults faults = {.enobufs_in = 1};
+	struct haul_mem_faults faults = { .enobufs_in = 1 };
 	haul_link_mem_faults(pair->a, &faults);
 	push(pair, 0, 4, 1);
 	assert_int_equal(haul_link_tx(pair->a, &pair->tx), 4);
 	assert_int_equal(haul_link_tx_stats(pair->a)->syscalls, 2);
 	expect_rx(pair, 0, 4);
 
-	faults = (struct haul_mem_faults){.seed = 1, .percent = 100};
+	faults = (struct haul_mem_faults){ .seed = 1, .percent = 100 };
 	uint32_t told = 0;
 	for (uint32_t round = 0; round < 2000 && told == 0; round++) {
 		haul_link_mem_faults(pair->a, &faults);
@@ -278,7 +283,7 @@ static void test_mem_faults__partial_sends_go_on(void **state)
 {
 	struct pair *pair = *state;
 	for (uint32_t part = 0; part < 8; part++) {
-		struct haul_mem_faults faults = {.partial_in = 1, .partial_frames = part};
+		struct haul_mem_faults faults = { .partial_in = 1, .partial_frames = part };
 		haul_link_mem_faults(pair->a, &faults);
 		push(pair, 0, 7, 1);
 		assert_int_equal(haul_link_tx(pair->a, &pair->tx), 7);
@@ -329,8 +334,9 @@ static void *send_stream(void *arg)
 		haul_send_batch_clear(&pair->tx);
 		for (uint32_t i = 0; i < ROWS / 4 && next + i < STREAM; i++) {
 			words[i] = next + i;
-			struct haul_frame row = {.data = (uint8_t *)&words[i],
-						 .len = sizeof words[i], .peer = 1};
+			struct haul_frame row = { .data = (uint8_t *)&words[i],
+						  .len = sizeof words[i],
+						  .peer = 1 };
 			(void)haul_send_batch_push(&pair->tx, &row);
 		}
 		next += (uint32_t)haul_link_tx(pair->a, &pair->tx);
@@ -346,7 +352,7 @@ static void test_mem__two_threads_meet(void **state)
 	uint32_t next = 0;
 	assert_int_equal(pthread_create(&thread, NULL, send_stream, pair), 0);
 	while (next < STREAM) {
-		struct pollfd fd = {.fd = haul_link_fd(pair->b), .events = POLLIN};
+		struct pollfd fd = { .fd = haul_link_fd(pair->b), .events = POLLIN };
 		assert_int_equal(poll(&fd, 1, 10000), 1);
 		int count = haul_link_rx(pair->b, &pair->rx);
 		for (int i = 0; i < count; i++, next++)
