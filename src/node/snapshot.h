@@ -36,6 +36,7 @@ struct snapshot {
 	uint64_t generation; /* rises with each publication, first is 1 */
 	uint64_t self;       /* our node id */
 	uint32_t role;       /* enum node_role */
+	uint64_t secret;     /* mixed into the hashes: keys come from the network */
 	struct route upstream; /* OBU: the chosen RSU (node 0 = none at present) */
 	uint32_t route_mask;
 	uint32_t client_mask;
@@ -47,10 +48,11 @@ struct snapshot {
 	uint32_t flood_count;
 };
 
-/* Build from plain arrays (copied). -ENOMEM, HAUL_ELIMIT. */
+/* Build from plain arrays (copied), without repeats. -ENOMEM, HAUL_ELIMIT. */
 struct snapshot_input {
 	uint64_t generation;
 	uint64_t self;
+	uint64_t secret; /* any number the network does not know; 0 in tests */
 	uint32_t role;
 	const struct route *upstream; /* NULL = none */
 	const struct route *routes;
