@@ -23,9 +23,9 @@
 
 enum {
 	HAUL_MESSAGE_HEADER_BYTES = 32,
-	HAUL_MESSAGE_TAG_BYTES = 16,    /* trailer of a sealed message; room kept in every MTU */
+	HAUL_MESSAGE_TAG_BYTES = 16, /* trailer of a sealed message; room kept in every MTU */
 	HAUL_MESSAGE_BYTES_MAX = 65507,
-	HAUL_AGGREGATE_ENTRY_BYTES = 4  /* before each frame of an aggregate */
+	HAUL_AGGREGATE_ENTRY_BYTES = 4 /* before each frame of an aggregate */
 };
 
 enum haul_message_type {
@@ -38,7 +38,8 @@ enum haul_message_type {
 
 enum {
 	HAUL_MESSAGE_SEALED = 1, /* key_id names a key and a tag follows; not accepted yet */
-	HAUL_MESSAGE_DOWN = 2    /* aggregate: frames travel down (RSU to OBU), else up */
+	HAUL_MESSAGE_DOWN = 2,   /* aggregate: frames travel down (RSU to OBU), else up */
+	HAUL_MESSAGE_ATTACHED = 4 /* reply: the RSU answered is the one its OBU has chosen */
 };
 
 #define HAUL_NODE_BROADCAST UINT64_C(0xffffffffffff)
@@ -101,7 +102,7 @@ enum haul_reject {
 #define X(id, name, help) id,
 	HAUL_REJECT_LIST(X)
 #undef X
-	HAUL_REJECTS
+		HAUL_REJECTS
 };
 
 /* Decode all frames (at most capacity, each in one piece). Returns how many are good. Reads no byte

@@ -12,12 +12,13 @@
 
 enum { COLUMNS_ALIGN_BYTES = 64 };
 
-/* Bytes that a column of so many items takes in its block. */
+/* Bytes that a column of so many items takes in its block. One line more than the items: else the
+ * columns of a batch of 2^n would begin in the same set of the cache and push each other out. */
 static inline size_t columns_bytes(uint32_t count, size_t item_bytes)
 {
 	const size_t mask = COLUMNS_ALIGN_BYTES - 1;
 
-	return (count * item_bytes + mask) & ~mask;
+	return ((count * item_bytes + mask) & ~mask) + COLUMNS_ALIGN_BYTES;
 }
 
 static inline uint8_t *columns_alloc(size_t bytes)

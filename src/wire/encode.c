@@ -4,9 +4,8 @@
  * is what decode accepts and gives back.
  * How: a batch shares all of its header but the sequence, so three of the four words are made once
  * and a message costs as many stores as it has words. */
-#include <haul/message.h>
-
 #include "wire/header.h"
+#include <haul/message.h>
 
 void haul_message_put(uint8_t *out, const struct haul_message_header *header, uint32_t length)
 {
@@ -34,8 +33,7 @@ uint64_t haul_messages_prepend(struct haul_frames *frames, uint32_t first, uint3
 	HAUL_ASSERT(first <= frames->count);
 	HAUL_ASSERT(count <= frames->count - first);
 	const struct wire_header shared = wire_header_pack(header, WIRE_HEADER_BYTES);
-	const uint64_t head =
-		shared.word[0] - WIRE_PLACE(WIRE_HEADER_BYTES, WIRE_OFF_LENGTH, 2);
+	const uint64_t head = shared.word[0] - WIRE_PLACE(WIRE_HEADER_BYTES, WIRE_OFF_LENGTH, 2);
 	for (uint32_t n = 0; n < count; n++) {
 		const uint32_t i = first + n;
 		const uint32_t length = prepend_length(frames, i);
@@ -47,7 +45,7 @@ uint64_t haul_messages_prepend(struct haul_frames *frames, uint32_t first, uint3
 				wire_csum_pack(frames->csum_start[i], frames->csum_offset[i]);
 		frames->data[i] -= WIRE_HEADER_BYTES;
 		frames->len[i] += WIRE_HEADER_BYTES;
-		frames->flags[i] &= (uint16_t)~(HAUL_FRAME_CSUM_PARTIAL | HAUL_FRAME_HEADROOM);
+		frames->flags[i] &= (uint16_t) ~(HAUL_FRAME_CSUM_PARTIAL | HAUL_FRAME_HEADROOM);
 		wire_header_store(frames->data[i], &packed);
 	}
 	return header->sequence + count;

@@ -5,14 +5,12 @@
  * Threads    pure. */
 #pragma once
 
-#include <stdbool.h>
 #include <stdint.h>
-
-#include <haul/message.h>
 
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "wire/format.h"
+#include <haul/message.h>
 
 /* How far a field of so many bytes at this offset stands from the low end of its 8-byte word. */
 #define WIRE_SHIFT(offset, bytes) (64 - 8 * ((offset) % 8 + (bytes)))
@@ -27,7 +25,10 @@ static_assert((int)HAUL_FRAME_HEADROOM_BYTES >= WIRE_HEADER_BYTES, "headroom mus
 static_assert(WIRE_OFF_SEQUENCE == 8 && WIRE_OFF_ORIGIN == 16, "words 1 and 2 begin there");
 static_assert(WIRE_OFF_DESTINATION == 22 && WIRE_OFF_KEY_ID == 28, "destination spans words 2, 3");
 
-enum { WIRE_CSUM_MAX = UINT8_MAX }; /* largest csum_start and csum_offset a header can tell */
+enum {
+	WIRE_CSUM_MAX = UINT8_MAX, /* largest csum_start and csum_offset a header can tell */
+	WIRE_CSUM_FIELD_BYTES = 2
+};
 
 struct wire_header {
 	uint64_t word[4];
@@ -35,9 +36,8 @@ struct wire_header {
 
 static inline struct wire_header wire_header_load(const uint8_t *p)
 {
-	return (struct wire_header){
-		{ be64_load(p), be64_load(p + 8), be64_load(p + 16), be64_load(p + 24) }
-	};
+	return (struct wire_header){ { be64_load(p), be64_load(p + 8), be64_load(p + 16),
+				       be64_load(p + 24) } };
 }
 
 static inline void wire_header_store(uint8_t *p, const struct wire_header *header)
@@ -76,12 +76,4 @@ static inline uint64_t wire_csum_pack(uint32_t start, uint32_t offset)
 	HAUL_ASSERT(offset <= WIRE_CSUM_MAX);
 	return WIRE_PLACE(start, WIRE_OFF_CSUM_START, 1) |
 	       WIRE_PLACE(offset, WIRE_OFF_CSUM_OFFSET, 1);
-}
-
-/* Does a checksum field fit a frame of so many bytes? Without one both are zero. */
-static inline bool wire_csum_is_bad(uint32_t start, uint32_t offset, uint32_t frame_len)
-{
-	const bool outside = start + offset + 2 > frame_len;
-
-	return ((start | offset) != 0) & ((offset == 0) | outside);
 }

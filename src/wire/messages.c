@@ -1,13 +1,11 @@
 /* wire/messages.c — the columns of a decoded batch, and the count of what was rejected. */
-#include <haul/message.h>
-
 #include <errno.h>
 #include <stdlib.h>
 
-#include <haul/err.h>
-
 #include "base/assert.h"
 #include "base/columns.h"
+#include <haul/err.h>
+#include <haul/message.h>
 
 int haul_messages_init(struct haul_messages *messages, uint32_t capacity)
 {
@@ -15,10 +13,9 @@ int haul_messages_init(struct haul_messages *messages, uint32_t capacity)
 	if (capacity == 0 || capacity > HAUL_FRAMES_MAX)
 		return -EINVAL;
 	const uint32_t n = capacity;
-	const size_t bytes = columns_bytes(n, sizeof(uint8_t *)) +
-			     3 * columns_bytes(n, sizeof(uint64_t)) +
-			     2 * columns_bytes(n, sizeof(uint32_t)) +
-			     5 * columns_bytes(n, sizeof(uint8_t));
+	const size_t bytes =
+		columns_bytes(n, sizeof(uint8_t *)) + 3 * columns_bytes(n, sizeof(uint64_t)) +
+		2 * columns_bytes(n, sizeof(uint32_t)) + 5 * columns_bytes(n, sizeof(uint8_t));
 	uint8_t *block = columns_alloc(bytes);
 	if (block == NULL)
 		return -ENOMEM;
