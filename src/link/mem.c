@@ -159,7 +159,7 @@ static int mem_send(void *ctx, uint32_t first, uint32_t count)
 	}
 	atomic_store_explicit(&queue->head, head + done, memory_order_release);
 	if (done == 0)
-		return room == 0 ? -EAGAIN : -ENOENT;
+		return room == 0 ? -EAGAIN : -EDESTADDRREQ;
 	return (int)done;
 }
 

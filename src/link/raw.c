@@ -42,7 +42,7 @@ enum {
 	RAW_FRAME_BYTES_MIN = 46,
 	RAW_RX_SLOTS_MIN = 256,
 	RAW_LOOK_FRAMES = 64, /* ask for the kernel's drop count after so many frames */
-	RAW_PIECES = 3        /* Ethernet header, data, tail */
+	RAW_PIECES = 5        /* Ethernet header, data around a checksum, tail */
 };
 
 /* Where a filter finds what the kernel knows about a packet. */
@@ -64,13 +64,14 @@ struct raw {
 	struct iovec *rx_iov;   /* slots */
 	struct mmsghdr *tx_msg; /* burst_max */
 	struct iovec *tx_iov;   /* burst_max * RAW_PIECES */
+	uint16_t *tx_checksum;  /* burst_max */
 	_Atomic bool suspect;   /* the interface was down; it may be gone */
 };
 
 /* What one tx works on. */
 struct raw_tx {
 	struct raw *raw;
-	struct haul_frames *frames;
+	const struct haul_frames *frames;
 	const uint32_t *order;
 	struct link_burst *burst;
 };
@@ -90,27 +91,46 @@ static int raw_peer_set(struct haul_link *link, uint32_t peer, const struct haul
 	return 0;
 }
 
-/* 0 when the row may go out as it stands then. */
-static int row_prepare(struct raw *raw, struct haul_frames *frames, uint32_t row)
+static int row_check(const struct raw *raw, const struct haul_frames *frames, uint32_t row)
 {
 	uint32_t bytes = haul_frame_bytes(frames, row);
 	if (!peers_has(raw->link.peers, frames->peer[row]))
-		return -ENOENT;
+		return -EDESTADDRREQ;
 	if (bytes < RAW_FRAME_BYTES_MIN || bytes > raw->link.mtu_bytes)
 		return -EMSGSIZE;
-	return send_checksum(&raw->link, frames, row);
+	return 0;
 }
 
-static void row_fill(struct raw *raw, const struct haul_frames *frames, uint32_t row, uint32_t at)
+static struct iovec piece(void *base, uint32_t bytes)
+{
+	return (struct iovec){ .iov_base = base, .iov_len = bytes };
+}
+
+/* Make message `at` of a row. Nothing when the row must not go out. */
+static int row_fill(struct raw *raw, const struct haul_frames *frames, uint32_t row, uint32_t at)
 {
 	struct iovec *iov = &raw->tx_iov[at * RAW_PIECES];
-	iov[0].iov_base = raw->link.peers->sockaddr[frames->peer[row]];
-	iov[0].iov_len = RAW_HEADER_BYTES;
-	iov[1].iov_base = frames->data[row];
-	iov[1].iov_len = frames->len[row];
-	iov[2].iov_base = frames->tail[row];
-	iov[2].iov_len = frames->tail_len[row];
-	raw->tx_msg[at].msg_hdr.msg_iovlen = frames->tail_len[row] > 0 ? 3 : 2;
+	uint8_t *data = frames->data[row];
+	uint32_t len = frames->len[row], count = 0;
+	int rc = row_check(raw, frames, row);
+	if (rc < 0)
+		return rc;
+	iov[count++] = piece(raw->link.peers->sockaddr[frames->peer[row]], RAW_HEADER_BYTES);
+	if ((frames->flags[row] & HAUL_FRAME_CSUM_PARTIAL) != 0) {
+		uint32_t field = (uint32_t)frames->csum_start[row] + frames->csum_offset[row];
+		rc = send_checksum(&raw->link, frames, row, &raw->tx_checksum[at]);
+		if (rc < 0)
+			return rc;
+		iov[count++] = piece(data, field);
+		iov[count++] = piece(&raw->tx_checksum[at], sizeof raw->tx_checksum[at]);
+		data += field + 2;
+		len -= field + 2;
+	}
+	iov[count++] = piece(data, len);
+	if (frames->tail_len[row] > 0)
+		iov[count++] = piece(frames->tail[row], frames->tail_len[row]);
+	raw->tx_msg[at].msg_hdr.msg_iovlen = count;
+	return 0;
 }
 
 /* One call. Returns frames carried, or a code for the first. */
@@ -137,11 +157,9 @@ static int raw_send(void *ctx, uint32_t first, uint32_t count)
 	int rc = 0;
 	HAUL_ASSERT(count >= 1 && count <= tx->raw->link.burst_max);
 	for (; ready < count; ready++) {
-		uint32_t row = tx->order[first + ready];
-		rc = row_prepare(tx->raw, tx->frames, row);
+		rc = row_fill(tx->raw, tx->frames, tx->order[first + ready], ready);
 		if (rc < 0)
 			break;
-		row_fill(tx->raw, tx->frames, row, ready);
 	}
 	if (ready == 0)
 		return rc;
@@ -252,7 +270,7 @@ static int raw_rx(struct haul_link *link, struct haul_frames *frames, struct lin
 {
 	struct raw *raw = (struct raw *)link;
 	uint32_t room = haul_frames_room(frames);
-	uint32_t limit = room < raw->slots ? room : raw->slots;
+	uint32_t limit = link->burst_max == 1 ? 1 : room < raw->slots ? room : raw->slots;
 	uint32_t used = 0, wanted = 0;
 	int got = 0;
 	do {
@@ -289,6 +307,7 @@ static void raw_close(struct haul_link *link)
 	free(raw->rx_iov);
 	free(raw->tx_msg);
 	free(raw->tx_iov);
+	free(raw->tx_checksum);
 	link_done(link);
 	free(raw);
 }
@@ -408,8 +427,9 @@ static int memory_alloc(struct raw *raw)
 	raw->rx_iov = calloc(raw->slots, sizeof *raw->rx_iov);
 	raw->tx_msg = calloc(burst, sizeof *raw->tx_msg);
 	raw->tx_iov = calloc((size_t)burst * RAW_PIECES, sizeof *raw->tx_iov);
+	raw->tx_checksum = calloc(burst, sizeof *raw->tx_checksum);
 	if (raw->slab == NULL || raw->rx_msg == NULL || raw->rx_iov == NULL ||
-	    raw->tx_msg == NULL || raw->tx_iov == NULL)
+	    raw->tx_msg == NULL || raw->tx_iov == NULL || raw->tx_checksum == NULL)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < raw->slots; i++) {
 		raw->rx_iov[i].iov_base = raw->slab + (size_t)i * raw->slot_bytes +

@@ -56,25 +56,23 @@ int send_all(struct haul_link *link, struct haul_send_batch *batch, send_fn *sen
 	return (int)sent;
 }
 
-int send_checksum(struct haul_link *link, struct haul_frames *frames, uint32_t row)
+int send_checksum(struct haul_link *link, const struct haul_frames *frames, uint32_t row,
+		  uint16_t *ret_checksum)
 {
 	uint32_t start = frames->csum_start[row], field = start + frames->csum_offset[row];
 	uint32_t len = frames->len[row];
-	uint8_t *data = frames->data[row];
-
-	if ((frames->flags[row] & HAUL_FRAME_CSUM_PARTIAL) == 0)
-		return 0;
+	HAUL_ASSERT((frames->flags[row] & HAUL_FRAME_CSUM_PARTIAL) != 0);
 	if (field + 2 > len)
 		return -EINVAL;
 	/* The field is summed too: it holds the pseudo-header. */
-	uint64_t sum = checksum_add(data + start, len - start, 0);
-	if ((len - start) % 2 == 0)
-		sum = checksum_add(frames->tail[row], frames->tail_len[row], sum);
-	else
+	uint64_t sum = checksum_add(frames->data[row] + start, len - start, 0);
+	if (((len - start) & 1) != 0)
 		sum = checksum_add_odd(frames->tail[row], frames->tail_len[row], sum);
-	uint16_t value = (uint16_t)~checksum_fold(sum);
-	checksum_store(data + field, value != 0 ? value : UINT16_MAX); /* 0 is "none" in UDP */
-	frames->flags[row] &= (uint16_t)~HAUL_FRAME_CSUM_PARTIAL;
+	else
+		sum = checksum_add(frames->tail[row], frames->tail_len[row], sum);
+	uint16_t checksum = (uint16_t)~checksum_fold(sum);
+	/* zero would mean "no checksum" to UDP; to TCP the two are one */
+	*ret_checksum = checksum != 0 ? checksum : UINT16_MAX;
 	haul_stats_count(&link->tx_stats, LINK_TX_CSUM_COMPLETED, 1);
 	return 0;
 }

@@ -24,7 +24,6 @@
 #include <unistd.h>
 
 #include "base/assert.h"
-#include "link/checksum.h"
 #include "link/coalesce.h"
 #include "link/segment.h"
 #include "link/send.h"
@@ -193,26 +192,6 @@ static uint32_t add_iov(struct iovec *iov, uint32_t count, uint8_t *base, uint32
 	return count + 1;
 }
 
-/* Finish the partial checksum of a row into tx->checksum. -EINVAL if the columns cannot be right. */
-static int complete_checksum(struct tap *tap, const struct haul_frames *frames, uint32_t row)
-{
-	uint32_t start = frames->csum_start[row];
-	uint32_t field = start + frames->csum_offset[row];
-	uint32_t len = frames->len[row];
-	if (start > len || field + 2 > len)
-		return -EINVAL;
-	uint64_t sum = checksum_add(frames->data[row] + start, len - start, 0);
-	if (((len - start) & 1) != 0)
-		sum = checksum_add_odd(frames->tail[row], frames->tail_len[row], sum);
-	else
-		sum = checksum_add(frames->tail[row], frames->tail_len[row], sum);
-	uint16_t checksum = (uint16_t)~checksum_fold(sum);
-	/* zero would mean "no checksum" to UDP; to TCP the two are one */
-	tap->tx.checksum = checksum != 0 ? checksum : UINT16_MAX;
-	haul_stats_count(&tap->link.tx_stats, LINK_TX_CSUM_COMPLETED, 1);
-	return 0;
-}
-
 static int send_single(struct tap *tap, const struct haul_frames *frames, uint32_t row,
 		       struct link_burst *burst)
 {
@@ -228,7 +207,7 @@ static int send_single(struct tap *tap, const struct haul_frames *frames, uint32
 	}
 	if (partial) {
 		uint32_t field = (uint32_t)frames->csum_start[row] + frames->csum_offset[row];
-		int rc = complete_checksum(tap, frames, row);
+		int rc = send_checksum(&tap->link, frames, row, &tx->checksum);
 		if (rc < 0)
 			return rc;
 		count = add_iov(tx->iov, count, frames->data[row], field);

@@ -214,9 +214,9 @@ static void test_mem_peers__are_two(void **state)
 	push(pair, 0, 3, 1);
 	pair->tx.frames.peer[1] = 0;
 	assert_int_equal(haul_link_tx(pair->a, &pair->tx), 1);
-	assert_int_equal(status(pair, 0), -ENOENT);
+	assert_int_equal(status(pair, 0), -EDESTADDRREQ);
 	assert_int_equal(status(pair, 1), 0);
-	assert_int_equal(status(pair, 2), -ENOENT);
+	assert_int_equal(status(pair, 2), -EDESTADDRREQ);
 	push(pair, 0, 1, 1);
 	assert_int_equal(haul_link_tx(pair->b, &pair->tx), 1);
 	assert_int_equal(haul_link_rx(pair->a, &pair->rx), 1);
