@@ -63,7 +63,6 @@ static inline void heartbeat_store(uint8_t *body, const struct haul_heartbeat *h
 /* Header of a message without a frame: it has no checksum to tell of. */
 static struct wire_header bare_header(const struct haul_message_header *header, uint32_t length)
 {
-	HAUL_ASSERT(header->flags == 0);
 	HAUL_ASSERT(header->csum_start == 0 && header->csum_offset == 0);
 	return wire_header_pack(header, length);
 }
@@ -75,7 +74,7 @@ uint32_t haul_heartbeats_encode(const struct haul_message_header *header,
 	const uint32_t bytes = WIRE_HEADER_BYTES + WIRE_HEARTBEAT_BYTES;
 	struct wire_header packed = bare_header(header, bytes);
 
-	HAUL_ASSERT(header->type == HAUL_MESSAGE_HEARTBEAT);
+	HAUL_ASSERT(header->type == HAUL_MESSAGE_HEARTBEAT && header->flags == 0);
 	HAUL_ASSERT(stride >= bytes);
 	for (uint32_t i = 0; i < count; i++) {
 		wire_header_store(out, &packed);
@@ -94,6 +93,7 @@ uint32_t haul_replies_encode(const struct haul_message_header *header,
 	struct wire_header packed = bare_header(header, bytes);
 
 	HAUL_ASSERT(header->type == HAUL_MESSAGE_REPLY);
+	HAUL_ASSERT((header->flags & ~HAUL_MESSAGE_ATTACHED) == 0);
 	HAUL_ASSERT(stride >= bytes);
 	for (uint32_t i = 0; i < count; i++) {
 		uint8_t *body = out + WIRE_HEADER_BYTES;

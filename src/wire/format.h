@@ -15,6 +15,7 @@
  *   22  mac destination                     20  mac client
  *   28  u32 key_id (0: not sealed)          26  u16 reserved, zero
  *
+ *   flags: 1 SEALED (any type), 2 DOWN (aggregate), 4 ATTACHED (reply); the rest are zero.
  *   data up, data down: the body is one Ethernet frame of at least 14 bytes.
  *   aggregate: the body is one or more entries, back to back:
  *    0  u16 length of the frame, >= 14

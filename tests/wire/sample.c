@@ -59,6 +59,7 @@ static uint32_t make_heartbeat(struct prng *prng, uint8_t *out)
 static uint32_t make_reply(struct prng *prng, uint8_t *out)
 {
 	put_header(prng, out, HAUL_MESSAGE_REPLY, 60);
+	out[2] = prng_below(prng, 2) ? HAUL_MESSAGE_ATTACHED : 0;
 	fill(prng, out + 32, 28);
 	out[32 + 5] = 0;
 	put_be(out + 32 + 26, 2, 0);
@@ -150,6 +151,13 @@ static bool body_fits(const uint8_t *message, uint32_t len)
 	}
 }
 
+static uint8_t flags_of_type(uint8_t type)
+{
+	if (type == HAUL_MESSAGE_AGGREGATE)
+		return HAUL_MESSAGE_DOWN;
+	return type == HAUL_MESSAGE_REPLY ? HAUL_MESSAGE_ATTACHED : 0;
+}
+
 int32_t sample_status(const uint8_t *message, uint32_t len)
 {
 	if (len < 32)
@@ -158,9 +166,7 @@ int32_t sample_status(const uint8_t *message, uint32_t len)
 		return HAUL_EVERSION;
 	if (message[1] < HAUL_MESSAGE_HEARTBEAT || message[1] > HAUL_MESSAGE_AGGREGATE)
 		return HAUL_ETYPE;
-	if ((message[2] & ~HAUL_MESSAGE_DOWN) != 0)
-		return HAUL_ETYPE;
-	if ((message[2] & HAUL_MESSAGE_DOWN) && message[1] != HAUL_MESSAGE_AGGREGATE)
+	if ((message[2] & ~flags_of_type(message[1])) != 0)
 		return HAUL_ETYPE;
 	if (len < get_be(message + 4, 2))
 		return HAUL_ESHORT;
