@@ -222,9 +222,9 @@ def listed(source):
     if path.suffix != ".c" or path.parts[0] == "examples":
         return
     folder = source.root / path.parent
-    name = path.stem
+    name = path.stem.removeprefix("test_")
     for build in (folder / "meson.build", folder.parent / "meson.build"):
-        if build.exists() and re.search(rf"\b{re.escape(name)}\b", build.read_text(encoding="utf-8")):
+        if build.exists() and re.search(rf"\b(test_)?{re.escape(name)}\b", build.read_text(encoding="utf-8")):
             return
     yield 1, "dead-file", "no meson.build names it"
 
