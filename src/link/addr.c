@@ -78,7 +78,7 @@ static bool parse_socket(const char *text, struct haul_addr *addr)
 
 int haul_addr_parse(const char *text, struct haul_addr *ret_addr, struct haul_err *err)
 {
-	struct haul_addr addr = {.kind = HAUL_ADDR_MAC};
+	struct haul_addr addr = { .kind = HAUL_ADDR_MAC };
 	if (!parse_mac(text, addr.bytes)) {
 		memset(&addr, 0, sizeof addr);
 		if (!parse_socket(text, &addr))

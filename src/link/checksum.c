@@ -34,7 +34,7 @@ uint64_t checksum_add(const uint8_t *p, size_t bytes, uint64_t sum)
 	for (; bytes >= WORD_BYTES; bytes -= WORD_BYTES, p += WORD_BYTES)
 		low += load_u32(p);
 	if (bytes > 0) {
-		uint8_t rest[WORD_BYTES] = {0};
+		uint8_t rest[WORD_BYTES] = { 0 };
 		memcpy(rest, p, bytes);
 		low += load_u32(rest);
 	}

@@ -12,11 +12,10 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#include <haul/link.h>
-
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "link/checksum.h"
+#include <haul/link.h>
 
 enum {
 	IP_TOTAL_MAX = 65535,
@@ -34,8 +33,8 @@ struct grow {
 	const uint8_t *first; /* headers of the first row */
 	struct headers at;
 	uint32_t payload_bytes;
-	uint32_t ip_bytes;    /* of the superframe so far */
-	uint16_t id_step;     /* IPv4: 0 or 1, decided by the second row */
+	uint32_t ip_bytes; /* of the superframe so far */
+	uint16_t id_step;  /* IPv4: 0 or 1, decided by the second row */
 };
 
 /* The rules for one frame by itself: lengths that agree with each other, headers that may be merged
@@ -120,7 +119,8 @@ static bool tcp_follows(const struct grow *grow, const uint8_t *next, uint32_t i
 	const uint8_t *a = grow->first + grow->at.l4;
 	const uint8_t *b = next + grow->at.l4;
 	uint32_t option_bytes = (uint32_t)(grow->at.payload - grow->at.l4 - 20);
-	if (memcmp(a, b, 4) != 0 || be32_load(b + 4) != be32_load(a + 4) + index * grow->payload_bytes)
+	if (memcmp(a, b, 4) != 0 ||
+	    be32_load(b + 4) != be32_load(a + 4) + index * grow->payload_bytes)
 		return false;
 	/* acknowledgement, data offset; window; urgent pointer and options */
 	return memcmp(a + 8, b + 8, 5) == 0 && memcmp(a + 14, b + 14, 2) == 0 &&
@@ -131,7 +131,8 @@ static bool tcp_follows(const struct grow *grow, const uint8_t *next, uint32_t i
 static bool udp_follows(const struct grow *grow, const uint8_t *next, uint32_t bytes)
 {
 	const uint8_t *b = next + grow->at.l4;
-	return memcmp(grow->first + grow->at.l4, b, 4) == 0 && be16_load(b + 4) == bytes - grow->at.l4;
+	return memcmp(grow->first + grow->at.l4, b, 4) == 0 &&
+	       be16_load(b + 4) == bytes - grow->at.l4;
 }
 
 /* The next row's partial sum is the first one's but for the length. */
@@ -157,11 +158,11 @@ static bool follows(const struct coalesce *in, struct grow *grow, uint32_t row, 
 		return false;
 	if (!columns_match(in, row, &grow->at) || memcmp(grow->first, next, grow->at.l3) != 0)
 		return false;
-	if (grow->at.version == 4 ? !ipv4_follows(grow, next, index, bytes) :
-				    !ipv6_follows(grow, next, bytes))
+	if (grow->at.version == 4 ? !ipv4_follows(grow, next, index, bytes)
+				  : !ipv6_follows(grow, next, bytes))
 		return false;
-	if (grow->at.proto == IPPROTO_TCP ? !tcp_follows(grow, next, index) :
-					    !udp_follows(grow, next, bytes))
+	if (grow->at.proto == IPPROTO_TCP ? !tcp_follows(grow, next, index)
+					  : !udp_follows(grow, next, bytes))
 		return false;
 	return sum_follows(grow, next, bytes);
 }
@@ -177,7 +178,7 @@ static bool is_last(const struct grow *grow, const uint8_t *frame, uint32_t byte
 
 struct coalesce_run coalesce_find(const struct coalesce *in)
 {
-	struct coalesce_run run = {.count = 1};
+	struct coalesce_run run = { .count = 1 };
 	struct grow grow;
 	uint32_t last = in->order[0];
 	HAUL_ASSERT(in->left > 0 && in->rows_max > 0);
@@ -194,8 +195,8 @@ struct coalesce_run coalesce_find(const struct coalesce *in)
 	run.payload_bytes = grow.payload_bytes;
 	run.headers = grow.at;
 	if (grow.at.proto == IPPROTO_TCP)
-		run.tcp_flags = grow.first[grow.at.l4 + 13] |
-				in->frames->data[last][grow.at.l4 + 13];
+		run.tcp_flags =
+			grow.first[grow.at.l4 + 13] | in->frames->data[last][grow.at.l4 + 13];
 	return run;
 }
 
@@ -203,8 +204,8 @@ static uint8_t gso_type_of(const struct coalesce_run *run)
 {
 	if (run->headers.proto == IPPROTO_UDP)
 		return VIRTIO_NET_HDR_GSO_UDP_L4;
-	uint8_t type = run->headers.version == 4 ? VIRTIO_NET_HDR_GSO_TCPV4 :
-						   VIRTIO_NET_HDR_GSO_TCPV6;
+	uint8_t type =
+		run->headers.version == 4 ? VIRTIO_NET_HDR_GSO_TCPV4 : VIRTIO_NET_HDR_GSO_TCPV6;
 	return (run->tcp_flags & TCP_CWR) != 0 ? type | VIRTIO_NET_HDR_GSO_ECN : type;
 }
 

@@ -10,10 +10,9 @@
  * Threads    pure. */
 #pragma once
 
-#include <haul/frames.h>
-
 #include "link/headers.h"
 #include "link/vnet.h"
+#include <haul/frames.h>
 
 struct coalesce {
 	const struct haul_frames *frames;
@@ -24,11 +23,11 @@ struct coalesce {
 };
 
 struct coalesce_run {
-	uint32_t count; /* rows, >= 1 */
-	uint32_t bytes; /* of the superframe; valid when count > 1, as is all below */
+	uint32_t count;         /* rows, >= 1 */
+	uint32_t bytes;         /* of the superframe; valid when count > 1, as is all below */
 	uint32_t payload_bytes; /* of every row but the last */
 	struct headers headers;
-	uint8_t tcp_flags;      /* of the whole */
+	uint8_t tcp_flags; /* of the whole */
 };
 
 struct coalesce_run coalesce_find(const struct coalesce *in);

@@ -102,7 +102,7 @@ static int parse_l4(const uint8_t *frame, uint32_t len, struct headers *headers)
 
 int headers_parse(const uint8_t *frame, uint32_t len, struct headers *ret_headers)
 {
-	struct headers headers = {0};
+	struct headers headers = { 0 };
 	int type = parse_l2(frame, len, &headers);
 	int rc = -EPROTO;
 	if (type == TYPE_IPV4)

@@ -12,13 +12,13 @@
 #include "base/assert.h"
 
 static const struct haul_counter rx_counters[] = {
-#define X(id, name, help) {name, help},
+#define X(id, name, help) { name, help },
 	LINK_RX_COUNTER_LIST(X)
 #undef X
 };
 
 static const struct haul_counter tx_counters[] = {
-#define X(id, name, help) {name, help},
+#define X(id, name, help) { name, help },
 	LINK_TX_COUNTER_LIST(X)
 #undef X
 };
@@ -187,7 +187,7 @@ static void record(struct haul_stats *stats, uint32_t *pending, uint32_t ops,
 
 int haul_link_rx(struct haul_link *link, struct haul_frames *frames)
 {
-	struct link_burst burst = {.reason = HAUL_CLOSE_IDLE};
+	struct link_burst burst = { .reason = HAUL_CLOSE_IDLE };
 	haul_frames_clear(frames);
 	HAUL_ASSERT(frames->capacity > 0);
 	int rc = link->ops->rx(link, frames, &burst);
@@ -198,7 +198,7 @@ int haul_link_rx(struct haul_link *link, struct haul_frames *frames)
 
 int haul_link_tx(struct haul_link *link, struct haul_send_batch *batch)
 {
-	struct link_burst burst = {.reason = HAUL_CLOSE_IDLE};
+	struct link_burst burst = { .reason = HAUL_CLOSE_IDLE };
 	if (batch->frames.count == 0)
 		return 0;
 	haul_send_batch_group(batch);

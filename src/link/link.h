@@ -12,9 +12,8 @@
  * Errors     as in haul/link.h. */
 #pragma once
 
-#include <haul/link.h>
-
 #include "link/peers.h"
+#include <haul/link.h>
 
 enum {
 	LINK_BURST_DEFAULT = 64,
@@ -30,7 +29,8 @@ enum {
 	X(LINK_RX_TRUNCATED, "truncated", "Received packets dropped because they were cut short.") \
 	X(LINK_RX_MALFORMED, "malformed", "Received packets dropped because they made no sense.")  \
 	X(LINK_RX_QUEUE_DROPS, "queue_drops", "Packets the kernel dropped: our queue was full.")   \
-	X(LINK_RX_SOCKET_ERRORS, "socket_errors", "Errors of earlier sends that a receive reported.")
+	X(LINK_RX_SOCKET_ERRORS, "socket_errors",                                                  \
+	  "Errors of earlier sends that a receive reported.")
 
 /* Counters of "<name>.tx". */
 #define LINK_TX_COUNTER_LIST(X)                                                                    \
@@ -46,14 +46,14 @@ enum link_rx_counter {
 #define X(id, name, help) id,
 	LINK_RX_COUNTER_LIST(X)
 #undef X
-	LINK_RX_COUNTERS
+		LINK_RX_COUNTERS
 };
 
 enum link_tx_counter {
 #define X(id, name, help) id,
 	LINK_TX_COUNTER_LIST(X)
 #undef X
-	LINK_TX_COUNTERS
+		LINK_TX_COUNTERS
 };
 
 /* What one burst cost; a back end adds to it. ops is filled in by link.c. */
@@ -76,10 +76,10 @@ struct link_ops {
 
 struct haul_link {
 	const struct link_ops *ops;
-	int fd;              /* what haul_link_fd returns */
-	uint32_t offloads;   /* on now; the tx thread may clear bits */
+	int fd;            /* what haul_link_fd returns */
+	uint32_t offloads; /* on now; the tx thread may clear bits */
 	uint32_t mtu_bytes;
-	uint32_t burst_max;  /* 1 = individual mode */
+	uint32_t burst_max;    /* 1 = individual mode */
 	uint32_t tx_offer_max; /* rows send_all may offer at once */
 	struct haul_addr local;
 	struct peers *peers; /* NULL where there are none */

@@ -24,11 +24,12 @@ enum {
 struct peers {
 	_Atomic uint32_t sequence; /* odd while the table changes */
 	uint32_t free_count;
-	_Atomic uint32_t slot[PEERS_SLOTS];                         /* index + 1, 0 = empty */
-	_Atomic uint64_t key[HAUL_LINK_PEERS][PEERS_KEY_WORDS];     /* the address, 0 = free */
+	_Atomic uint32_t slot[PEERS_SLOTS];                     /* index + 1, 0 = empty */
+	_Atomic uint64_t key[HAUL_LINK_PEERS][PEERS_KEY_WORDS]; /* the address, 0 = free */
 	_Alignas(8) uint8_t sockaddr[HAUL_LINK_PEERS][PEERS_SOCKADDR_BYTES]; /* tx thread only */
-	uint16_t gso_bytes_max[HAUL_LINK_PEERS]; /* tx thread only: longer frames leave one by one */
-	uint32_t free[HAUL_LINK_PEERS];    /* stack of indices not in use */
+	uint16_t
+		gso_bytes_max[HAUL_LINK_PEERS]; /* tx thread only: longer frames leave one by one */
+	uint32_t free[HAUL_LINK_PEERS];         /* stack of indices not in use */
 };
 
 int peers_open(struct peers **ret_peers);

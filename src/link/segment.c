@@ -13,18 +13,12 @@
 #include <netinet/in.h>
 #include <string.h>
 
-#include <haul/err.h>
-
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "link/checksum.h"
+#include <haul/err.h>
 
-enum {
-	ARENA_ALIGN = 16,
-	TCP_FIN = 0x01,
-	TCP_PSH = 0x08,
-	TCP_CWR = 0x80
-};
+enum { ARENA_ALIGN = 16, TCP_FIN = 0x01, TCP_PSH = 0x08, TCP_CWR = 0x80 };
 
 static bool kind_matches(const struct headers *headers, uint8_t gso_type)
 {
@@ -75,7 +69,8 @@ int segment_open(struct segment *segment, uint8_t *frame, uint32_t len,
 		.row_flags = HAUL_FRAME_CSUM_PARTIAL | HAUL_FRAME_HEADROOM,
 	};
 	if (headers.version == 4)
-		segment->ip_sum = ip_sum_of(frame + headers.l3, (uint32_t)(headers.l4 - headers.l3));
+		segment->ip_sum =
+			ip_sum_of(frame + headers.l3, (uint32_t)(headers.l4 - headers.l3));
 	if ((frame[0] & 1) != 0)
 		segment->row_flags |= HAUL_FRAME_BROADCAST;
 	return 0;

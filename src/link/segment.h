@@ -11,10 +11,9 @@
  * Errors     segment_open: HAUL_ECORRUPT; then nothing of the superframe may be used. */
 #pragma once
 
-#include <haul/frames.h>
-
 #include "link/headers.h"
 #include "link/vnet.h"
+#include <haul/frames.h>
 
 /* Memory for headers, handed out from the front, taken back all at once. */
 struct segment_arena {
@@ -24,10 +23,10 @@ struct segment_arena {
 };
 
 struct segment {
-	uint8_t *frame;         /* the superframe */
-	uint32_t len;           /* its bytes */
-	uint32_t at;            /* offset of the payload not yet cut; len = done */
-	uint32_t index;         /* of the next segment */
+	uint8_t *frame; /* the superframe */
+	uint32_t len;   /* its bytes */
+	uint32_t at;    /* offset of the payload not yet cut; len = done */
+	uint32_t index; /* of the next segment */
 	struct headers headers;
 	uint16_t payload_bytes; /* of every segment but the last */
 	uint16_t l4_sum;        /* pseudo-header sum with a length of zero */

@@ -13,8 +13,6 @@
  * go out one by one in the same place of the order, and the kind is not merged again. Without
  * checksum offload nothing is merged, and partial checksums are completed on the way: the field is
  * sent from a scratch word, the caller's bytes are not touched. */
-#include "link/link.h"
-
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -25,6 +23,7 @@
 
 #include "base/assert.h"
 #include "link/coalesce.h"
+#include "link/link.h"
 #include "link/segment.h"
 #include "link/send.h"
 #include "link/tapdev.h"
@@ -49,7 +48,7 @@ struct tap_tx {
 struct tap {
 	struct haul_link link;
 	bool vnet;
-	uint8_t *slab;      /* SLAB_BYTES, then ARENA_BYTES */
+	uint8_t *slab; /* SLAB_BYTES, then ARENA_BYTES */
 	uint32_t slab_used;
 	struct segment_arena arena;
 	struct segment segment; /* being cut */
@@ -100,7 +99,7 @@ static void push_frame(struct haul_frames *frames, uint8_t *frame, uint32_t byte
 static void take_packet(struct tap *tap, uint8_t *frame, uint32_t bytes, struct haul_frames *frames,
 			struct link_burst *burst)
 {
-	struct virtio_net_hdr vnet = {0};
+	struct virtio_net_hdr vnet = { 0 };
 	if (tap->vnet)
 		memcpy(&vnet, frame - VNET_BYTES, VNET_BYTES);
 	if (vnet.gso_type != VIRTIO_NET_HDR_GSO_NONE) {
@@ -188,7 +187,7 @@ static uint32_t add_iov(struct iovec *iov, uint32_t count, uint8_t *base, uint32
 	HAUL_ASSERT(count < IOV_COUNT);
 	if (bytes == 0)
 		return count;
-	iov[count] = (struct iovec){.iov_base = base, .iov_len = bytes};
+	iov[count] = (struct iovec){ .iov_base = base, .iov_len = bytes };
 	return count + 1;
 }
 
@@ -198,7 +197,7 @@ static int send_single(struct tap *tap, const struct haul_frames *frames, uint32
 	struct tap_tx *tx = &tap->tx;
 	bool partial = (frames->flags[row] & HAUL_FRAME_CSUM_PARTIAL) != 0;
 	uint32_t count = 1;
-	tx->vnet = (struct virtio_net_hdr){0};
+	tx->vnet = (struct virtio_net_hdr){ 0 };
 	if (partial && (tap->link.offloads & HAUL_OFFLOAD_CSUM) != 0) {
 		tx->vnet.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
 		tx->vnet.csum_start = frames->csum_start[row];
@@ -295,7 +294,7 @@ static int tap_send(void *ctx, uint32_t first, uint32_t count)
 
 static int tap_tx(struct haul_link *link, struct haul_send_batch *batch, struct link_burst *burst)
 {
-	struct tap_send send = {.tap = tap_of(link), .batch = batch, .burst = burst};
+	struct tap_send send = { .tap = tap_of(link), .batch = batch, .burst = burst };
 	return send_all(link, batch, tap_send, &send);
 }
 
@@ -342,10 +341,10 @@ int link_tap_open(const struct haul_link_options *options, struct haul_link **re
 		goto fail;
 	}
 	tap->link.tx_offer_max = HAUL_FRAMES_MAX;
-	tap->arena = (struct segment_arena){.base = tap->slab + SLAB_BYTES, .bytes = ARENA_BYTES};
+	tap->arena = (struct segment_arena){ .base = tap->slab + SLAB_BYTES, .bytes = ARENA_BYTES };
 	tap->vnet = dev.vnet;
 	tap->tx.offloads = dev.offloads;
-	tap->tx.iov[0] = (struct iovec){.iov_base = &tap->tx.vnet, .iov_len = VNET_BYTES};
+	tap->tx.iov[0] = (struct iovec){ .iov_base = &tap->tx.vnet, .iov_len = VNET_BYTES };
 	tap->link.fd = dev.fd;
 	tap->link.offloads = dev.offloads;
 	tap->link.local = dev.mac;

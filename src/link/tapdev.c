@@ -58,7 +58,7 @@ static uint32_t agree_offloads(const struct tapdev *dev, uint32_t wanted)
 
 static int make(const struct haul_link_options *options, struct tapdev *dev, struct haul_err *err)
 {
-	struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI};
+	struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI };
 	if (dev->vnet)
 		request.ifr_flags |= IFF_VNET_HDR;
 	memcpy(request.ifr_name, options->ifname, sizeof request.ifr_name);
@@ -75,7 +75,7 @@ static int make(const struct haul_link_options *options, struct tapdev *dev, str
 static int take_over(const struct haul_link_options *options, struct tapdev *dev,
 		     struct haul_err *err)
 {
-	struct ifreq request = {0};
+	struct ifreq request = { 0 };
 	dev->fd = options->fd;
 	if (ioctl(dev->fd, TUNGETIFF, &request) < 0)
 		return haul_err_set(err, -errno, "descriptor %d is no TAP queue: %s", dev->fd,
@@ -103,17 +103,17 @@ static int interface_ioctl(int sock, const struct tapdev *dev, unsigned long wha
 static int configure(int sock, const struct haul_link_options *options, const struct tapdev *dev,
 		     struct haul_err *err)
 {
-	struct ifreq request = {.ifr_mtu = (int)options->mtu_bytes - ETHER_BYTES};
+	struct ifreq request = { .ifr_mtu = (int)options->mtu_bytes - ETHER_BYTES };
 	int rc = interface_ioctl(sock, dev, SIOCSIFMTU, &request);
 	if (rc < 0)
 		return haul_err_set(err, rc, "%s: MTU %u: %s", dev->ifname,
 				    options->mtu_bytes - ETHER_BYTES, haul_strerror(rc));
-	request = (struct ifreq){.ifr_qlen = (int)options->txqueuelen};
+	request = (struct ifreq){ .ifr_qlen = (int)options->txqueuelen };
 	rc = interface_ioctl(sock, dev, SIOCSIFTXQLEN, &request);
 	if (rc < 0)
 		return haul_err_set(err, rc, "%s: txqueuelen %u: %s", dev->ifname,
 				    options->txqueuelen, haul_strerror(rc));
-	request = (struct ifreq){0};
+	request = (struct ifreq){ 0 };
 	rc = interface_ioctl(sock, dev, SIOCGIFFLAGS, &request);
 	request.ifr_flags |= IFF_UP;
 	if (rc == 0)
@@ -162,7 +162,7 @@ static int set_up(const struct haul_link_options *options, struct tapdev *dev, s
 	if (sock < 0)
 		return haul_err_set(err, -errno, "socket: %s", haul_strerror(-errno));
 	int rc = options->fd < 0 ? configure(sock, options, dev, err) : 0;
-	struct ifreq request = {0};
+	struct ifreq request = { 0 };
 	if (rc == 0 && interface_ioctl(sock, dev, SIOCGIFHWADDR, &request) == 0) {
 		dev->mac.kind = HAUL_ADDR_MAC;
 		memcpy(dev->mac.bytes, request.ifr_hwaddr.sa_data, 6);
@@ -174,7 +174,7 @@ static int set_up(const struct haul_link_options *options, struct tapdev *dev, s
 int tapdev_open(const struct haul_link_options *options, struct tapdev *ret_dev,
 		struct haul_err *err)
 {
-	struct tapdev dev = {.fd = -1, .vnet = options->burst_max > 1};
+	struct tapdev dev = { .fd = -1, .vnet = options->burst_max > 1 };
 	if (options->mtu_bytes <= ETHER_BYTES)
 		return haul_err_set(err, -EINVAL, "mtu_bytes %u: a frame has %d bytes of header",
 				    options->mtu_bytes, ETHER_BYTES);

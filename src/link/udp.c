@@ -1,4 +1,6 @@
 /* link/udp.c — a UDP socket: open and close. udp_rx.c and udp_tx.c carry the datagrams. */
+#include "link/udp.h"
+
 #include <errno.h>
 #include <net/if.h>
 #include <stdlib.h>
@@ -7,13 +9,12 @@
 #include <unistd.h>
 
 #include "base/assert.h"
-#include "link/udp.h"
 
 enum { CACHE_LINE_BYTES = 64 };
 
 struct haul_addr udp_addr_of(const union sockaddr_any *name)
 {
-	struct haul_addr addr = {0};
+	struct haul_addr addr = { 0 };
 	if (name->any.sa_family == AF_INET6) {
 		addr.kind = HAUL_ADDR_IPV6;
 		addr.port = ntohs(name->v6.sin6_port);
@@ -29,7 +30,7 @@ struct haul_addr udp_addr_of(const union sockaddr_any *name)
 
 static union sockaddr_any name_of(const struct udp *udp, const struct haul_addr *addr)
 {
-	union sockaddr_any name = {0};
+	union sockaddr_any name = { 0 };
 	if (addr->kind == HAUL_ADDR_IPV6) {
 		name.v6.sin6_family = AF_INET6;
 		name.v6.sin6_port = htons(addr->port);
@@ -126,7 +127,7 @@ static int map_slots(struct udp *udp, uint32_t slots)
 	}
 	for (uint32_t i = 0; i < slots; i++) {
 		uint8_t *slot = rx->slab + (size_t)i * rx->pitch + HAUL_FRAME_HEADROOM_BYTES;
-		rx->iov[i] = (struct iovec){.iov_base = slot, .iov_len = rx->slot_bytes};
+		rx->iov[i] = (struct iovec){ .iov_base = slot, .iov_len = rx->slot_bytes };
 		rx->msg[i].msg_hdr = (struct msghdr){
 			.msg_name = &rx->name[i],
 			.msg_iov = &rx->iov[i],
@@ -187,7 +188,8 @@ static int bind_socket(struct udp *udp, const struct haul_link_options *options,
 		return 0;
 	if (options->broadcast.kind != udp->link.local.kind)
 		return haul_err_set(err, -EAFNOSUPPORT,
-				    "%s: broadcast and local address differ in kind", options->name);
+				    "%s: broadcast and local address differ in kind",
+				    options->name);
 	(void)setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &one, sizeof one);
 	peers_set_broadcast(udp->link.peers, &options->broadcast);
 	return udp_peer_set(&udp->link, 0, &options->broadcast);
@@ -197,7 +199,8 @@ static int open_socket(struct udp *udp, const struct haul_link_options *options,
 		       struct haul_err *err)
 {
 	bool v6 = udp->link.local.kind == HAUL_ADDR_IPV6;
-	udp->link.fd = socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	udp->link.fd =
+		socket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (udp->link.fd < 0)
 		return haul_err_set(err, -errno, "%s: socket: %s", options->name,
 				    haul_strerror(-errno));

@@ -34,7 +34,7 @@ union control {
 };
 
 struct udp_rx {
-	uint8_t *slab;         /* slots of pitch bytes */
+	uint8_t *slab; /* slots of pitch bytes */
 	size_t slab_bytes;
 	uint32_t pitch;
 	uint32_t slot_bytes;   /* room for a datagram */
@@ -50,14 +50,14 @@ struct udp_rx {
 struct udp_tx {
 	uint32_t segments_max;
 	uint32_t payload_max;
-	uint32_t entries;      /* of msg[] in use */
-	uint32_t iov_count;    /* of iov[] in use */
+	uint32_t entries;   /* of msg[] in use */
+	uint32_t iov_count; /* of iov[] in use */
 	struct mmsghdr *msg;
 	union control *control;
 	struct {
 		uint32_t rows;
 		uint32_t bytes;
-	} *run;                /* what msg[i] carries */
+	} * run; /* what msg[i] carries */
 	struct iovec iov[UDP_IOV_COUNT];
 };
 

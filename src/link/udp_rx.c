@@ -107,8 +107,8 @@ static void deliver(struct udp *udp, struct haul_frames *frames, struct sender *
 		if (rx->at == 0 && !slot_is_good(udp, msg, stride))
 			continue;
 		find_sender(udp, &rx->name[rx->next], frames, sender);
-		uint32_t pushed = push_rows(frames, slot + rx->at, msg->msg_len - rx->at, stride,
-					    sender);
+		uint32_t pushed =
+			push_rows(frames, slot + rx->at, msg->msg_len - rx->at, stride, sender);
 		burst->bytes += pushed;
 		if (rx->at == 0)
 			frames->flags[row] |= HAUL_FRAME_HEADROOM;
@@ -171,7 +171,7 @@ int udp_rx(struct haul_link *link, struct haul_frames *frames, struct link_burst
 {
 	struct udp *udp = udp_of(link);
 	struct udp_rx *rx = &udp->rx;
-	struct sender sender = {0};
+	struct sender sender = { 0 };
 	if (rx->next == rx->filled)
 		rx->next = rx->filled = 0;
 	deliver(udp, frames, &sender, burst);
@@ -201,7 +201,7 @@ int udp_rx(struct haul_link *link, struct haul_frames *frames, struct link_burst
 int udp_rx_one(struct haul_link *link, struct haul_frames *frames, struct link_burst *burst)
 {
 	struct udp *udp = udp_of(link);
-	struct sender sender = {0};
+	struct sender sender = { 0 };
 	uint8_t *slot = udp->rx.iov[0].iov_base;
 	for (uint32_t turn = 0; turn < RX_TURNS_MAX; turn++) {
 		union sockaddr_any name;
@@ -215,8 +215,8 @@ int udp_rx_one(struct haul_link *link, struct haul_frames *frames, struct link_b
 			return -errno;
 		if (got > 0 && got <= (ssize_t)udp->rx.slot_bytes) {
 			find_sender(udp, &name, frames, &sender);
-			burst->bytes += push_rows(frames, slot, (uint32_t)got, (uint32_t)got,
-						  &sender);
+			burst->bytes +=
+				push_rows(frames, slot, (uint32_t)got, (uint32_t)got, &sender);
 			frames->flags[0] |= HAUL_FRAME_HEADROOM;
 			burst->reason = HAUL_CLOSE_OPS;
 			return 1;

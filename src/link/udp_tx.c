@@ -42,7 +42,7 @@ static void add_piece(struct udp_tx *tx, uint32_t first, uint8_t *base, uint32_t
 		}
 	}
 	HAUL_ASSERT(tx->iov_count < UDP_IOV_COUNT);
-	tx->iov[tx->iov_count++] = (struct iovec){.iov_base = base, .iov_len = bytes};
+	tx->iov[tx->iov_count++] = (struct iovec){ .iov_base = base, .iov_len = bytes };
 }
 
 /* Make msg[entries] of the longest run at the front of order. The peer exists. Returns its rows. */
@@ -62,8 +62,9 @@ static uint32_t add_run(struct udp *udp, const struct haul_frames *frames, const
 	for (uint32_t last = size; rows < left && last == size; rows++) {
 		uint32_t row = order[rows];
 		last = haul_frame_bytes(frames, row);
-		if (rows > 0 && (last > size || frames->peer[row] != peer ||
-				 total + last > tx->payload_max || tx->iov_count + 2 > UDP_IOV_COUNT))
+		if (rows > 0 &&
+		    (last > size || frames->peer[row] != peer || total + last > tx->payload_max ||
+		     tx->iov_count + 2 > UDP_IOV_COUNT))
 			break;
 		add_piece(tx, iov_first, frames->data[row], frames->len[row]);
 		add_piece(tx, iov_first, frames->tail[row], frames->tail_len[row]);
@@ -93,9 +94,9 @@ static int send_entries(struct udp *udp, struct link_burst *burst)
 	struct udp_tx *tx = &udp->tx;
 	for (uint32_t errors = 0;;) {
 		burst->syscalls++;
-		int sent = tx->entries == 1 ?
-				   (sendmsg(udp->link.fd, &tx->msg[0].msg_hdr, 0) < 0 ? -1 : 1) :
-				   sendmmsg(udp->link.fd, tx->msg, tx->entries, 0);
+		int sent = tx->entries == 1
+				   ? (sendmsg(udp->link.fd, &tx->msg[0].msg_hdr, 0) < 0 ? -1 : 1)
+				   : sendmmsg(udp->link.fd, tx->msg, tx->entries, 0);
 		if (sent >= 0)
 			return sent;
 		/* These may be about an earlier datagram, and then are told only once. */
@@ -108,8 +109,8 @@ static int send_entries(struct udp *udp, struct link_burst *burst)
 
 /* Carry the first rows offered in one call, in runs of at most segments_max. Returns how many rows
  * were carried, or a code for the first run, whose rows are then in *ret_refused. */
-static int carry(const struct udp_send *send, uint32_t first, uint32_t count,
-		 uint32_t segments_max, uint32_t *ret_refused)
+static int carry(const struct udp_send *send, uint32_t first, uint32_t count, uint32_t segments_max,
+		 uint32_t *ret_refused)
 {
 	struct udp *udp = send->udp;
 	struct udp_tx *tx = &udp->tx;
@@ -118,7 +119,8 @@ static int carry(const struct udp_send *send, uint32_t first, uint32_t count,
 	uint32_t rows = 0;
 	tx->entries = tx->iov_count = 0;
 	while (rows < count && tx->entries < udp->link.burst_max &&
-	       tx->iov_count + 2 <= UDP_IOV_COUNT && peers_has(udp->link.peers, frames->peer[order[rows]]))
+	       tx->iov_count + 2 <= UDP_IOV_COUNT &&
+	       peers_has(udp->link.peers, frames->peer[order[rows]]))
 		rows += add_run(udp, frames, order + rows, count - rows, segments_max);
 	if (tx->entries == 0)
 		return -EDESTADDRREQ;
@@ -173,7 +175,7 @@ static int udp_send(void *ctx, uint32_t first, uint32_t count)
 
 int udp_tx(struct haul_link *link, struct haul_send_batch *batch, struct link_burst *burst)
 {
-	struct udp_send send = {.udp = udp_of(link), .batch = batch, .burst = burst};
+	struct udp_send send = { .udp = udp_of(link), .batch = batch, .burst = burst };
 	return send_all(link, batch, udp_send, &send);
 }
 
@@ -199,10 +201,9 @@ static int udp_send_one(void *ctx, uint32_t first, uint32_t count)
 	return 1;
 }
 
-int udp_tx_one(struct haul_link *link, struct haul_send_batch *batch,
-		      struct link_burst *burst)
+int udp_tx_one(struct haul_link *link, struct haul_send_batch *batch, struct link_burst *burst)
 {
-	struct udp_send send = {.udp = udp_of(link), .batch = batch, .burst = burst};
+	struct udp_send send = { .udp = udp_of(link), .batch = batch, .burst = burst };
 	return send_all(link, batch, udp_send_one, &send);
 }
 

@@ -9,7 +9,7 @@ enum { FIN = 0x01, PSH = 0x08, ACK = 0x10, ECE = 0x40, CWR = 0x80, PROTO_TCP = 6
 
 void superframe_random(struct superframe *sf, struct prng *prng)
 {
-	static const uint8_t flag_sets[] = {ACK, ACK | PSH, ACK | FIN, ACK | PSH | CWR | ECE};
+	static const uint8_t flag_sets[] = { ACK, ACK | PSH, ACK | FIN, ACK | PSH | CWR | ECE };
 	for (uint32_t i = 0; i < sizeof sf->filler; i++)
 		sf->filler[i] = (uint8_t)prng_next(prng);
 	memcpy(sf->mac, sf->filler, sizeof sf->mac);

@@ -1,12 +1,11 @@
 /* link/test_coalesce.c — merging is the inverse of cutting, and never more. */
 #include <string.h>
 
-#include <haul/link.h>
-
 #include "lib/testlib.h"
 #include "link/coalesce.h"
 #include "link/segment.h"
 #include "link/superframe.h"
+#include <haul/link.h>
 
 enum { ROUNDS = 2000, ROWS_MAX = 1024, ARENA_BYTES = 512 * 1024, KINDS = HAUL_OFFLOAD_ALL };
 
@@ -40,7 +39,7 @@ static int bed_close(void **state)
 /* Rows of a random superframe of at least rows_min segments; returns its bytes. */
 static uint32_t cut_random(struct bed *bed, uint32_t rows_min)
 {
-	struct segment_arena arena = {.base = bed->arena, .bytes = ARENA_BYTES};
+	struct segment_arena arena = { .base = bed->arena, .bytes = ARENA_BYTES };
 	struct segment segment;
 	do
 		superframe_random(&bed->sf, &bed->prng);

@@ -1,12 +1,11 @@
 /* link/test_segment.c — cutting a superframe gives the frames a network card would send. */
 #include <string.h>
 
-#include <haul/err.h>
-
 #include "base/bytes.h"
 #include "lib/testlib.h"
 #include "link/segment.h"
 #include "link/superframe.h"
+#include <haul/err.h>
 
 enum { ROUNDS = 3000, ARENA_BYTES = 64 * 1024 };
 
@@ -28,7 +27,8 @@ static int bed_open(void **state)
 }
 
 /* Finish the partial checksum of a copied row, and check that the columns say where it is. */
-static void complete(struct bed *bed, const struct haul_frames *frames, uint32_t row, uint32_t bytes)
+static void complete(struct bed *bed, const struct haul_frames *frames, uint32_t row,
+		     uint32_t bytes)
 {
 	uint32_t field = (uint32_t)frames->csum_start[row] + frames->csum_offset[row];
 	assert_int_equal(frames->csum_start[row], superframe_l4(&bed->sf));
@@ -36,8 +36,8 @@ static void complete(struct bed *bed, const struct haul_frames *frames, uint32_t
 	/* A partial field is the pseudo-header sum: with the bytes behind it, it adds up. */
 	uint32_t sum = 0;
 	for (uint32_t i = frames->csum_start[row]; i < bytes; i++)
-		sum += (i - frames->csum_start[row]) % 2 == 0 ? (uint32_t)bed->got[i] << 8 :
-								bed->got[i];
+		sum += (i - frames->csum_start[row]) % 2 == 0 ? (uint32_t)bed->got[i] << 8
+							      : bed->got[i];
 	while (sum > 0xffff)
 		sum = (sum & 0xffff) + (sum >> 16);
 	sum = 0xffff - sum;
@@ -117,8 +117,8 @@ static void test_segment__refuses_contradictions(void **state)
 		bad[3].csum_start++;
 		bad[4].csum_offset += 2;
 		bad[5].gso_type = VIRTIO_NET_HDR_GSO_UDP; /* fragments: never asked for */
-		bad[6].gso_type = bed->sf.tcp ? VIRTIO_NET_HDR_GSO_UDP_L4 :
-						VIRTIO_NET_HDR_GSO_TCPV4;
+		bad[6].gso_type =
+			bed->sf.tcp ? VIRTIO_NET_HDR_GSO_UDP_L4 : VIRTIO_NET_HDR_GSO_TCPV4;
 		for (uint32_t i = 0; i < 7; i++)
 			assert_int_equal(segment_open(&segment, bed->whole, whole, &bad[i]),
 					 HAUL_ECORRUPT);

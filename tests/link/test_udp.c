@@ -5,10 +5,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <haul/link.h>
-
 #include "lib/testlib.h"
 #include "link/link.h"
+#include <haul/link.h>
 
 enum { FRAMES_MAX = 2048, BYTES_MAX = 8 * 1024 * 1024, ROUNDS = 300 };
 
@@ -37,7 +36,7 @@ static struct haul_link_options loopback(const char *name, const char *address)
 static void open_pair(struct bed *bed, const struct haul_link_options *tx,
 		      const struct haul_link_options *rx)
 {
-	struct haul_err err = {0};
+	struct haul_err err = { 0 };
 	assert_int_equal(haul_link_open(tx, &bed->tx, &err), 0);
 	assert_int_equal(haul_link_open(rx, &bed->rx, &err), 0);
 	struct haul_addr to = haul_link_local(bed->rx);
@@ -174,7 +173,7 @@ static void random_bursts(struct bed *bed)
 /* Order and contents survive segmentation offload, with and without each of its halves. */
 static void test_udp__carries_random_bursts(void **state)
 {
-	static const uint32_t sets[] = {HAUL_OFFLOAD_ALL, HAUL_OFFLOAD_GSO, HAUL_OFFLOAD_GRO, 0};
+	static const uint32_t sets[] = { HAUL_OFFLOAD_ALL, HAUL_OFFLOAD_GSO, HAUL_OFFLOAD_GRO, 0 };
 	struct bed *bed = *state;
 	for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) {
 		struct haul_link_options tx = loopback("t", "127.0.0.1:0");
@@ -225,15 +224,14 @@ static void test_udp__runs_end_where_the_kernel_wants(void **state)
 		uint32_t count, bytes, then_count, then_bytes;
 		uint64_t runs, frames;
 	} rows[] = {
-		{44, 1472, 0, 0, 1, 44},    /* 64,768 bytes */
-		{45, 1472, 0, 0, 1, 44},    /* one more goes alone */
-		{64, 1024, 0, 0, 1, 63},    /* 65,536 would be too many bytes */
-		{127, 64, 0, 0, 1, 127},    /* as many segments as a send may have */
-		{128, 64, 0, 0, 1, 127},
-		{254, 64, 0, 0, 2, 254},
-		{5, 1000, 1, 300, 1, 6},    /* a shorter one ends the run */
-		{5, 300, 5, 1000, 2, 10},   /* a longer one begins the next */
-		{1, 700, 1, 800, 0, 0},     /* alone: no control message */
+		{ 44, 1472, 0, 0, 1, 44 }, /* 64,768 bytes */
+		{ 45, 1472, 0, 0, 1, 44 }, /* one more goes alone */
+		{ 64, 1024, 0, 0, 1, 63 }, /* 65,536 would be too many bytes */
+		{ 127, 64, 0, 0, 1, 127 }, /* as many segments as a send may have */
+		{ 128, 64, 0, 0, 1, 127 },  { 254, 64, 0, 0, 2, 254 },
+		{ 5, 1000, 1, 300, 1, 6 },  /* a shorter one ends the run */
+		{ 5, 300, 5, 1000, 2, 10 }, /* a longer one begins the next */
+		{ 1, 700, 1, 800, 0, 0 },   /* alone: no control message */
 	};
 	struct bed *bed = *state;
 	open_default(bed);
@@ -274,8 +272,8 @@ static void test_udp__gso_refused_is_resent_and_remembered(void **state)
 	struct bed *bed = *state;
 	int one = 1;
 	open_default(bed);
-	assert_int_equal(setsockopt(haul_link_fd(bed->tx), SOL_SOCKET, SO_NO_CHECK, &one,
-				    sizeof one), 0);
+	assert_int_equal(
+		setsockopt(haul_link_fd(bed->tx), SOL_SOCKET, SO_NO_CHECK, &one, sizeof one), 0);
 	for (uint32_t round = 0; round < 3; round++) {
 		clear(bed);
 		add_many(bed, 1, 1000);
@@ -359,10 +357,11 @@ static void test_udp__empty_datagrams_are_counted(void **state)
 		rx.burst_max = burst;
 		open_pair(bed, &tx, &rx);
 		struct haul_addr to = haul_link_local(bed->rx);
-		struct sockaddr_in name = {.sin_family = AF_INET, .sin_port = htons(to.port)};
+		struct sockaddr_in name = { .sin_family = AF_INET, .sin_port = htons(to.port) };
 		memcpy(&name.sin_addr, to.bytes, 4);
 		assert_int_equal(sendto(haul_link_fd(bed->tx), "", 0, 0, (struct sockaddr *)&name,
-					sizeof name), 0);
+					sizeof name),
+				 0);
 		clear(bed);
 		add_many(bed, 2, 10);
 		send_and_drain(bed);
@@ -411,7 +410,7 @@ static void test_udp__keeps_order_for_each_peer(void **state)
 		add(bed, 1 + i % 2, 200, 100);
 	assert_int_equal(haul_link_tx(bed->tx, &bed->batch), 100);
 	assert_int_equal(tx_count(bed, LINK_TX_GSO_RUNS), 2);
-	struct haul_link *links[2] = {bed->rx, other};
+	struct haul_link *links[2] = { bed->rx, other };
 	for (uint32_t side = 0; side < 2; side++) {
 		assert_int_equal(haul_link_rx(links[side], &bed->frames), 50);
 		for (uint32_t i = 0; i < 50; i++)
@@ -453,8 +452,9 @@ static void test_udp__reported_errors_break_nothing(void **state)
 		assert_int_equal(haul_link_open(&rx, &gone, NULL), 0);
 		struct haul_addr nobody = haul_link_local(gone);
 		haul_link_close(gone);
-		assert_int_equal(setsockopt(haul_link_fd(bed->tx), IPPROTO_IP, IP_RECVERR, &on,
-					    sizeof on), 0);
+		assert_int_equal(
+			setsockopt(haul_link_fd(bed->tx), IPPROTO_IP, IP_RECVERR, &on, sizeof on),
+			0);
 		assert_int_equal(haul_link_peer_add(bed->tx, &nobody), 2);
 		clear(bed);
 		add(bed, 2, 100, 100);
@@ -502,7 +502,7 @@ static void test_udp__open_errors_say_why(void **state)
 {
 	struct bed *bed = *state;
 	struct haul_link *link = NULL;
-	struct haul_err err = {0};
+	struct haul_err err = { 0 };
 	open_default(bed);
 	struct haul_link_options options = loopback("u", "127.0.0.1:0");
 	options.local = haul_link_local(bed->rx);
@@ -521,7 +521,7 @@ static void test_udp__open_errors_say_why(void **state)
 	options.burst_max = LINK_BURST_MAX + 1;
 	assert_int_equal(haul_link_open(&options, &link, &err), -EINVAL);
 	assert_null(link);
-	struct haul_addr mac = {.kind = HAUL_ADDR_MAC};
+	struct haul_addr mac = { .kind = HAUL_ADDR_MAC };
 	assert_int_equal(haul_link_peer_add(bed->tx, &mac), -EAFNOSUPPORT);
 }
 
