@@ -23,8 +23,8 @@ typedef int send_fn(void *ctx, uint32_t first, uint32_t count);
 /* The batch is grouped. Sets every status; returns how many rows were sent. */
 int send_all(struct haul_link *link, struct haul_send_batch *batch, send_fn *send, void *ctx);
 
-/* The finished checksum of a row with HAUL_FRAME_CSUM_PARTIAL, as it lies in memory. The row's bytes
- * stay as they are: they are the caller's, and another row may share them. -EINVAL when the field is
- * not within data. */
+/* The finished checksum of a row with HAUL_FRAME_CSUM_PARTIAL, as it lies in memory. Its bytes
+ * stay as they are: they are the caller's, and another row may share them. -EINVAL when the field
+ * is not within data. */
 int send_checksum(struct haul_link *link, const struct haul_frames *frames, uint32_t row,
 		  uint16_t *ret_checksum);
