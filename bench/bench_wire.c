@@ -56,8 +56,8 @@ static int run(void *ctx, const struct bench_case *self, enum bench_arm arm, dou
 	ret_sample->value = result.frames_per_s / 1000;
 	ret_sample->syscalls_per_op = result.syscalls_per_frame;
 	ret_sample->fill_mean = result.fill_mean;
-	snprintf(ret_sample->note, sizeof ret_sample->note, "sent %.0f kpps",
-		 result.sent_per_s / 1000);
+	snprintf(ret_sample->note, sizeof ret_sample->note, "sent %.0f kpps, %.1f frames a packet",
+		 result.sent_per_s / 1000, result.frames_per_packet);
 	return 0;
 }
 

@@ -66,11 +66,14 @@ void wire_path_close(struct wire_path *path)
 		close(path->far_netns);
 }
 
+/* A veth runs GRO only for a sender without any TSO (or else it would be undoing work for nothing),
+ * so splitting turns off both kinds of segmentation. */
 static int ethtool(int netns, bool split, struct haul_err *err)
 {
 	const char *segmentation = split ? "off" : "on", *gro = split ? "on" : "off";
-	const char *argv[] = { "ethtool",    "-K",  "wire0", "tx-udp-segmentation",
-			       segmentation, "gro", gro,     NULL };
+	const char *argv[] = { "ethtool",    "-K",  "wire0",      "tx-udp-segmentation",
+			       segmentation, "tso", segmentation, "gro",
+			       gro,          NULL };
 	int status, quiet = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	int pid = netns_spawn(netns, argv, quiet, err);
 	if (quiet >= 0)
@@ -287,6 +290,16 @@ static void measure(struct station *stations, double seconds, struct wire_result
 		(double)frames * (double)NS_PER_S / (double)(os->now_ns(os) - start_ns);
 }
 
+/* Counter of a stats block by its name. */
+static double counter(const struct haul_stats *stats, const char *name)
+{
+	for (uint32_t i = 0; i < stats->counter_count; i++) {
+		if (strcmp(stats->counters[i].name, name) == 0)
+			return (double)stats->extra[i];
+	}
+	return 0;
+}
+
 static void sum_up(const struct station *stations, double seconds, struct wire_result *result)
 {
 	const struct haul_stats *last = haul_link_rx_stats(stations[RECEIVER].link);
@@ -298,6 +311,9 @@ static void sum_up(const struct station *stations, double seconds, struct wire_r
 	}
 	result->syscalls_per_frame = last->ops > 0 ? syscalls / (double)last->ops : -1;
 	result->fill_mean = haul_hist_mean(&last->fill);
+	double merged = counter(last, "gro_frames");
+	double packets = (double)last->ops - merged + counter(last, "gro_slots");
+	result->frames_per_packet = packets > 0 ? (double)last->ops / packets : 0;
 	result->sent_per_s = (double)haul_link_tx_stats(stations[SENDER].link)->ops /
 			     (seconds * (1 + 1.0 / WARM_UP_SHARE));
 }

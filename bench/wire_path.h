@@ -37,6 +37,7 @@ struct wire_result {
 	double syscalls_per_frame; /* all links together, a frame delivered */
 	double fill_mean;          /* frames a receive burst, at the last link */
 	double sent_per_s;
+	double frames_per_packet; /* frames in a kernel packet, at the last link */
 };
 
 int wire_path_run(const struct wire_path *path, const struct wire_run *run,
