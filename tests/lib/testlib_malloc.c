@@ -1,10 +1,10 @@
 /* A malloc that counts and hands on to the C library's. Under the address sanitizer, which has its
  * own malloc, the sanitizer's hook counts instead. */
-#include "lib/testlib.h"
-
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+
+#include "lib/testlib.h"
 
 static _Atomic uint64_t mallocs;
 
@@ -29,8 +29,10 @@ static void count_one(void)
 
 #ifdef TEST_ASAN
 
-void __sanitizer_malloc_hook(const volatile void *memory, size_t bytes);
-void __sanitizer_free_hook(const volatile void *memory);
+/* Visible, or the sanitizer's library does not find them. */
+__attribute__((visibility("default"))) void __sanitizer_malloc_hook(const volatile void *memory,
+								    size_t bytes);
+__attribute__((visibility("default"))) void __sanitizer_free_hook(const volatile void *memory);
 
 void __sanitizer_malloc_hook(const volatile void *memory, size_t bytes)
 {
