@@ -3,9 +3,10 @@
  * To add a bench: one file bench_<name>.c with one `const struct bench bench_<name>`, one line in
  * the table of bench.c and in meson.build.
  * Model: a bench is a list of cases; the harness runs the individual and the batched arm of each in
- * turn (A B A B …, the first arm alternating too), pairs of runs give ratios, and the median pair
- * is reported with the smallest and the largest. A case may have more than two arms' worth of
- * figures (see bench_row.note). Nothing is timed outside the arms. */
+ * turn (A B B A …, the first arm alternating too), pairs of runs give ratios, and the median pair
+ * is reported with the smallest and the largest. What else a run has to say goes into its note.
+ * Nothing is timed outside the arms. A case that returns -ENOTSUP is shown as left out, with the
+ * reason; any other failure, or a value of 0, ends the bench. */
 #pragma once
 
 #include <stdbool.h>
@@ -22,7 +23,7 @@ struct bench_options {
 	bool json;
 };
 
-/* What one run of one arm gave. */
+/* What one run of one arm gave: value 0 and the next two -1 before the run. */
 struct bench_sample {
 	double value;           /* in the case's unit */
 	double syscalls_per_op; /* < 0 = not applicable */
@@ -31,19 +32,19 @@ struct bench_sample {
 };
 
 struct bench_case {
-	const char *name;      /* exactly as the goals name it: "udp_1472" */
-	const char *unit;      /* "Gbit/s", "kpps", "ns/op" */
-	bool lower_is_better;  /* ns/op: ratio = individual / batched; else batched / individual */
-	double goal;           /* ratio wanted, 0 = none stated */
-	const char *arms;      /* what the two arms are: "sendto+recvfrom | UDP_SEGMENT+UDP_GRO" */
+	const char *name;     /* exactly as the goals name it: "udp_1472" */
+	const char *unit;     /* "Gbit/s", "kpps", "ns/op" */
+	bool lower_is_better; /* ns/op: ratio = individual / batched; else batched / individual */
+	double goal;          /* ratio wanted, 0 = none stated */
+	const char *arms;     /* what the two arms are: "sendto+recvfrom | UDP_SEGMENT+UDP_GRO" */
 	int (*run)(void *ctx, const struct bench_case *self, enum bench_arm arm, double seconds,
 		   struct bench_sample *ret_sample, struct haul_err *err);
-	uint64_t parameter;    /* the bench's own: a size, a batch, a load level */
+	uint64_t parameter; /* the bench's own: a size, a batch, a load level */
 };
 
 struct bench {
-	const char *name;  /* `haul bench <name>` */
-	const char *help;  /* one sentence */
+	const char *name; /* `haul bench <name>` */
+	const char *help; /* one sentence */
 	const struct bench_case *cases;
 	uint32_t case_count;
 	/* Set up what all cases share; may be NULL. -EPERM and -ENOTSUP with text skip the bench. */

@@ -43,7 +43,7 @@ enum haul_preset {
 #define X(id, name, ops, bytes, wait, start) id,
 	HAUL_PRESET_LIST(X)
 #undef X
-	HAUL_PRESETS
+		HAUL_PRESETS
 };
 
 HAUL_API struct haul_limits haul_limits_preset(enum haul_preset preset);
@@ -57,19 +57,19 @@ HAUL_API int haul_limits_check(const struct haul_limits *limits, struct haul_err
 static inline bool haul_limits_fit(const struct haul_limits *limits, uint32_t ops_queued,
 				   uint64_t bytes_queued, uint64_t op_bytes)
 {
-	return ops_queued == 0 || (ops_queued < limits->ops_max &&
-				   bytes_queued + op_bytes <= limits->bytes_max);
+	return ops_queued == 0 ||
+	       (ops_queued < limits->ops_max && bytes_queued + op_bytes <= limits->bytes_max);
 }
 
 struct haul_gate_input {
 	uint32_t ops_queued;
-	uint32_t ops_target;   /* sizer's target; 0 = limits.ops_max */
+	uint32_t ops_target; /* sizer's target; 0 = limits.ops_max */
 	uint64_t bytes_queued;
-	uint32_t in_flight;    /* batches on their way downstream, or arrivals predicted to pay */
-	int64_t first_ns;      /* when the oldest queued operation was queued */
+	uint32_t in_flight; /* batches on their way downstream, or arrivals predicted to pay */
+	int64_t first_ns;   /* when the oldest queued operation was queued */
 	int64_t now_ns;
-	bool barrier;          /* something must see the batch done before it can go on */
-	bool manual;           /* flush() was called */
+	bool barrier; /* something must see the batch done before it can go on */
+	bool manual;  /* flush() was called */
 };
 
 /* Pure. Returns HAUL_CLOSE_NONE while the batch stays open, and only then sets *ret_deadline_ns: the
@@ -81,8 +81,8 @@ HAUL_API enum haul_close haul_gate(const struct haul_limits *limits,
 
 /* X(id, name) */
 #define HAUL_SIZER_LIST(X)                                                                         \
-	X(HAUL_SIZER_FIXED, "fixed")     /* stays at ops_start */                                  \
-	X(HAUL_SIZER_FILL, "fill")       /* moving average of fill: >= 80 % doubles, <= 30 % halves */ \
+	X(HAUL_SIZER_FIXED, "fixed") /* stays at ops_start */                                      \
+	X(HAUL_SIZER_FILL, "fill")   /* moving average of fill: >= 80 % doubles, <= 30 % halves */ \
 	X(HAUL_SIZER_SERVICE, "service") /* service time: > 2x target halves, < 1/2 doubles */     \
 	X(HAUL_SIZER_MODEL, "model")     /* learns fixed cost, cost per operation, arrival rate */
 
@@ -90,16 +90,16 @@ enum haul_sizer_policy {
 #define X(id, name) id,
 	HAUL_SIZER_LIST(X)
 #undef X
-	HAUL_SIZER_POLICIES
+		HAUL_SIZER_POLICIES
 };
 
 struct haul_sizer_options {
 	enum haul_sizer_policy policy;
-	uint32_t ops_min;           /* >= 1 */
-	uint32_t ops_max;           /* >= ops_min */
-	uint32_t ops_start;         /* within the two */
-	int64_t service_target_ns;  /* SERVICE: wanted time a batch; 0 = 1 ms */
-	double fixed_share_max;     /* MODEL: fixed cost may take this share of a batch; 0 = 0.1 */
+	uint32_t ops_min;          /* >= 1 */
+	uint32_t ops_max;          /* >= ops_min */
+	uint32_t ops_start;        /* within the two */
+	int64_t service_target_ns; /* SERVICE: wanted time a batch; 0 = 1 ms */
+	double fixed_share_max;    /* MODEL: fixed cost may take this share of a batch; 0 = 0.1 */
 };
 
 /* What one closed batch taught. */
@@ -111,14 +111,14 @@ struct haul_sizer_sample {
 
 struct haul_sizer {
 	struct haul_sizer_options options;
-	uint32_t target;        /* current target, ops_min … ops_max */
-	double fill_ema;        /* FILL: average ops / target */
-	double service_ema_ns;  /* SERVICE */
-	double fixed_ns;        /* MODEL: learnt fixed cost of a batch */
-	double per_op_ns;       /* MODEL: learnt cost of an operation */
-	double ops_per_ns;      /* MODEL: learnt arrival rate */
+	uint32_t target;                            /* current target, ops_min … ops_max */
+	double fill_ema;                            /* FILL: average ops / target */
+	double service_ema_ns;                      /* SERVICE */
+	double fixed_ns;                            /* MODEL: learnt fixed cost of a batch */
+	double per_op_ns;                           /* MODEL: learnt cost of an operation */
+	double ops_per_ns;                          /* MODEL: learnt arrival rate */
 	double sum_w, sum_n, sum_t, sum_nn, sum_nt; /* MODEL: decayed least squares */
-	uint32_t off_count;     /* MODEL: batches in a row that were far off */
+	uint32_t off_count;                         /* MODEL: batches in a row that were far off */
 	double sum_ops, sum_ns; /* MODEL: decayed arrivals, and the time they took */
 	uint32_t settled;       /* MODEL: target, except while one batch of another size is tried */
 	int64_t last_ns;        /* when the last batch closed, INT64_MIN before */

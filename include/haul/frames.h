@@ -32,11 +32,11 @@ enum {
 
 /* Bits of flags[]. */
 enum {
-	HAUL_FRAME_CSUM_PARTIAL = 1, /* L4 checksum field holds only the pseudo-header sum: bytes from
-	                              * csum_start on must be summed into csum_start + csum_offset
-	                              * before the frame meets anyone who checks. */
-	HAUL_FRAME_HEADROOM = 2,     /* HAUL_FRAME_HEADROOM_BYTES before data[i] may be written */
-	HAUL_FRAME_BROADCAST = 4     /* received by link-level broadcast or multicast */
+	/* The L4 checksum field holds only the pseudo-header's sum: bytes from csum_start on must be
+	 * summed into csum_start + csum_offset before the frame meets anyone who checks. */
+	HAUL_FRAME_CSUM_PARTIAL = 1,
+	HAUL_FRAME_HEADROOM = 2, /* HAUL_FRAME_HEADROOM_BYTES before data[i] may be written */
+	HAUL_FRAME_BROADCAST = 4 /* received by link-level broadcast or multicast */
 };
 
 /* A link-level address: an IPv4 or IPv6 address with port for UDP links, a MAC for raw links. */
@@ -49,19 +49,19 @@ struct haul_addr {
 };
 
 struct haul_frames {
-	uint32_t count;        /* frames in use */
-	uint32_t capacity;     /* frames there is room for */
-	uint32_t addr_count;   /* entries of addr[] in use */
-	uint8_t **data;        /* first piece: all headers, contiguous */
-	uint8_t **tail;        /* second piece; meaningless while tail_len is 0 */
-	uint32_t *len;         /* bytes of data, >= 1 */
-	uint32_t *tail_len;    /* bytes of tail, usually 0 */
-	uint32_t *peer;        /* rx: who sent it, or HAUL_PEER_NONE; tx: who is to get it */
-	uint32_t *from;        /* rx: index into addr[] (sender's address) */
-	uint16_t *flags;       /* HAUL_FRAME_* */
-	uint16_t *csum_start;  /* with CSUM_PARTIAL: offset in the frame */
-	uint16_t *csum_offset; /* with CSUM_PARTIAL: offset of the field from csum_start */
-	int32_t *status;       /* tx: 0 sent, negative code otherwise; rx: always 0 */
+	uint32_t count;         /* frames in use */
+	uint32_t capacity;      /* frames there is room for */
+	uint32_t addr_count;    /* entries of addr[] in use */
+	uint8_t **data;         /* first piece: all headers, contiguous */
+	uint8_t **tail;         /* second piece; meaningless while tail_len is 0 */
+	uint32_t *len;          /* bytes of data, >= 1 */
+	uint32_t *tail_len;     /* bytes of tail, usually 0 */
+	uint32_t *peer;         /* rx: who sent it, or HAUL_PEER_NONE; tx: who is to get it */
+	uint32_t *from;         /* rx: index into addr[] (sender's address) */
+	uint16_t *flags;        /* HAUL_FRAME_* */
+	uint16_t *csum_start;   /* with CSUM_PARTIAL: offset in the frame */
+	uint16_t *csum_offset;  /* with CSUM_PARTIAL: offset of the field from csum_start */
+	int32_t *status;        /* tx: 0 sent, negative code otherwise; rx: always 0 */
 	struct haul_addr *addr; /* capacity entries; several frames may share one */
 };
 
@@ -111,13 +111,13 @@ struct haul_group {
 
 struct haul_send_batch {
 	struct haul_frames frames;
-	uint32_t *order;          /* permutation of 0 … count-1, valid after haul_send_batch_group */
+	uint32_t *order; /* permutation of 0 … count-1, valid after haul_send_batch_group */
 	struct haul_group *group; /* in order of each peer's first frame */
 	uint32_t group_count;
-	uint32_t grouped;         /* frames.count at the last grouping, to do it once */
-	uint32_t *group_of;       /* work space of the grouping: group of each frame */
-	uint32_t *cursor;         /* and the next free place in order[] of each group */
-	uint32_t *slot;           /* open-addressed: peer -> group index + 1 */
+	uint32_t grouped;   /* frames.count at the last grouping, to do it once */
+	uint32_t *group_of; /* work space of the grouping: group of each frame */
+	uint32_t *cursor;   /* and the next free place in order[] of each group */
+	uint32_t *slot;     /* open-addressed: peer -> group index + 1 */
 };
 
 HAUL_API int haul_send_batch_init(struct haul_send_batch *batch, uint32_t capacity);

@@ -26,14 +26,17 @@
 #include <haul/err.h>
 #include <haul/stats.h>
 
-enum { HAUL_POOL_CLASSES = 5, HAUL_POOL_HEADROOM = 128, HAUL_POOL_MAGAZINE = 32,
-       HAUL_POOL_THREADS_MAX = 1024 };
+enum {
+	HAUL_POOL_CLASSES = 5,
+	HAUL_POOL_HEADROOM = 128,
+	HAUL_POOL_MAGAZINE = 32,
+	HAUL_POOL_THREADS_MAX = 1024
+};
 
 #define HAUL_POOL_CLASS_LIST(X) X(256) X(512) X(1500) X(9216) X(65536)
 
-/* Indices of the counters in the pool's stats block. A block's batches are the exchanges between
- * magazines and depot; its counters may be a thousand operations a thread behind, those of
- * haul_pool_count are not. */
+/* Indices of the counters in the pool's stats block, whose batches are the exchanges between magazines
+ * and depot. */
 enum haul_pool_counter {
 	HAUL_POOL_HIT,       /* served from the thread's own magazine */
 	HAUL_POOL_MISS,      /* magazine was empty: half a magazine came from the depot */

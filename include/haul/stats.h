@@ -35,7 +35,7 @@ enum haul_close {
 #define X(name, text) name,
 	HAUL_CLOSE_LIST(X)
 #undef X
-	HAUL_CLOSE_REASONS
+		HAUL_CLOSE_REASONS
 };
 
 HAUL_API const char *haul_close_name(enum haul_close reason);
@@ -59,9 +59,11 @@ struct haul_counter {
 };
 
 struct haul_stats {
-	const char *name;                     /* set at haul_stats_init, lives as long as the block */
+	const char *name; /* set at haul_stats_init, lives as long as the block */
 	const struct haul_counter *counters;  /* descriptors of extra[], may be NULL */
 	uint32_t counter_count;               /* <= HAUL_STATS_COUNTERS */
+	void (*refresh)(struct haul_stats *); /* brings extra[] up to date before a visit, under the
+	                                       * table's lock; NULL = it always is (set by init) */
 	uint64_t ops;                         /* operations carried */
 	uint64_t batches;                     /* batches closed */
 	uint64_t bytes;                       /* bytes carried */

@@ -9,8 +9,8 @@
 void assert_failed(const char *condition, const char *file, int line)
 {
 	char text[256];
-	int bytes = snprintf(text, sizeof text, "%s:%d: assertion failed: %s\n", file, line,
-			     condition);
+	int bytes =
+		snprintf(text, sizeof text, "%s:%d: assertion failed: %s\n", file, line, condition);
 	if (bytes > (int)sizeof text - 1)
 		bytes = (int)sizeof text - 1;
 	if (bytes > 0 && write(STDERR_FILENO, text, (size_t)bytes) < 0)

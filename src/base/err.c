@@ -1,10 +1,9 @@
-#include <haul/err.h>
-
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/assert.h"
+#include <haul/err.h>
 
 static const char CUT[] = "...";
 

@@ -5,12 +5,11 @@
  * never wider than 1/8 of its smallest value. e runs from 3 to 63: 8 + 61 * 8 = 496 buckets hold
  * any 64-bit value. A quantile is told as the upper end of its bucket, but never above the largest
  * sample seen; so it is never too small, and at most 12.5 % too large. */
-#include <haul/stats.h>
-
 #include <assert.h>
 
 #include "base/assert.h"
 #include "base/counter.h"
+#include <haul/stats.h>
 
 enum { STEP_BITS = 3, STEPS = 1 << STEP_BITS };
 static_assert(STEPS + (64 - STEP_BITS) * STEPS == HAUL_HIST_BUCKETS, "one bucket for any value");

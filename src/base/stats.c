@@ -1,15 +1,13 @@
-#include <haul/stats.h>
-
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <haul/err.h>
-
 #include "base/assert.h"
 #include "base/counter.h"
+#include <haul/err.h>
+#include <haul/stats.h>
 
 struct haul_stats_table {
 	pthread_mutex_t lock;
@@ -122,6 +120,7 @@ static void snapshot_take(struct haul_stats *snapshot, const struct haul_stats *
 	snapshot->name = live->name;
 	snapshot->counters = live->counters;
 	snapshot->counter_count = live->counter_count;
+	snapshot->refresh = NULL;
 	const uint64_t *from = (const void *)((const char *)live + FIGURES_AT);
 	uint64_t *to = (void *)((char *)snapshot + FIGURES_AT);
 	for (size_t i = 0; i < (sizeof *live - FIGURES_AT) / sizeof *to; i++)
@@ -135,6 +134,8 @@ int haul_stats_visit(struct haul_stats_table *table,
 	pthread_mutex_lock(&table->lock);
 	uint32_t count = table->count;
 	for (uint32_t i = 0; i < count; i++) {
+		if (table->block[i]->refresh)
+			table->block[i]->refresh(table->block[i]);
 		snapshot_take(&table->snapshot, table->block[i]);
 		visit(&table->snapshot, arg);
 	}

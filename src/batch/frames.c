@@ -7,16 +7,14 @@
  * one pass hands out the places in frame order. The last pass walks the frames from first to last,
  * so frames of one peer keep their order; each pass is linear in the frames in use, whatever the
  * capacity. */
-#include <haul/frames.h>
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <haul/err.h>
-
 #include "base/assert.h"
 #include "base/hash.h"
+#include <haul/err.h>
+#include <haul/frames.h>
 
 enum { COLUMN_ALIGN = 64 };
 
@@ -45,16 +43,15 @@ int haul_frames_init(struct haul_frames *frames, uint32_t capacity)
 	if (capacity < 1 || capacity > HAUL_FRAMES_MAX)
 		return -EINVAL;
 	uint32_t n = capacity;
-	size_t bytes = 2 * column_bytes(n, sizeof(uint8_t *)) +
-		       5 * column_bytes(n, sizeof(uint32_t)) +
-		       3 * column_bytes(n, sizeof(uint16_t)) +
-		       column_bytes(n, sizeof(struct haul_addr));
+	size_t bytes =
+		2 * column_bytes(n, sizeof(uint8_t *)) + 5 * column_bytes(n, sizeof(uint32_t)) +
+		3 * column_bytes(n, sizeof(uint16_t)) + column_bytes(n, sizeof(struct haul_addr));
 	uint8_t *block = block_alloc(bytes);
 	if (!block)
 		return -ENOMEM;
 
 	uint8_t *at = block;
-	*frames = (struct haul_frames){.capacity = capacity};
+	*frames = (struct haul_frames){ .capacity = capacity };
 	frames->data = column_take(&at, n, sizeof *frames->data);
 	frames->tail = column_take(&at, n, sizeof *frames->tail);
 	frames->len = column_take(&at, n, sizeof *frames->len);
@@ -120,7 +117,7 @@ static uint32_t slot_count(uint32_t count)
 
 int haul_send_batch_init(struct haul_send_batch *batch, uint32_t capacity)
 {
-	struct haul_send_batch b = {0};
+	struct haul_send_batch b = { 0 };
 	int rc = haul_frames_init(&b.frames, capacity);
 	if (rc < 0)
 		return rc;
@@ -163,7 +160,7 @@ static bool group_single(struct haul_send_batch *batch)
 		return false;
 	for (uint32_t i = 0; i < count; i++)
 		batch->order[i] = i;
-	batch->group[0] = (struct haul_group){.peer = peer[0], .count = count};
+	batch->group[0] = (struct haul_group){ .peer = peer[0], .count = count };
 	batch->group_count = 1;
 	return true;
 }
@@ -179,7 +176,7 @@ static uint32_t group_find(struct haul_send_batch *batch, uint32_t peer, uint32_
 	}
 	uint32_t g = batch->group_count++;
 	HAUL_ASSERT(g < batch->frames.capacity);
-	batch->group[g] = (struct haul_group){.peer = peer};
+	batch->group[g] = (struct haul_group){ .peer = peer };
 	batch->slot[at] = g + 1;
 	return g;
 }

@@ -1,10 +1,9 @@
-#include <haul/batch.h>
-
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
 
 #include "base/assert.h"
+#include <haul/batch.h>
 
 struct preset {
 	const char *name;
@@ -13,8 +12,9 @@ struct preset {
 
 static const struct preset presets[] = {
 #define X(id, label, ops, bytes, wait, start)                                                      \
-	{.name = label,                                                                            \
-	 .limits = {.ops_max = ops, .bytes_max = bytes, .wait_max_ns = wait, .ops_start = start}},
+	{ .name = label,                                                                           \
+	  .limits = {                                                                              \
+		  .ops_max = ops, .bytes_max = bytes, .wait_max_ns = wait, .ops_start = start } },
 	HAUL_PRESET_LIST(X)
 #undef X
 };

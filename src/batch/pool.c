@@ -11,10 +11,13 @@
  * at most once in 16 operations. A buffer returned by another thread simply stays with that thread:
  * it goes home through the depot, 16 at a time, and needs no queue of its own.
  *
+ * A magazine is a stack whose height is in - out: get writes only out, put only in. One height that
+ * both write would make each call wait for the last one's store; so they overlap. in and out double
+ * as the counts of puts and gets.
+ *
  * The depot of a class has room for all its buffers, so a spill cannot fail. Counters have one
- * writer, the thread; the shared block of figures is written under the depot's lock only. */
-#include <haul/pool.h>
-
+ * writer, the thread; the shared block counts exchanges under the depot's lock, and gathers the rest
+ * when somebody looks. */
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
@@ -23,33 +26,33 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include <haul/pool.h>
+
 #if __has_include(<sanitizer/asan_interface.h>)
 #include <sanitizer/asan_interface.h> /* does nothing unless the sanitizer is on */
 #else
-#define ASAN_POISON_MEMORY_REGION(at, bytes) ((void)(at), (void)(bytes))
+#define ASAN_POISON_MEMORY_REGION(at, bytes)   ((void)(at), (void)(bytes))
 #define ASAN_UNPOISON_MEMORY_REGION(at, bytes) ((void)(at), (void)(bytes))
 #endif
 
 #include "base/assert.h"
 #include "base/counter.h"
 
-
 enum {
 	LINE_BYTES = 64,
 	HUGE_BYTES = 2 << 20,
 	PAGE_BYTES = 4096,
 	HALF = HAUL_POOL_MAGAZINE / 2,
-	PUBLISH_MASK = 1023, /* gets between two updates of the shared figures */
-	BUFFER_FREE = 0x5f,
+	BUFFER_FREE = 0x5f, /* states, unlikely to be found in memory that is no header */
 	BUFFER_OUT = 0xa6
 };
 static_assert(HAUL_POOL_HEADROOM % LINE_BYTES == 0, "the payload starts a cache line");
 static_assert(HAUL_POOL_THREADS_MAX <= UINT16_MAX, "a header names its owner in 16 bits");
 
-struct buffer_header {
-	uint16_t owner; /* thread that took it */
-	uint8_t pool_class;
-	uint8_t state;  /* BUFFER_FREE or BUFFER_OUT */
+enum {
+#define X(bytes) CLASS_##bytes,
+	HAUL_POOL_CLASS_LIST(X)
+#undef X
 };
 
 static const uint32_t class_bytes[] = {
@@ -60,25 +63,27 @@ static const uint32_t class_bytes[] = {
 static_assert(sizeof class_bytes / sizeof *class_bytes == HAUL_POOL_CLASSES, "one size a class");
 
 static const struct haul_counter counter_list[HAUL_POOL_COUNTERS] = {
-	[HAUL_POOL_HIT] = {"hit", "gets served from the thread's own magazine"},
-	[HAUL_POOL_MISS] = {"miss", "gets that had to fill the magazine from the depot first"},
-	[HAUL_POOL_REMOTE] = {"remote", "buffers returned by another thread than took them"},
-	[HAUL_POOL_EXHAUSTED] = {"exhausted", "gets refused because the class had none left"},
+	[HAUL_POOL_HIT] = { "hit", "gets served from the thread's own magazine" },
+	[HAUL_POOL_MISS] = { "miss", "gets that had to fill the magazine from the depot first" },
+	[HAUL_POOL_REMOTE] = { "remote", "buffers returned by another thread than took them" },
+	[HAUL_POOL_EXHAUSTED] = { "exhausted", "gets refused because the class had none left" },
 };
 
 struct magazine {
-	uint32_t count;
+	uint64_t in;  /* puts, and buffers that came from the depot less those that went there */
+	uint64_t out; /* gets */
 	void *slot[HAUL_POOL_MAGAZINE]; /* payload starts; the last one in is the first one out */
 };
 
 struct haul_pool_thread {
 	_Alignas(LINE_BYTES) struct magazine magazine[HAUL_POOL_CLASSES];
-	uint64_t counter[HAUL_POOL_COUNTERS]; /* written by this thread; kept when it closes */
-	uint64_t puts;
-	uint64_t published[HAUL_POOL_COUNTERS]; /* part of counter[] already in the shared block */
+	uint64_t counter
+		[HAUL_POOL_COUNTERS]; /* but HIT, which is gets less misses; kept when closed */
+	uint64_t from_depot;          /* buffers, less those given back */
 	struct haul_pool *pool;
-	uint16_t index;
-	bool open; /* guarded by the pool's lock */
+	uint32_t index;
+	uint32_t mine; /* header of a buffer of class 0 that this thread took */
+	bool open;     /* guarded by the pool's lock */
 };
 
 struct depot {
@@ -99,9 +104,31 @@ struct haul_pool {
 	void **slots; /* of all depots */
 };
 
-static struct buffer_header *header_of(const void *buffer)
+/* A header is one word, always read and written whole (parts would wait for one another in the
+ * processor's store queue): state, class, and who took it. */
+static uint32_t *header_of(const void *buffer)
 {
-	return (void *)((uintptr_t)buffer - HAUL_POOL_HEADROOM - LINE_BYTES);
+	return (uint32_t *)((uintptr_t)buffer - HAUL_POOL_HEADROOM - LINE_BYTES);
+}
+
+static uint32_t header_make(uint32_t state, uint32_t pool_class, uint32_t owner)
+{
+	return state << 24 | pool_class << 16 | owner;
+}
+
+static uint32_t header_state(uint32_t header)
+{
+	return header >> 24;
+}
+
+static uint32_t header_class(uint32_t header)
+{
+	return header >> 16 & 0xff;
+}
+
+static uint32_t header_owner(uint32_t header)
+{
+	return header & 0xffff;
 }
 
 size_t haul_pool_class_bytes(uint32_t pool_class)
@@ -183,8 +210,7 @@ static void arena_cut(struct haul_pool *pool)
 		slot += depot->count_max;
 		for (uint32_t i = 0; i < depot->count_max; i++) {
 			void *buffer = at + LINE_BYTES + HAUL_POOL_HEADROOM;
-			*header_of(buffer) = (struct buffer_header){
-				.pool_class = (uint8_t)c, .state = BUFFER_FREE};
+			*header_of(buffer) = header_make(BUFFER_FREE, c, 0);
 			buffer_hide(buffer, c);
 			/* The lowest address goes out first. */
 			depot->slot[depot->count_max - 1 - i] = buffer;
@@ -212,7 +238,8 @@ static int memory_take(struct haul_pool *pool, const struct haul_pool_options *o
 	pool->threads_max = options->threads_max;
 	for (uint32_t i = 0; i < pool->threads_max; i++) {
 		pool->thread[i].pool = pool;
-		pool->thread[i].index = (uint16_t)i;
+		pool->thread[i].index = i;
+		pool->thread[i].mine = header_make(BUFFER_OUT, 0, i);
 	}
 	return arena_map(pool);
 }
@@ -226,6 +253,41 @@ static void memory_drop(struct haul_pool *pool)
 	free(pool->thread);
 	free(pool->slots);
 	free(pool);
+}
+
+static uint64_t thread_gets(const struct haul_pool_thread *thread)
+{
+	uint64_t gets = 0;
+	for (uint32_t c = 0; c < HAUL_POOL_CLASSES; c++)
+		gets += counter_get(&thread->magazine[c].out);
+	return gets;
+}
+
+static uint64_t thread_count(const struct haul_pool_thread *thread, enum haul_pool_counter counter)
+{
+	uint64_t count = counter_get(&thread->counter[counter]);
+	if (counter != HAUL_POOL_HIT)
+		return count;
+	/* From another thread, a miss may be seen before its get. */
+	uint64_t misses = counter_get(&thread->counter[HAUL_POOL_MISS]);
+	uint64_t gets = thread_gets(thread);
+	return gets > misses ? gets - misses : 0;
+}
+
+uint64_t haul_pool_count(const struct haul_pool *pool, enum haul_pool_counter counter)
+{
+	HAUL_ASSERT((unsigned)counter < HAUL_POOL_COUNTERS);
+	uint64_t sum = 0;
+	for (uint32_t i = 0; i < pool->threads_max; i++)
+		sum += thread_count(&pool->thread[i], counter);
+	return sum;
+}
+
+static void figures_refresh(struct haul_stats *stats)
+{
+	struct haul_pool *pool = (void *)((uint8_t *)stats - offsetof(struct haul_pool, stats));
+	for (uint32_t i = 0; i < HAUL_POOL_COUNTERS; i++)
+		counter_set(&stats->extra[i], haul_pool_count(pool, (enum haul_pool_counter)i));
 }
 
 static int lock_init(pthread_mutex_t *lock)
@@ -263,6 +325,7 @@ int haul_pool_open(const struct haul_pool_options *options, struct haul_pool **r
 		goto drop;
 	}
 	haul_stats_init(&pool->stats, options->name, counter_list, HAUL_POOL_COUNTERS);
+	pool->stats.refresh = figures_refresh;
 	if (options->stats) {
 		rc = haul_stats_enter(options->stats, &pool->stats);
 		if (rc < 0) {
@@ -310,16 +373,6 @@ int haul_pool_thread_open(struct haul_pool *pool, struct haul_pool_thread **ret_
 }
 
 /* Lock held. */
-static void figures_publish(struct haul_pool_thread *thread)
-{
-	for (uint32_t i = 0; i < HAUL_POOL_COUNTERS; i++) {
-		uint64_t now = thread->counter[i];
-		haul_stats_count(&thread->pool->stats, i, now - thread->published[i]);
-		thread->published[i] = now;
-	}
-}
-
-/* Lock held. */
 static void exchange_count(struct haul_pool_thread *thread, uint32_t buffers, uint32_t pool_class)
 {
 	struct haul_stats_batch batch = {
@@ -330,7 +383,6 @@ static void exchange_count(struct haul_pool_thread *thread, uint32_t buffers, ui
 		.service_ns = -1,
 	};
 	haul_stats_batch(&thread->pool->stats, &batch);
-	figures_publish(thread);
 }
 
 /* Hand the colder of the magazine's buffers to the depot. */
@@ -339,15 +391,17 @@ static __attribute__((noinline)) void magazine_spill(struct haul_pool_thread *th
 {
 	struct magazine *magazine = &thread->magazine[pool_class];
 	struct depot *depot = &thread->pool->depot[pool_class];
-	HAUL_ASSERT(count <= magazine->count);
+	uint64_t height = magazine->in - magazine->out;
+	HAUL_ASSERT(count <= height);
 	pthread_mutex_lock(&thread->pool->lock);
 	HAUL_ASSERT(depot->count + count <= depot->count_max);
 	memcpy(depot->slot + depot->count, magazine->slot, count * sizeof *magazine->slot);
 	depot->count += count;
 	exchange_count(thread, count, pool_class);
 	pthread_mutex_unlock(&thread->pool->lock);
-	magazine->count -= count;
-	memmove(magazine->slot, magazine->slot + count, magazine->count * sizeof *magazine->slot);
+	counter_set(&magazine->in, magazine->in - count);
+	counter_set(&thread->from_depot, thread->from_depot - count);
+	memmove(magazine->slot, magazine->slot + count, (height - count) * sizeof *magazine->slot);
 }
 
 /* Up to half a magazine from the depot; returns whether there was any. */
@@ -356,26 +410,18 @@ static __attribute__((noinline)) bool magazine_fill(struct haul_pool_thread *thr
 {
 	struct magazine *magazine = &thread->magazine[pool_class];
 	struct depot *depot = &thread->pool->depot[pool_class];
-	HAUL_ASSERT(magazine->count == 0);
+	HAUL_ASSERT(magazine->in == magazine->out);
 	pthread_mutex_lock(&thread->pool->lock);
 	uint32_t count = depot->count < HALF ? depot->count : HALF;
 	depot->count -= count;
 	memcpy(magazine->slot, depot->slot + depot->count, count * sizeof *magazine->slot);
-	counter_add(&thread->counter[count > 0 ? HAUL_POOL_MISS : HAUL_POOL_EXHAUSTED], 1);
 	if (count > 0)
 		exchange_count(thread, count, pool_class);
-	else
-		figures_publish(thread);
 	pthread_mutex_unlock(&thread->pool->lock);
-	magazine->count = count;
+	counter_add(&magazine->in, count);
+	counter_add(&thread->from_depot, count);
+	counter_add(&thread->counter[count > 0 ? HAUL_POOL_MISS : HAUL_POOL_EXHAUSTED], 1);
 	return count > 0;
-}
-
-static __attribute__((noinline)) void publish(struct haul_pool_thread *thread)
-{
-	pthread_mutex_lock(&thread->pool->lock);
-	figures_publish(thread);
-	pthread_mutex_unlock(&thread->pool->lock);
 }
 
 void haul_pool_thread_close(struct haul_pool_thread *thread)
@@ -383,90 +429,126 @@ void haul_pool_thread_close(struct haul_pool_thread *thread)
 	if (!thread)
 		return;
 	HAUL_ASSERT(thread->open);
-	for (uint32_t c = 0; c < HAUL_POOL_CLASSES; c++)
-		if (thread->magazine[c].count > 0)
-			magazine_spill(thread, c, thread->magazine[c].count);
+	for (uint32_t c = 0; c < HAUL_POOL_CLASSES; c++) {
+		const struct magazine *magazine = &thread->magazine[c];
+		if (magazine->in != magazine->out)
+			magazine_spill(thread, c, (uint32_t)(magazine->in - magazine->out));
+	}
 	pthread_mutex_lock(&thread->pool->lock);
-	figures_publish(thread);
 	thread->open = false;
 	pthread_mutex_unlock(&thread->pool->lock);
 }
 
-/* HAUL_POOL_CLASSES when no class holds so much. */
-static uint32_t class_of(size_t bytes)
+/* The magazine is not empty. */
+static inline void *magazine_pop(struct haul_pool_thread *thread, uint32_t pool_class)
 {
-	uint32_t c = 0;
-	while (c < HAUL_POOL_CLASSES && bytes > class_bytes[c])
-		c++;
-	return c;
+	struct magazine *magazine = &thread->magazine[pool_class];
+	uint64_t out = magazine->out;
+	void *buffer = magazine->slot[magazine->in - out - 1];
+	counter_set(&magazine->out, out + 1);
+	uint32_t *header = header_of(buffer);
+	HAUL_ASSERT(*header == header_make(BUFFER_FREE, pool_class, 0));
+	*header = thread->mine | header_make(0, pool_class, 0);
+	buffer_show(buffer, pool_class);
+	return buffer;
 }
 
+/* The magazine is not full. */
+static inline void magazine_push(struct haul_pool_thread *thread, uint32_t pool_class, void *buffer)
+{
+	struct magazine *magazine = &thread->magazine[pool_class];
+	uint64_t in = magazine->in;
+	*header_of(buffer) = header_make(BUFFER_FREE, pool_class, 0);
+	buffer_hide(buffer, pool_class);
+	magazine->slot[in - magazine->out] = buffer;
+	counter_set(&magazine->in, in + 1);
+}
+
+/* The rare ways through get and put are functions of their own, called last, so that the usual way
+ * needs no stack frame. */
+static __attribute__((noinline)) void *get_rare(struct haul_pool_thread *thread,
+						uint32_t pool_class)
+{
+	return magazine_fill(thread, pool_class) ? magazine_pop(thread, pool_class) : NULL;
+}
+
+static __attribute__((noinline)) void put_rare(struct haul_pool_thread *thread, void *buffer)
+{
+	uint32_t header = *header_of(buffer);
+	HAUL_ASSERT(header_state(header) == BUFFER_OUT);
+	uint32_t c = header_class(header);
+	HAUL_ASSERT(c < HAUL_POOL_CLASSES);
+	if (header_owner(header) != thread->index)
+		counter_add(&thread->counter[HAUL_POOL_REMOTE], 1);
+	if (thread->magazine[c].in - thread->magazine[c].out == HAUL_POOL_MAGAZINE)
+		magazine_spill(thread, c, HALF);
+	magazine_push(thread, c, buffer);
+}
+
+static inline void *get_class(struct haul_pool_thread *thread, uint32_t pool_class)
+{
+	const struct magazine *magazine = &thread->magazine[pool_class];
+	if (__builtin_expect(magazine->in == magazine->out, 0))
+		return get_rare(thread, pool_class);
+	return magazine_pop(thread, pool_class);
+}
+
+static inline void put_class(struct haul_pool_thread *thread, uint32_t pool_class, void *buffer)
+{
+	const struct magazine *magazine = &thread->magazine[pool_class];
+	if (__builtin_expect(magazine->in - magazine->out == HAUL_POOL_MAGAZINE, 0))
+		put_rare(thread, buffer);
+	else
+		magazine_push(thread, pool_class, buffer);
+}
+
+/* In both the class is found by a chain of branches on purpose: the processor guesses them and goes
+ * on, where a class that is computed, or read from the header, would hold up all that follows. */
 void *haul_pool_get(struct haul_pool_thread *thread, size_t bytes)
 {
-	uint32_t c = class_of(bytes);
-	if (__builtin_expect(c == HAUL_POOL_CLASSES, 0))
-		return NULL;
-	struct magazine *magazine = &thread->magazine[c];
-	if (__builtin_expect(magazine->count > 0, 1)) {
-		uint64_t hits = counter_get(&thread->counter[HAUL_POOL_HIT]) + 1;
-		counter_set(&thread->counter[HAUL_POOL_HIT], hits);
-		if (__builtin_expect((hits & PUBLISH_MASK) == 0, 0))
-			publish(thread);
-	} else if (!magazine_fill(thread, c)) {
-		return NULL;
-	}
-
-	void *buffer = magazine->slot[--magazine->count];
-	struct buffer_header *header = header_of(buffer);
-	HAUL_ASSERT(header->state == BUFFER_FREE);
-	header->owner = thread->index;
-	header->state = BUFFER_OUT;
-	buffer_show(buffer, c);
-	return buffer;
+#define X(size)                                                                                    \
+	if (bytes <= (size))                                                                       \
+		return get_class(thread, CLASS_##size);
+	HAUL_POOL_CLASS_LIST(X)
+#undef X
+	return NULL;
 }
 
 void haul_pool_put(struct haul_pool_thread *thread, void *buffer)
 {
 	if (!buffer)
 		return;
-	struct buffer_header *header = header_of(buffer);
-	HAUL_ASSERT(header->state == BUFFER_OUT);
 	HAUL_ASSERT_SLOW((uintptr_t)buffer - (uintptr_t)thread->pool->arena <
 			 thread->pool->arena_bytes);
-	uint32_t c = header->pool_class;
-	struct magazine *magazine = &thread->magazine[c];
-	if (__builtin_expect(magazine->count == HAUL_POOL_MAGAZINE, 0))
-		magazine_spill(thread, c, HALF);
-	if (header->owner != thread->index)
-		counter_add(&thread->counter[HAUL_POOL_REMOTE], 1);
-	header->state = BUFFER_FREE;
-	buffer_hide(buffer, c);
-	magazine->slot[magazine->count++] = buffer;
-	counter_add(&thread->puts, 1);
+	/* What differs from a buffer of class 0 of ours: the class alone, or it is a rare case. */
+	uint32_t differing = *header_of(buffer) ^ thread->mine;
+#define X(size)                                                                                    \
+	if (differing == header_make(0, CLASS_##size, 0)) {                                        \
+		put_class(thread, CLASS_##size, buffer);                                           \
+		return;                                                                            \
+	}
+	HAUL_POOL_CLASS_LIST(X)
+#undef X
+	put_rare(thread, buffer);
 }
 
 size_t haul_pool_bytes(const void *buffer)
 {
-	const struct buffer_header *header = header_of(buffer);
-	HAUL_ASSERT(header->state == BUFFER_OUT);
-	return class_bytes[header->pool_class];
-}
-
-uint64_t haul_pool_count(const struct haul_pool *pool, enum haul_pool_counter counter)
-{
-	HAUL_ASSERT((unsigned)counter < HAUL_POOL_COUNTERS);
-	uint64_t sum = 0;
-	for (uint32_t i = 0; i < pool->threads_max; i++)
-		sum += counter_get(&pool->thread[i].counter[counter]);
-	return sum;
+	uint32_t header = *header_of(buffer);
+	HAUL_ASSERT(header_state(header) == BUFFER_OUT);
+	return class_bytes[header_class(header)];
 }
 
 uint64_t haul_pool_in_use(const struct haul_pool *pool)
 {
-	uint64_t puts = 0;
-	for (uint32_t i = 0; i < pool->threads_max; i++)
-		puts += counter_get(&pool->thread[i].puts);
-	return haul_pool_count(pool, HAUL_POOL_HIT) + haul_pool_count(pool, HAUL_POOL_MISS) - puts;
+	uint64_t in_use = 0;
+	for (uint32_t i = 0; i < pool->threads_max; i++) {
+		const struct haul_pool_thread *thread = &pool->thread[i];
+		in_use += thread_gets(thread) + counter_get(&thread->from_depot);
+		for (uint32_t c = 0; c < HAUL_POOL_CLASSES; c++)
+			in_use -= counter_get(&thread->magazine[c].in);
+	}
+	return in_use;
 }
 
 void *haul_pool_arena(const struct haul_pool *pool, size_t *ret_bytes)

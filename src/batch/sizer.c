@@ -9,30 +9,29 @@
  * fixed_share_max of the whole:  n >= fixed * (1 - share) / (share * per_op).  A line through
  * batches of one size has any slope, so when sizes differ too little to tell, what was learnt
  * stays, and if the target is what keeps the sizes alike, one batch of another size is tried. */
-#include <haul/batch.h>
-
 #include <errno.h>
 #include <string.h>
 
 #include "base/assert.h"
+#include <haul/batch.h>
 
-#define EMA_WEIGHT 0.25 /* of the newest sample */
-#define FILL_HIGH 0.8
-#define FILL_LOW 0.3
-#define FILL_MIDDLE 0.55
-#define SERVICE_HIGH 2.0
-#define SERVICE_LOW 0.5
+#define EMA_WEIGHT        0.25 /* of the newest sample */
+#define FILL_HIGH         0.8
+#define FILL_LOW          0.3
+#define FILL_MIDDLE       0.55
+#define SERVICE_HIGH      2.0
+#define SERVICE_LOW       0.5
 #define SERVICE_TARGET_NS 1000000
-#define FIXED_SHARE_MAX 0.1
-#define MODEL_KEEP 0.98         /* of the older batches' weight: about fifty count */
-#define MODEL_SAMPLES_MIN 3.5   /* batches, as faded, before anything is believed */
-#define MODEL_OFF 0.5           /* share of the expected time that a batch may be off … */
-#define MODEL_OFF_COUNT 4       /* … so many times in a row before the past is forgotten */
-#define MODEL_SPREAD_MIN 0.02   /* variance of ops over its mean squared, below: cannot tell */
-#define MODEL_STEP 8            /* targets that differ by less than 1/8 are the same */
-#define MODEL_PROBE 4           /* a probe is a quarter of the target, or four times */
-#define ARRIVALS_KEEP 0.9       /* about ten batches count: a burst shows at once */
-#define BUSY_SHARE 0.5          /* of the time, one at a time, above which waiting pays */
+#define FIXED_SHARE_MAX   0.1
+#define MODEL_KEEP        0.98 /* of the older batches' weight: about fifty count */
+#define MODEL_SAMPLES_MIN 3.5  /* batches, as faded, before anything is believed */
+#define MODEL_OFF         0.5  /* share of the expected time that a batch may be off … */
+#define MODEL_OFF_COUNT   4    /* … so many times in a row before the past is forgotten */
+#define MODEL_SPREAD_MIN  0.02 /* variance of ops over its mean squared, below: cannot tell */
+#define MODEL_STEP        8    /* targets that differ by less than 1/8 are the same */
+#define MODEL_PROBE       4    /* a probe is a quarter of the target, or four times */
+#define ARRIVALS_KEEP     0.9  /* about ten batches count: a burst shows at once */
+#define BUSY_SHARE        0.5  /* of the time, one at a time, above which waiting pays */
 
 static const char *const policy_names[] = {
 #define X(id, name) name,

@@ -65,7 +65,7 @@ static int64_t sim_real_time_s(struct os *os)
 
 static void sim_random(struct os *os, void *out, size_t bytes)
 {
-	struct prng prng = {.state = sim_of(os)->seed_state};
+	struct prng prng = { .state = sim_of(os)->seed_state };
 	uint8_t *at = out;
 	for (size_t i = 0; i < bytes; i++)
 		at[i] = (uint8_t)(prng_next(&prng) >> 56);
@@ -76,7 +76,9 @@ void os_sim_init(struct os_sim *sim, uint64_t seed)
 {
 	HAUL_ASSERT(offsetof(struct os_sim, os) == 0);
 	*sim = (struct os_sim){
-		.os = {.now_ns = sim_now_ns, .real_time_s = sim_real_time_s, .random = sim_random},
+		.os = { .now_ns = sim_now_ns,
+			.real_time_s = sim_real_time_s,
+			.random = sim_random },
 		.seed_state = seed,
 	};
 }

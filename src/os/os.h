@@ -7,11 +7,11 @@
 
 #define NS_PER_US INT64_C(1000)
 #define NS_PER_MS INT64_C(1000000)
-#define NS_PER_S INT64_C(1000000000)
+#define NS_PER_S  INT64_C(1000000000)
 
 struct os {
-	int64_t (*now_ns)(struct os *os);       /* monotonic */
-	int64_t (*real_time_s)(struct os *os);  /* seconds since 1970 */
+	int64_t (*now_ns)(struct os *os);      /* monotonic */
+	int64_t (*real_time_s)(struct os *os); /* seconds since 1970 */
 	void (*random)(struct os *os, void *out, size_t bytes);
 };
 

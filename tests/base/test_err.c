@@ -1,9 +1,8 @@
-#include "lib/testlib.h"
-
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/testlib.h"
 #include <haul/err.h>
 
 /* Every code of ours has its own text. */
@@ -31,7 +30,7 @@ static void test_strerror__is_never_null(void **state)
 static void test_err_set__formats_and_returns_the_code(void **state)
 {
 	(void)state;
-	struct haul_err err = {0};
+	struct haul_err err = { 0 };
 	assert_int_equal(haul_err_set(&err, -EINVAL, "mtu %d: at most %d", 70000, 65535), -EINVAL);
 	assert_int_equal(err.code, -EINVAL);
 	assert_string_equal(err.text, "mtu 70000: at most 65535");
@@ -42,7 +41,7 @@ static void test_err_set__formats_and_returns_the_code(void **state)
 static void test_err_set__keeps_one_line(void **state)
 {
 	(void)state;
-	struct haul_err err = {0};
+	struct haul_err err = { 0 };
 	haul_err_set(&err, -EIO, "first\nsecond\r\n");
 	assert_string_equal(err.text, "first second  ");
 }
@@ -54,7 +53,7 @@ static void test_err_set__cuts_long_text_visibly(void **state)
 	char longest[HAUL_ERR_TEXT + 1];
 	memset(longest, 'x', sizeof longest);
 	longest[HAUL_ERR_TEXT - 1] = '\0';
-	struct haul_err err = {0};
+	struct haul_err err = { 0 };
 	haul_err_set(&err, -EIO, "%s", longest);
 	assert_string_equal(err.text, longest);
 
@@ -77,7 +76,7 @@ static void test_err_set__cuts_between_characters(void **state)
 		for (; at + 3 < sizeof text; at += 3)
 			memcpy(text + at, "€", 3);
 		text[at] = '\0';
-		struct haul_err err = {0};
+		struct haul_err err = { 0 };
 		haul_err_set(&err, -EIO, "%s", text);
 		size_t kept = strlen(err.text) - 3;
 		assert_string_equal(err.text + kept, "...");
@@ -88,7 +87,7 @@ static void test_err_set__cuts_between_characters(void **state)
 static void test_err_wrap__puts_the_place_first(void **state)
 {
 	(void)state;
-	struct haul_err err = {0};
+	struct haul_err err = { 0 };
 	haul_err_set(&err, -ENOENT, "no interface wlan0");
 	assert_int_equal(haul_err_wrap(&err, -EINVAL, "node %s", "obu1"), -ENOENT);
 	assert_string_equal(err.text, "node obu1: no interface wlan0");
@@ -99,7 +98,7 @@ static void test_err_wrap__puts_the_place_first(void **state)
 static void test_err_wrap__falls_back_to_the_codes_text(void **state)
 {
 	(void)state;
-	struct haul_err err = {0};
+	struct haul_err err = { 0 };
 	assert_int_equal(haul_err_wrap(&err, HAUL_ECORRUPT, "segment %d", 17), HAUL_ECORRUPT);
 	assert_string_equal(err.text, "segment 17: contents contradict themselves");
 	assert_int_equal(haul_err_wrap(NULL, -EIO, "x"), -EIO);
@@ -108,7 +107,7 @@ static void test_err_wrap__falls_back_to_the_codes_text(void **state)
 static void test_err_wrap__cuts_long_text_visibly(void **state)
 {
 	(void)state;
-	struct haul_err err = {0};
+	struct haul_err err = { 0 };
 	haul_err_set(&err, -EIO, "the cause");
 	for (int i = 0; i < 100; i++)
 		haul_err_wrap(&err, -EIO, "level %d", i);

@@ -1,7 +1,5 @@
-#include "lib/testlib.h"
-
-#include <stdbool.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -10,6 +8,7 @@
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "base/prng.h"
+#include "lib/testlib.h"
 
 /* Big-endian at every alignment, and never a byte beside: the guard page is right behind. */
 static void test_bytes__round_trip_at_any_alignment(void **state)
@@ -51,8 +50,8 @@ static void test_prng__repeats_its_sequence(void **state)
 	(void)state;
 	struct prng prng;
 	prng_init(&prng, 1234567);
-	const uint64_t known[] = {UINT64_C(6457827717110365317), UINT64_C(3203168211198807973),
-				  UINT64_C(9817491932198370423), UINT64_C(4593380528125082431)};
+	const uint64_t known[] = { UINT64_C(6457827717110365317), UINT64_C(3203168211198807973),
+				   UINT64_C(9817491932198370423), UINT64_C(4593380528125082431) };
 	for (int i = 0; i < 4; i++)
 		assert_true(prng_next(&prng) == known[i]);
 }
@@ -62,7 +61,7 @@ static void test_prng_below__covers_its_range(void **state)
 	(void)state;
 	struct prng prng;
 	test_prng(&prng);
-	uint32_t hits[10] = {0};
+	uint32_t hits[10] = { 0 };
 	for (int i = 0; i < 100000; i++)
 		hits[prng_below(&prng, 10)]++;
 	for (int i = 0; i < 10; i++)

@@ -1,15 +1,14 @@
-#include "lib/testlib.h"
-
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
 
 #include "base/ring.h"
+#include "lib/testlib.h"
 
 static void test_ring_init__refuses_what_is_out_of_bounds(void **state)
 {
 	(void)state;
-	struct ring ring = {0};
+	struct ring ring = { 0 };
 	assert_int_equal(ring_init(&ring, 0, 8), -EINVAL);
 	assert_int_equal(ring_init(&ring, 8, 0), -EINVAL);
 	assert_int_equal(ring_init(&ring, 8, (1 << 24) + 1), -EINVAL);
@@ -23,8 +22,8 @@ static void test_ring__is_bounded(void **state)
 {
 	(void)state;
 	struct ring ring;
-	const uint16_t in[7] = {1, 2, 3, 4, 5, 6, 7};
-	uint16_t out[7] = {0};
+	const uint16_t in[7] = { 1, 2, 3, 4, 5, 6, 7 };
+	uint16_t out[7] = { 0 };
 	assert_int_equal(ring_init(&ring, sizeof *in, 3), 0); /* rounded up to 4 */
 	assert_int_equal(ring_pop(&ring, out, 7), 0);
 	assert_int_equal(ring_push(&ring, in, 7), 4);
@@ -82,7 +81,8 @@ static void *produce(void *arg)
 	for (uint32_t next = 0; next < ITEMS;) {
 		uint32_t count = ITEMS - next < 1 + next % BATCH ? ITEMS - next : 1 + next % BATCH;
 		for (uint32_t i = 0; i < count; i++)
-			items[i] = (struct item){next + i, {~(next + i), next + i, ~(next + i)}};
+			items[i] =
+				(struct item){ next + i, { ~(next + i), next + i, ~(next + i) } };
 		next += ring_push(ring, items, count);
 	}
 	return NULL;

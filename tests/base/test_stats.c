@@ -1,5 +1,3 @@
-#include "lib/testlib.h"
-
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -7,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/testlib.h"
 #include <haul/err.h>
 #include <haul/stats.h>
 
@@ -30,7 +29,7 @@ static void test_hist__tells_a_lone_value_exactly(void **state)
 	(void)state;
 	for (int shift = 0; shift < 64; shift++) {
 		for (int step = -1; step <= 1; step++) {
-			struct haul_hist hist = {0};
+			struct haul_hist hist = { 0 };
 			uint64_t value = (UINT64_C(1) << shift) + (uint64_t)(int64_t)step;
 			haul_hist_add(&hist, value, 1);
 			assert_true(haul_hist_quantile(&hist, 0.0) == value);
@@ -38,7 +37,7 @@ static void test_hist__tells_a_lone_value_exactly(void **state)
 			assert_true(haul_hist_quantile(&hist, 1.0) == value);
 		}
 	}
-	struct haul_hist hist = {0};
+	struct haul_hist hist = { 0 };
 	haul_hist_add(&hist, UINT64_MAX, 1);
 	assert_true(haul_hist_quantile(&hist, 0.5) == UINT64_MAX);
 }
@@ -47,7 +46,7 @@ static void test_hist__tells_a_lone_value_exactly(void **state)
 static void test_hist__is_exact_for_small_values(void **state)
 {
 	(void)state;
-	struct haul_hist hist = {0};
+	struct haul_hist hist = { 0 };
 	for (uint64_t value = 0; value < 16; value++)
 		haul_hist_add(&hist, value, 1);
 	for (unsigned k = 1; k <= 16; k++)
@@ -70,7 +69,7 @@ static void test_hist_quantile__is_within_an_eighth(void **state)
 	test_prng(&prng);
 	for (int round = 0; round < 50; round++) {
 		uint64_t values[COUNT];
-		struct haul_hist hist = {0};
+		struct haul_hist hist = { 0 };
 		uint32_t bits = 1 + prng_below(&prng, 50);
 		for (int i = 0; i < COUNT; i++) {
 			values[i] = prng_next(&prng) >> (63 - prng_below(&prng, bits));
@@ -88,21 +87,27 @@ static void test_hist_quantile__is_within_an_eighth(void **state)
 }
 
 static const struct haul_counter counters[] = {
-	{"drop_no_route", "frames with no route"},
-	{"drop_ttl", "frames whose time to live was used up"},
+	{ "drop_no_route", "frames with no route" },
+	{ "drop_ttl", "frames whose time to live was used up" },
 };
 
 static void test_stats_batch__counts_everything_once(void **state)
 {
 	(void)state;
 	haul_stats_init(&block, "tap.rx", counters, 2);
-	struct haul_stats_batch batch = {
-		.ops = 5, .syscalls = 1, .bytes = 700, .reason = HAUL_CLOSE_BYTES,
-		.wait_ns = -1, .service_ns = 3000};
+	struct haul_stats_batch batch = { .ops = 5,
+					  .syscalls = 1,
+					  .bytes = 700,
+					  .reason = HAUL_CLOSE_BYTES,
+					  .wait_ns = -1,
+					  .service_ns = 3000 };
 	haul_stats_batch(&block, &batch);
-	batch = (struct haul_stats_batch){
-		.ops = 3, .syscalls = 2, .bytes = 60, .reason = HAUL_CLOSE_IDLE,
-		.wait_ns = 0, .service_ns = -1};
+	batch = (struct haul_stats_batch){ .ops = 3,
+					   .syscalls = 2,
+					   .bytes = 60,
+					   .reason = HAUL_CLOSE_IDLE,
+					   .wait_ns = 0,
+					   .service_ns = -1 };
 	haul_stats_batch(&block, &batch);
 	haul_stats_count(&block, 1, 4);
 	haul_stats_count(&block, 1, 1);
@@ -126,7 +131,8 @@ static void test_stats_batch__counts_everything_once(void **state)
 static void test_close_name__has_one_for_each(void **state)
 {
 	(void)state;
-	const char *const names[] = {"none", "ops", "bytes", "deadline", "idle", "barrier", "manual"};
+	const char *const names[] = { "none", "ops",     "bytes", "deadline",
+				      "idle", "barrier", "manual" };
 	for (unsigned i = 0; i < HAUL_CLOSE_REASONS; i++)
 		assert_string_equal(haul_close_name((enum haul_close)i), names[i]);
 }
@@ -228,7 +234,8 @@ static _Atomic int stop_writing;
 static void *write_figures(void *arg)
 {
 	struct haul_stats_batch batch = {
-		.ops = 7, .bytes = UINT64_C(1) << 33, .reason = HAUL_CLOSE_OPS, .wait_ns = 5};
+		.ops = 7, .bytes = UINT64_C(1) << 33, .reason = HAUL_CLOSE_OPS, .wait_ns = 5
+	};
 	while (!atomic_load(&stop_writing))
 		haul_stats_batch(arg, &batch);
 	return NULL;
@@ -238,7 +245,7 @@ static void test_stats_visit__reads_beside_a_writer(void **state)
 {
 	(void)state;
 	struct haul_stats_table *table;
-	struct watch watch = {0};
+	struct watch watch = { 0 };
 	pthread_t writer;
 	haul_stats_init(&block, "x", NULL, 0);
 	assert_int_equal(haul_stats_table_open(&table), 0);

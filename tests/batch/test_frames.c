@@ -1,21 +1,20 @@
-#include "lib/testlib.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/testlib.h"
 #include <haul/err.h>
 #include <haul/frames.h>
 
 static struct haul_frame row_of(uint8_t *byte, uint32_t peer)
 {
-	return (struct haul_frame){.data = byte, .len = 1, .peer = peer};
+	return (struct haul_frame){ .data = byte, .len = 1, .peer = peer };
 }
 
 static void test_frames_init__refuses_what_is_out_of_bounds(void **state)
 {
 	(void)state;
-	struct haul_frames frames = {.capacity = 77};
+	struct haul_frames frames = { .capacity = 77 };
 	assert_int_equal(haul_frames_init(&frames, 0), -EINVAL);
 	assert_int_equal(haul_frames_init(&frames, HAUL_FRAMES_MAX + 1), -EINVAL);
 	assert_int_equal(frames.capacity, 77);
@@ -29,11 +28,12 @@ static void test_frames_push__fills_every_column(void **state)
 {
 	(void)state;
 	struct haul_frames frames;
-	uint8_t head[3] = {1, 2, 3}, tail[2] = {4, 5}, out[5];
+	uint8_t head[3] = { 1, 2, 3 }, tail[2] = { 4, 5 }, out[5];
 	assert_int_equal(haul_frames_init(&frames, 2), 0);
 	assert_int_equal(haul_frames_room(&frames), 2);
-	const struct haul_frame row = {
-		head, tail, 3, 2, 9, HAUL_FRAME_CSUM_PARTIAL | HAUL_FRAME_HEADROOM, 34, 16};
+	const struct haul_frame row = { head, tail, 3,
+					2,    9,    HAUL_FRAME_CSUM_PARTIAL | HAUL_FRAME_HEADROOM,
+					34,   16 };
 	frames.status[0] = -EIO; /* left from an earlier turn */
 	frames.from[0] = 5;
 	assert_int_equal(haul_frames_push(&frames, &row), 0);
@@ -69,11 +69,11 @@ static void test_frames_push__says_full_and_never_cuts(void **state)
 	uint8_t *large = calloc(1, HAUL_FRAME_BYTES_MAX);
 	assert_non_null(large);
 	assert_int_equal(haul_send_batch_init(&batch, 3), 0);
-	struct haul_frame row = {.data = large, .len = HAUL_FRAME_BYTES_MAX, .peer = 1};
+	struct haul_frame row = { .data = large, .len = HAUL_FRAME_BYTES_MAX, .peer = 1 };
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(haul_send_batch_push(&batch, &row), 0);
 	struct haul_frames before = batch.frames;
-	struct haul_frame other = {.data = large, .len = 1, .peer = 2};
+	struct haul_frame other = { .data = large, .len = 1, .peer = 2 };
 	assert_int_equal(haul_send_batch_push(&batch, &other), HAUL_EFULL);
 	assert_memory_equal(&before, &batch.frames, sizeof before);
 	for (uint32_t i = 0; i < 3; i++) {
@@ -88,7 +88,7 @@ static void test_frames_push__says_full_and_never_cuts(void **state)
 static void test_frames__columns_do_not_overlap(void **state)
 {
 	(void)state;
-	const uint32_t capacities[] = {1, 2, 31, 64, 1000, HAUL_FRAMES_MAX};
+	const uint32_t capacities[] = { 1, 2, 31, 64, 1000, HAUL_FRAMES_MAX };
 	for (unsigned c = 0; c < sizeof capacities / sizeof *capacities; c++) {
 		uint32_t n = capacities[c];
 		struct haul_frames f;
@@ -97,12 +97,17 @@ static void test_frames__columns_do_not_overlap(void **state)
 			void *at;
 			size_t bytes;
 		} column[] = {
-			{f.data, n * sizeof *f.data}, {f.tail, n * sizeof *f.tail},
-			{f.len, n * sizeof *f.len}, {f.tail_len, n * sizeof *f.tail_len},
-			{f.peer, n * sizeof *f.peer}, {f.from, n * sizeof *f.from},
-			{f.flags, n * sizeof *f.flags}, {f.csum_start, n * sizeof *f.csum_start},
-			{f.csum_offset, n * sizeof *f.csum_offset},
-			{f.status, n * sizeof *f.status}, {f.addr, n * sizeof *f.addr},
+			{ f.data, n * sizeof *f.data },
+			{ f.tail, n * sizeof *f.tail },
+			{ f.len, n * sizeof *f.len },
+			{ f.tail_len, n * sizeof *f.tail_len },
+			{ f.peer, n * sizeof *f.peer },
+			{ f.from, n * sizeof *f.from },
+			{ f.flags, n * sizeof *f.flags },
+			{ f.csum_start, n * sizeof *f.csum_start },
+			{ f.csum_offset, n * sizeof *f.csum_offset },
+			{ f.status, n * sizeof *f.status },
+			{ f.addr, n * sizeof *f.addr },
 		};
 		enum { COLUMNS = sizeof column / sizeof *column };
 		for (int i = 0; i < COLUMNS; i++) {

@@ -1,15 +1,15 @@
-#include "lib/testlib.h"
-
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "lib/testlib.h"
 #include <haul/batch.h>
 
 enum { OPS_MAX = 10, BYTES_MAX = 1000, WAIT_MAX_NS = 500, FIRST_NS = 7000 };
 
 static const struct haul_limits limits = {
-	.ops_max = OPS_MAX, .bytes_max = BYTES_MAX, .wait_max_ns = WAIT_MAX_NS, .ops_start = OPS_MAX};
+	.ops_max = OPS_MAX, .bytes_max = BYTES_MAX, .wait_max_ns = WAIT_MAX_NS, .ops_start = OPS_MAX
+};
 
 /* Which reasons hold, and the one that must be told: every combination, written out. */
 struct truth {
@@ -26,22 +26,28 @@ struct truth {
 #define N HAUL_CLOSE_NONE
 static const struct truth truths[] = {
 	/* ops bytes manual barrier deadline idle -> told */
-	{0, 0, 0, 0, 0, 0, N}, {0, 0, 0, 0, 0, 1, I}, {0, 0, 0, 0, 1, 0, D}, {0, 0, 0, 0, 1, 1, D},
-	{0, 0, 0, 1, 0, 0, R}, {0, 0, 0, 1, 0, 1, R}, {0, 0, 0, 1, 1, 0, R}, {0, 0, 0, 1, 1, 1, R},
-	{0, 0, 1, 0, 0, 0, M}, {0, 0, 1, 0, 0, 1, M}, {0, 0, 1, 0, 1, 0, M}, {0, 0, 1, 0, 1, 1, M},
-	{0, 0, 1, 1, 0, 0, M}, {0, 0, 1, 1, 0, 1, M}, {0, 0, 1, 1, 1, 0, M}, {0, 0, 1, 1, 1, 1, M},
-	{0, 1, 0, 0, 0, 0, B}, {0, 1, 0, 0, 0, 1, B}, {0, 1, 0, 0, 1, 0, B}, {0, 1, 0, 0, 1, 1, B},
-	{0, 1, 0, 1, 0, 0, B}, {0, 1, 0, 1, 0, 1, B}, {0, 1, 0, 1, 1, 0, B}, {0, 1, 0, 1, 1, 1, B},
-	{0, 1, 1, 0, 0, 0, B}, {0, 1, 1, 0, 0, 1, B}, {0, 1, 1, 0, 1, 0, B}, {0, 1, 1, 0, 1, 1, B},
-	{0, 1, 1, 1, 0, 0, B}, {0, 1, 1, 1, 0, 1, B}, {0, 1, 1, 1, 1, 0, B}, {0, 1, 1, 1, 1, 1, B},
-	{1, 0, 0, 0, 0, 0, O}, {1, 0, 0, 0, 0, 1, O}, {1, 0, 0, 0, 1, 0, O}, {1, 0, 0, 0, 1, 1, O},
-	{1, 0, 0, 1, 0, 0, O}, {1, 0, 0, 1, 0, 1, O}, {1, 0, 0, 1, 1, 0, O}, {1, 0, 0, 1, 1, 1, O},
-	{1, 0, 1, 0, 0, 0, O}, {1, 0, 1, 0, 0, 1, O}, {1, 0, 1, 0, 1, 0, O}, {1, 0, 1, 0, 1, 1, O},
-	{1, 0, 1, 1, 0, 0, O}, {1, 0, 1, 1, 0, 1, O}, {1, 0, 1, 1, 1, 0, O}, {1, 0, 1, 1, 1, 1, O},
-	{1, 1, 0, 0, 0, 0, O}, {1, 1, 0, 0, 0, 1, O}, {1, 1, 0, 0, 1, 0, O}, {1, 1, 0, 0, 1, 1, O},
-	{1, 1, 0, 1, 0, 0, O}, {1, 1, 0, 1, 0, 1, O}, {1, 1, 0, 1, 1, 0, O}, {1, 1, 0, 1, 1, 1, O},
-	{1, 1, 1, 0, 0, 0, O}, {1, 1, 1, 0, 0, 1, O}, {1, 1, 1, 0, 1, 0, O}, {1, 1, 1, 0, 1, 1, O},
-	{1, 1, 1, 1, 0, 0, O}, {1, 1, 1, 1, 0, 1, O}, {1, 1, 1, 1, 1, 0, O}, {1, 1, 1, 1, 1, 1, O},
+	{ 0, 0, 0, 0, 0, 0, N }, { 0, 0, 0, 0, 0, 1, I }, { 0, 0, 0, 0, 1, 0, D },
+	{ 0, 0, 0, 0, 1, 1, D }, { 0, 0, 0, 1, 0, 0, R }, { 0, 0, 0, 1, 0, 1, R },
+	{ 0, 0, 0, 1, 1, 0, R }, { 0, 0, 0, 1, 1, 1, R }, { 0, 0, 1, 0, 0, 0, M },
+	{ 0, 0, 1, 0, 0, 1, M }, { 0, 0, 1, 0, 1, 0, M }, { 0, 0, 1, 0, 1, 1, M },
+	{ 0, 0, 1, 1, 0, 0, M }, { 0, 0, 1, 1, 0, 1, M }, { 0, 0, 1, 1, 1, 0, M },
+	{ 0, 0, 1, 1, 1, 1, M }, { 0, 1, 0, 0, 0, 0, B }, { 0, 1, 0, 0, 0, 1, B },
+	{ 0, 1, 0, 0, 1, 0, B }, { 0, 1, 0, 0, 1, 1, B }, { 0, 1, 0, 1, 0, 0, B },
+	{ 0, 1, 0, 1, 0, 1, B }, { 0, 1, 0, 1, 1, 0, B }, { 0, 1, 0, 1, 1, 1, B },
+	{ 0, 1, 1, 0, 0, 0, B }, { 0, 1, 1, 0, 0, 1, B }, { 0, 1, 1, 0, 1, 0, B },
+	{ 0, 1, 1, 0, 1, 1, B }, { 0, 1, 1, 1, 0, 0, B }, { 0, 1, 1, 1, 0, 1, B },
+	{ 0, 1, 1, 1, 1, 0, B }, { 0, 1, 1, 1, 1, 1, B }, { 1, 0, 0, 0, 0, 0, O },
+	{ 1, 0, 0, 0, 0, 1, O }, { 1, 0, 0, 0, 1, 0, O }, { 1, 0, 0, 0, 1, 1, O },
+	{ 1, 0, 0, 1, 0, 0, O }, { 1, 0, 0, 1, 0, 1, O }, { 1, 0, 0, 1, 1, 0, O },
+	{ 1, 0, 0, 1, 1, 1, O }, { 1, 0, 1, 0, 0, 0, O }, { 1, 0, 1, 0, 0, 1, O },
+	{ 1, 0, 1, 0, 1, 0, O }, { 1, 0, 1, 0, 1, 1, O }, { 1, 0, 1, 1, 0, 0, O },
+	{ 1, 0, 1, 1, 0, 1, O }, { 1, 0, 1, 1, 1, 0, O }, { 1, 0, 1, 1, 1, 1, O },
+	{ 1, 1, 0, 0, 0, 0, O }, { 1, 1, 0, 0, 0, 1, O }, { 1, 1, 0, 0, 1, 0, O },
+	{ 1, 1, 0, 0, 1, 1, O }, { 1, 1, 0, 1, 0, 0, O }, { 1, 1, 0, 1, 0, 1, O },
+	{ 1, 1, 0, 1, 1, 0, O }, { 1, 1, 0, 1, 1, 1, O }, { 1, 1, 1, 0, 0, 0, O },
+	{ 1, 1, 1, 0, 0, 1, O }, { 1, 1, 1, 0, 1, 0, O }, { 1, 1, 1, 0, 1, 1, O },
+	{ 1, 1, 1, 1, 0, 0, O }, { 1, 1, 1, 1, 0, 1, O }, { 1, 1, 1, 1, 1, 0, O },
+	{ 1, 1, 1, 1, 1, 1, O },
 };
 
 static struct haul_gate_input input_of(const struct truth *t)
@@ -98,7 +104,8 @@ static void test_gate__closes_at_the_sizers_target(void **state)
 	const struct {
 		uint32_t target, queued;
 		enum haul_close told;
-	} rows[] = {{4, 3, N}, {4, 4, O}, {1, 1, O}, {0, 9, N}, {0, 10, O}, {99, 9, N}, {99, 10, O}};
+	} rows[] = { { 4, 3, N },  { 4, 4, O },  { 1, 1, O },  { 0, 9, N },
+		     { 0, 10, O }, { 99, 9, N }, { 99, 10, O } };
 	for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
 		struct haul_gate_input input = input_of(&truths[0]);
 		input.ops_target = rows[i].target;
@@ -115,7 +122,8 @@ static void test_gate__never_waits_at_zero_wait(void **state)
 	struct haul_limits eager = limits;
 	eager.wait_max_ns = 0;
 	struct haul_gate_input input = {
-		.ops_queued = 1, .in_flight = 3, .first_ns = FIRST_NS, .now_ns = FIRST_NS};
+		.ops_queued = 1, .in_flight = 3, .first_ns = FIRST_NS, .now_ns = FIRST_NS
+	};
 	int64_t deadline_ns;
 	assert_int_equal(haul_gate(&eager, &input, &deadline_ns), HAUL_CLOSE_DEADLINE);
 }
@@ -127,7 +135,8 @@ static void test_gate__survives_an_endless_wait(void **state)
 	struct haul_limits patient = limits;
 	patient.wait_max_ns = INT64_MAX;
 	struct haul_gate_input input = {
-		.ops_queued = 1, .in_flight = 1, .first_ns = FIRST_NS, .now_ns = FIRST_NS + 1};
+		.ops_queued = 1, .in_flight = 1, .first_ns = FIRST_NS, .now_ns = FIRST_NS + 1
+	};
 	int64_t deadline_ns = 0;
 	assert_int_equal(haul_gate(&patient, &input, &deadline_ns), HAUL_CLOSE_NONE);
 	assert_true(deadline_ns == INT64_MAX);
@@ -142,11 +151,9 @@ static void test_preset__has_the_stated_numbers(void **state)
 		int64_t wait_ns;
 		uint32_t start;
 	} rows[] = {
-		{"low-latency", 8, 65507, 0, 8},
-		{"balanced", 16, 65507, 1000000, 16},
-		{"throughput", 32, 65507, 5000000, 32},
-		{"disk", 32, 4 << 20, 1000000, 32},
-		{"store", 8192, 1 << 20, 10000000, 100},
+		{ "low-latency", 8, 65507, 0, 8 },         { "balanced", 16, 65507, 1000000, 16 },
+		{ "throughput", 32, 65507, 5000000, 32 },  { "disk", 32, 4 << 20, 1000000, 32 },
+		{ "store", 8192, 1 << 20, 10000000, 100 },
 	};
 	assert_int_equal(sizeof rows / sizeof *rows, HAUL_PRESETS);
 	for (unsigned i = 0; i < HAUL_PRESETS; i++) {
@@ -174,15 +181,15 @@ static void test_limits_check__names_what_is_wrong(void **state)
 		struct haul_limits limits;
 		const char *text;
 	} rows[] = {
-		{{0, 1, 0, 1}, "ops_max 0: allowed are 1 to 65536"},
-		{{65537, 1, 0, 1}, "ops_max 65537: allowed are 1 to 65536"},
-		{{1, 0, 0, 1}, "bytes_max 0: at least 1 is needed"},
-		{{1, 1, -1, 1}, "wait_max -1 ns: must not be negative"},
-		{{4, 1, 0, 0}, "ops_start 0: allowed are 1 to ops_max 4"},
-		{{4, 1, 0, 5}, "ops_start 5: allowed are 1 to ops_max 4"},
+		{ { 0, 1, 0, 1 }, "ops_max 0: allowed are 1 to 65536" },
+		{ { 65537, 1, 0, 1 }, "ops_max 65537: allowed are 1 to 65536" },
+		{ { 1, 0, 0, 1 }, "bytes_max 0: at least 1 is needed" },
+		{ { 1, 1, -1, 1 }, "wait_max -1 ns: must not be negative" },
+		{ { 4, 1, 0, 0 }, "ops_start 0: allowed are 1 to ops_max 4" },
+		{ { 4, 1, 0, 5 }, "ops_start 5: allowed are 1 to ops_max 4" },
 	};
 	for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
-		struct haul_err err = {0};
+		struct haul_err err = { 0 };
 		assert_int_equal(haul_limits_check(&rows[i].limits, &err), -EINVAL);
 		assert_string_equal(err.text, rows[i].text);
 	}
@@ -208,7 +215,7 @@ struct trace {
 	int64_t arrival_ns; /* of the next operation */
 	int64_t done_ns[4]; /* of the batches in flight */
 	int64_t deadline_ns;
-	uint32_t left;      /* operations still to come */
+	uint32_t left; /* operations still to come */
 	uint32_t carried;
 };
 
@@ -281,7 +288,7 @@ static void test_gate__keeps_its_promises_on_random_traces(void **state)
 	struct prng prng;
 	test_prng(&prng);
 	for (int round = 0; round < 300; round++) {
-		struct trace t = {.prng.state = prng_next(&prng), .deadline_ns = INT64_MAX};
+		struct trace t = { .prng.state = prng_next(&prng), .deadline_ns = INT64_MAX };
 		t.limits.ops_max = 1 + prng_below(&prng, 20);
 		t.limits.bytes_max = 1 + prng_below(&prng, 2000);
 		t.limits.wait_max_ns = prng_below(&prng, 1000);

@@ -1,16 +1,16 @@
-#include "lib/testlib.h"
-
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
 
+#include "lib/testlib.h"
 #include <haul/batch.h>
 
 static struct haul_sizer sizer_of(enum haul_sizer_policy policy, uint32_t min, uint32_t max,
 				  uint32_t start)
 {
 	struct haul_sizer_options options = {
-		.policy = policy, .ops_min = min, .ops_max = max, .ops_start = start};
+		.policy = policy, .ops_min = min, .ops_max = max, .ops_start = start
+	};
 	struct haul_sizer sizer;
 	assert_int_equal(haul_sizer_init(&sizer, &options, NULL), 0);
 	assert_int_equal(sizer.target, start);
@@ -19,7 +19,7 @@ static struct haul_sizer sizer_of(enum haul_sizer_policy policy, uint32_t min, u
 
 static uint32_t feed(struct haul_sizer *sizer, uint32_t ops, int64_t service_ns)
 {
-	struct haul_sizer_sample sample = {.ops = ops, .service_ns = service_ns};
+	struct haul_sizer_sample sample = { .ops = ops, .service_ns = service_ns };
 	uint32_t target = haul_sizer_update(sizer, &sample);
 	assert_int_equal(target, sizer->target);
 	assert_true(target >= sizer->options.ops_min && target <= sizer->options.ops_max);
@@ -34,19 +34,22 @@ static void test_sizer_init__names_what_is_wrong(void **state)
 		struct haul_sizer_options options;
 		const char *text;
 	} rows[] = {
-		{{9, 1, 1, 1, 0, 0}, "sizer policy 9: unknown"},
-		{{0, 0, 1, 1, 0, 0}, "ops_min 0, ops_max 1: 1 <= min <= max <= 65536 is needed"},
-		{{0, 4, 3, 4, 0, 0}, "ops_min 4, ops_max 3: 1 <= min <= max <= 65536 is needed"},
-		{{0, 1, 65537, 1, 0, 0}, "ops_min 1, ops_max 65537: 1 <= min <= max <= 65536 is needed"},
-		{{0, 2, 4, 1, 0, 0}, "ops_start 1: allowed are 2 to 4"},
-		{{0, 2, 4, 5, 0, 0}, "ops_start 5: allowed are 2 to 4"},
-		{{2, 1, 4, 1, -1, 0}, "service target -1 ns: must not be negative"},
-		{{3, 1, 4, 1, 0, 1.0}, "fixed share 1: 0 <= share < 1 is needed"},
-		{{3, 1, 4, 1, 0, -0.5}, "fixed share -0.5: 0 <= share < 1 is needed"},
+		{ { 9, 1, 1, 1, 0, 0 }, "sizer policy 9: unknown" },
+		{ { 0, 0, 1, 1, 0, 0 },
+		  "ops_min 0, ops_max 1: 1 <= min <= max <= 65536 is needed" },
+		{ { 0, 4, 3, 4, 0, 0 },
+		  "ops_min 4, ops_max 3: 1 <= min <= max <= 65536 is needed" },
+		{ { 0, 1, 65537, 1, 0, 0 },
+		  "ops_min 1, ops_max 65537: 1 <= min <= max <= 65536 is needed" },
+		{ { 0, 2, 4, 1, 0, 0 }, "ops_start 1: allowed are 2 to 4" },
+		{ { 0, 2, 4, 5, 0, 0 }, "ops_start 5: allowed are 2 to 4" },
+		{ { 2, 1, 4, 1, -1, 0 }, "service target -1 ns: must not be negative" },
+		{ { 3, 1, 4, 1, 0, 1.0 }, "fixed share 1: 0 <= share < 1 is needed" },
+		{ { 3, 1, 4, 1, 0, -0.5 }, "fixed share -0.5: 0 <= share < 1 is needed" },
 	};
 	for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
-		struct haul_sizer sizer = {.target = 77};
-		struct haul_err err = {0};
+		struct haul_sizer sizer = { .target = 77 };
+		struct haul_err err = { 0 };
 		assert_int_equal(haul_sizer_init(&sizer, &rows[i].options, &err), -EINVAL);
 		assert_string_equal(err.text, rows[i].text);
 		assert_int_equal(sizer.target, 77);
@@ -56,7 +59,7 @@ static void test_sizer_init__names_what_is_wrong(void **state)
 static void test_sizer_policy__has_names_both_ways(void **state)
 {
 	(void)state;
-	const char *const names[] = {"fixed", "fill", "service", "model"};
+	const char *const names[] = { "fixed", "fill", "service", "model" };
 	for (unsigned i = 0; i < HAUL_SIZER_POLICIES; i++) {
 		enum haul_sizer_policy policy;
 		assert_int_equal(haul_sizer_policy_by_name(names[i], &policy), 0);
@@ -110,7 +113,7 @@ static void test_sizer_fill__moves_at_80_and_30_percent(void **state)
 	const struct {
 		uint32_t ops;
 		int moves;
-	} rows[] = {{290, -1}, {310, 0}, {550, 0}, {790, 0}, {810, 1}};
+	} rows[] = { { 290, -1 }, { 310, 0 }, { 550, 0 }, { 790, 0 }, { 810, 1 } };
 	for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
 		struct haul_sizer sizer = sizer_of(HAUL_SIZER_FILL, 1, 65536, 1000);
 		for (int n = 0; n < 200 && sizer.adjustments == 0; n++)
@@ -135,7 +138,7 @@ static void test_sizer_fill__ignores_a_single_burst(void **state)
 static void test_sizer_service__settles_around_its_target(void **state)
 {
 	(void)state;
-	const uint32_t starts[] = {1, 10, 1024};
+	const uint32_t starts[] = { 1, 10, 1024 };
 	for (unsigned i = 0; i < 3; i++) {
 		struct haul_sizer sizer = sizer_of(HAUL_SIZER_SERVICE, 1, 1024, starts[i]);
 		for (int n = 0; n < 200; n++)
@@ -154,7 +157,11 @@ static void test_sizer_service__moves_at_double_and_half(void **state)
 	const struct {
 		int64_t service_ns;
 		uint32_t target;
-	} rows[] = {{2100000, 50}, {1990000, 100}, {1000000, 100}, {510000, 100}, {450000, 200}};
+	} rows[] = { { 2100000, 50 },
+		     { 1990000, 100 },
+		     { 1000000, 100 },
+		     { 510000, 100 },
+		     { 450000, 200 } };
 	for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++) {
 		struct haul_sizer sizer = sizer_of(HAUL_SIZER_SERVICE, 1, 65536, 100);
 		for (int n = 0; n < 200 && sizer.adjustments == 0; n++)
@@ -181,8 +188,8 @@ static void test_sizer__respects_min_and_max(void **state)
 		uint32_t min = 1 + prng_below(&prng, 50);
 		uint32_t max = min + prng_below(&prng, 500);
 		uint32_t start = min + prng_below(&prng, max - min + 1);
-		struct haul_sizer sizer =
-			sizer_of((enum haul_sizer_policy)(round % HAUL_SIZER_POLICIES), min, max, start);
+		struct haul_sizer sizer = sizer_of(
+			(enum haul_sizer_policy)(round % HAUL_SIZER_POLICIES), min, max, start);
 		int64_t now_ns = 0;
 		for (int i = 0; i < 300; i++) {
 			now_ns += prng_below(&prng, 1000000);
@@ -213,8 +220,9 @@ static void cross(struct haul_sizer *sizer, struct boundary *b, uint32_t ops, in
 		double t = b->fixed_ns + n * b->per_op_ns;
 		t *= 1.0 + b->noise * (2.0 * prng_unit(&b->prng) - 1.0);
 		b->now_ns += (int64_t)t;
-		struct haul_sizer_sample sample = {
-			.ops = n, .service_ns = (int64_t)t, .now_ns = b->now_ns};
+		struct haul_sizer_sample sample = { .ops = n,
+						    .service_ns = (int64_t)t,
+						    .now_ns = b->now_ns };
 		haul_sizer_update(sizer, &sample);
 	}
 }
@@ -229,10 +237,10 @@ static void assert_near(double value, double wanted, double relative)
 static void test_sizer_model__learns_the_cost(void **state)
 {
 	(void)state;
-	const uint32_t starts[] = {1, 16, 4096};
+	const uint32_t starts[] = { 1, 16, 4096 };
 	for (unsigned i = 0; i < 3; i++) {
 		struct haul_sizer sizer = sizer_of(HAUL_SIZER_MODEL, 1, 4096, starts[i]);
-		struct boundary b = {.fixed_ns = 2000, .per_op_ns = 100};
+		struct boundary b = { .fixed_ns = 2000, .per_op_ns = 100 };
 		cross(&sizer, &b, 0, 200);
 		assert_near(sizer.fixed_ns, 2000, 0.05);
 		assert_near(sizer.per_op_ns, 100, 0.05);
@@ -243,7 +251,7 @@ static void test_sizer_model__learns_the_cost(void **state)
 static void test_sizer_model__learns_through_noise(void **state)
 {
 	(void)state;
-	struct boundary b = {.fixed_ns = 5000, .per_op_ns = 500, .noise = 0.05};
+	struct boundary b = { .fixed_ns = 5000, .per_op_ns = 500, .noise = 0.05 };
 	test_prng(&b.prng);
 	struct haul_sizer sizer = sizer_of(HAUL_SIZER_MODEL, 1, 1024, 16);
 	double settled_sum = 0;
@@ -260,7 +268,7 @@ static void test_sizer_model__recovers_when_the_cost_changes(void **state)
 {
 	(void)state;
 	struct haul_sizer sizer = sizer_of(HAUL_SIZER_MODEL, 1, 4096, 16);
-	struct boundary b = {.fixed_ns = 2000, .per_op_ns = 100};
+	struct boundary b = { .fixed_ns = 2000, .per_op_ns = 100 };
 	cross(&sizer, &b, 0, 300);
 	b.fixed_ns = 1000;
 	b.per_op_ns = 1000; /* 9 operations from here on */
@@ -278,7 +286,7 @@ static void test_sizer_model__forgives_an_accident(void **state)
 {
 	(void)state;
 	struct haul_sizer sizer = sizer_of(HAUL_SIZER_MODEL, 1, 4096, 16);
-	struct boundary b = {.fixed_ns = 2000, .per_op_ns = 100};
+	struct boundary b = { .fixed_ns = 2000, .per_op_ns = 100 };
 	cross(&sizer, &b, 0, 300);
 	b.fixed_ns = 30000;
 	cross(&sizer, &b, 0, 1);
@@ -293,7 +301,7 @@ static void test_sizer_model__goes_to_the_ends(void **state)
 {
 	(void)state;
 	struct haul_sizer sizer = sizer_of(HAUL_SIZER_MODEL, 2, 256, 64);
-	struct boundary b = {.fixed_ns = 0, .per_op_ns = 1000};
+	struct boundary b = { .fixed_ns = 0, .per_op_ns = 1000 };
 	cross(&sizer, &b, 0, 300);
 	assert_int_equal(sizer.settled, 2);
 	b.fixed_ns = 50000;
@@ -307,7 +315,7 @@ static void test_sizer_model__tries_other_sizes_sparingly(void **state)
 {
 	(void)state;
 	struct haul_sizer sizer = sizer_of(HAUL_SIZER_MODEL, 1, 4096, 16);
-	struct boundary b = {.fixed_ns = 2000, .per_op_ns = 100};
+	struct boundary b = { .fixed_ns = 2000, .per_op_ns = 100 };
 	cross(&sizer, &b, 0, 200);
 	int tried = 0;
 	bool before = false;
@@ -326,7 +334,7 @@ static void test_sizer_model__stays_put_when_idle(void **state)
 {
 	(void)state;
 	struct haul_sizer sizer = sizer_of(HAUL_SIZER_MODEL, 1, 64, 16);
-	struct boundary b = {.fixed_ns = 2000, .per_op_ns = 100};
+	struct boundary b = { .fixed_ns = 2000, .per_op_ns = 100 };
 	cross(&sizer, &b, 1, 500);
 	assert_int_equal(sizer.target, 16);
 	assert_int_equal(sizer.adjustments, 0);
@@ -338,7 +346,7 @@ static void test_sizer_predict__expects_arrivals_when_busy(void **state)
 	(void)state;
 	struct haul_sizer sizer = sizer_of(HAUL_SIZER_MODEL, 1, 64, 16);
 	assert_int_equal(haul_sizer_predict(&sizer, 1000000), 0);
-	struct boundary b = {.fixed_ns = 2000, .per_op_ns = 100};
+	struct boundary b = { .fixed_ns = 2000, .per_op_ns = 100 };
 	cross(&sizer, &b, 0, 300); /* back to back: always busy */
 	double rate = sizer.settled / (2000.0 + 100.0 * sizer.settled);
 	assert_near(haul_sizer_predict(&sizer, 100000), rate * 100000, 0.2);
@@ -347,7 +355,7 @@ static void test_sizer_predict__expects_arrivals_when_busy(void **state)
 
 	for (int i = 0; i < 50; i++) { /* 1000 operations a second: 0.2 % busy */
 		b.now_ns += 1000000;
-		struct haul_sizer_sample sample = {1, 2100, b.now_ns};
+		struct haul_sizer_sample sample = { 1, 2100, b.now_ns };
 		haul_sizer_update(&sizer, &sample);
 	}
 	assert_int_equal(haul_sizer_predict(&sizer, 1000000000), 0);

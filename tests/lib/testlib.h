@@ -4,12 +4,15 @@
  * counting malloc into that one program. */
 #pragma once
 
+/* cmocka.h needs the four before it. */
+/* clang-format off */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
+/* clang-format on */
 
 #include "base/prng.h"
 

@@ -1,7 +1,6 @@
-#include "lib/testlib.h"
-
 #include <string.h>
 
+#include "lib/testlib.h"
 #include "os/os.h"
 
 /* The machine's clock never goes back, and its random numbers differ and fill all that was asked. */
@@ -14,7 +13,7 @@ static void test_os_linux__has_a_clock_and_randomness(void **state)
 	assert_true(os->now_ns(os) >= before_ns);
 	assert_true(os->real_time_s(os) > 1700000000); /* 2023 */
 
-	uint8_t a[1000] = {0}, b[1000] = {0}, zero[100] = {0};
+	uint8_t a[1000] = { 0 }, b[1000] = { 0 }, zero[100] = { 0 };
 	os->random(os, a, sizeof a);
 	os->random(os, b, sizeof b);
 	assert_memory_not_equal(a, b, sizeof a);

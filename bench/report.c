@@ -1,0 +1,116 @@
+#include "report.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+/* "AMD EPYC 7763, 2 cores, Linux 6.1.0": figures mean nothing without it. */
+static void machine_name(char *out, size_t bytes)
+{
+	char line[256], model[128] = "unknown processor";
+	FILE *cpuinfo = fopen("/proc/cpuinfo", "re");
+	while (cpuinfo && fgets(line, sizeof line, cpuinfo))
+		if (sscanf(line, "model name : %127[^\n]", model) == 1)
+			break;
+	if (cpuinfo)
+		fclose(cpuinfo);
+	struct utsname kernel;
+	if (uname(&kernel) < 0)
+		strcpy(kernel.release, "unknown");
+	snprintf(out, bytes, "%s, %ld cores, Linux %s", model, sysconf(_SC_NPROCESSORS_ONLN),
+		 kernel.release);
+}
+
+/* Three or more digits that mean something, whatever the size. */
+static const char *number(char out[24], double value)
+{
+	int digits = value < 10.0 ? 2 : value < 100.0 ? 1 : 0;
+	snprintf(out, 24, "%.*f", digits, value);
+	return out;
+}
+
+static const char *maybe(char out[24], double value, int digits)
+{
+	if (value < 0.0)
+		return "-";
+	snprintf(out, 24, "%.*f", digits, value);
+	return out;
+}
+
+static void table_row(const struct bench_row *row, FILE *out)
+{
+	const struct bench_case *of = row->of;
+	char a[24], b[24], c[24], spread[80];
+	if (row->left_out[0]) {
+		fprintf(out, "%-20s left out: %s\n", of->name, row->left_out);
+		return;
+	}
+	snprintf(spread, sizeof spread, "%s [%s-%s]", number(a, row->ratio),
+		 number(b, row->ratio_min), number(c, row->ratio_max));
+	fprintf(out, "%-20s %10s %10s %-8s %-22s", of->name, number(a, row->individual),
+		number(b, row->batched), of->unit, spread);
+	fprintf(out, " %s%6s", row->ratio < of->goal ? "!" : " ",
+		of->goal > 0.0 ? number(a, of->goal) : "-");
+	fprintf(out, " %9s %7s\n", maybe(a, row->syscalls_per_op, 3), maybe(b, row->fill_mean, 1));
+	if (row->individual_note[0] || row->batched_note[0])
+		fprintf(out, "    %s | %s\n", row->individual_note, row->batched_note);
+}
+
+void report_table(const struct bench_report *report, FILE *out)
+{
+	char machine[256];
+	machine_name(machine, sizeof machine);
+	fprintf(out, "%s: %s\n%s, %u pairs\n", report->bench->name, report->bench->help, machine,
+		report->options->pairs);
+	fprintf(out, "%-20s %10s %10s %-8s %-22s  %6s %9s %7s\n", "case", "individual", "batched",
+		"unit", "ratio [min-max]", "goal", "calls/op", "fill");
+	for (uint32_t i = 0; i < report->row_count; i++)
+		table_row(&report->rows[i], out);
+	fputc('\n', out);
+}
+
+static json_t *json_maybe(double value, bool known)
+{
+	return known ? json_real(value) : json_null();
+}
+
+static json_t *json_row(const struct bench_row *row, uint32_t pairs)
+{
+	const struct bench_case *of = row->of;
+	bool ran = !row->left_out[0];
+	return json_pack(
+		"{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:i, s:s,"
+		" s:s, s:s}",
+		"case", of->name, "unit", of->unit, "individual", json_maybe(row->individual, ran),
+		"batched", json_maybe(row->batched, ran), "ratio", json_maybe(row->ratio, ran),
+		"ratio_min", json_maybe(row->ratio_min, ran), "ratio_max",
+		json_maybe(row->ratio_max, ran), "syscalls_per_op",
+		json_maybe(row->syscalls_per_op, ran && row->syscalls_per_op >= 0.0), "fill_mean",
+		json_maybe(row->fill_mean, ran && row->fill_mean >= 0.0), "goal",
+		json_maybe(of->goal, of->goal > 0.0), "lower_is_better", of->lower_is_better,
+		"arms", of->arms, "pairs", (int)pairs, "individual_note", row->individual_note,
+		"batched_note", row->batched_note, "left_out", row->left_out);
+}
+
+int report_json(const struct bench_report *report, FILE *out)
+{
+	char machine[256];
+	machine_name(machine, sizeof machine);
+	json_t *rows = json_array();
+	int rc = rows ? 0 : -ENOMEM;
+	for (uint32_t i = 0; i < report->row_count && rc == 0; i++)
+		if (json_array_append_new(rows, json_row(&report->rows[i], report->options->pairs)))
+			rc = -ENOMEM;
+	json_t *object = json_pack("{s:s, s:s, s:o}", "bench", report->bench->name, "machine",
+				   machine, "rows", rows);
+	if (rc == 0 && !object)
+		rc = -ENOMEM;
+	if (rc == 0 && json_dumpf(object, out, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) != 0)
+		rc = -EIO;
+	if (rc == 0)
+		fputc('\n', out);
+	json_decref(object);
+	return rc;
+}

@@ -1,0 +1,33 @@
+/* bench/report.h — what the harness hands to whoever shows it: one row a case.
+ * Ownership: names and units belong to the bench; a row holds its notes by value. */
+#pragma once
+
+#include <stdio.h>
+
+#include "bench.h"
+
+struct bench_row {
+	const struct bench_case *of;
+	double individual; /* median of all runs of the arm */
+	double batched;
+	double ratio; /* median of the pairs' ratios, > 1 is better */
+	double ratio_min;
+	double ratio_max;
+	double syscalls_per_op; /* of the batched arm, < 0 = not applicable */
+	double fill_mean;
+	char individual_note[128]; /* of the run closest to the median */
+	char batched_note[128];
+	char left_out[256]; /* why the case could not run here; then all figures are 0 */
+};
+
+struct bench_report {
+	const struct bench *bench;
+	const struct bench_options *options;
+	const struct bench_row *rows;
+	uint32_t row_count;
+};
+
+/* A table for people. */
+void report_table(const struct bench_report *report, FILE *out);
+/* One JSON object, see docs/BENCH.md. -EIO, -ENOMEM. */
+int report_json(const struct bench_report *report, FILE *out);
