@@ -81,5 +81,37 @@ class Cli(unittest.TestCase):
         self.assert_usage(haul("help", "help", "bench"), "'bench' is a second")
 
 
+class Bench(unittest.TestCase):
+    assert_usage = Cli.assert_usage
+
+    def test_list__json_has_what_the_text_has(self):
+        """Every bench with its cases, each with a unit and both arms."""
+        text = haul("bench", "--list")
+        self.assertEqual(text.returncode, OK)
+        listed = json.loads(haul("bench", "--list", "--json").stdout)
+        self.assertGreater(len(listed), 0)
+        for bench in listed:
+            self.assertRegex(text.stdout, r"(?m)^" + bench["bench"] + " ")
+            self.assertGreater(len(bench["cases"]), 0)
+            for case in bench["cases"]:
+                self.assertEqual(set(case), {"case", "unit", "arms", "goal"})
+                self.assertIn(" " + case["case"] + " ", text.stdout)
+
+    def test_unknown_name__lists_what_there_is(self):
+        """Names and cases are checked before anything runs."""
+        known = json.loads(haul("bench", "--list", "--json").stdout)[0]["bench"]
+        self.assert_usage(haul("bench", "no_such"), "'no_such'", known)
+        self.assert_usage(haul("bench", "--case", "no_such"), "'no_such'", known)
+        self.assert_usage(haul("bench", known, "--case", "no_such"), "'no_such'", known)
+        self.assert_usage(haul("bench", known, known), "is a second")
+
+    def test_bad_numbers__are_refused_with_the_range(self):
+        """Whole numbers only, within bounds, nothing after them."""
+        for bad in ("0", "-1", "1001", "5x", "", "99999999999999999999"):
+            self.assert_usage(haul("bench", "--pairs", bad), f"'{bad}'", "1 to 1000")
+        for bad in ("0", "-1", "3601", "1s", "", "nan", "inf"):
+            self.assert_usage(haul("bench", "--seconds", bad), f"'{bad}'", "above 0")
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)
