@@ -36,9 +36,9 @@ struct control_options {
 	uint64_t client;         /* MAC of our TAP */
 	uint64_t sequence;       /* first sequence number: boot seconds << 32 */
 	uint32_t period_ms;      /* RSU: between heartbeats, 10 … 60000 */
-	uint32_t jitter_percent; /* RSU: of the period, 0 … 50 */
+	uint32_t jitter_percent; /* RSU: spread of its heartbeats, of the period, 0 … 50 */
 	uint32_t history;        /* heartbeats remembered per candidate, 4 … 32 (default 10) */
-	uint32_t candidates;     /* OBU: N-best upstream list, 1 … CONTROL_CANDIDATES_MAX (default 3) */
+	uint32_t candidates;     /* OBU: next hops remembered an RSU, 1 … CONTROL_CANDIDATES_MAX (3) */
 	uint32_t missed_max;     /* heartbeats missed until a next hop is dead (default 3) */
 	uint32_t ttl;            /* of what we send first, default 8 */
 	uint64_t seed;           /* of the jitter */
@@ -51,6 +51,7 @@ struct control_event {
 	enum control_event_kind kind;
 	struct hop from;                   /* who handed it to us */
 	int64_t now_ns;                    /* when it was received */
+	bool broadcast;                    /* HAUL_FRAME_BROADCAST: not sent to us alone */
 	struct haul_message_header header; /* HEARTBEAT, REPLY */
 	struct haul_heartbeat_reply reply; /* HEARTBEAT uses .heartbeat only */
 	uint64_t mac;                      /* LEARN: client MAC seen as source */
@@ -71,7 +72,10 @@ void control_close(struct control *control);
 
 /* Take in a batch of events. */
 void control_events(struct control *control, const struct control_event *events, uint32_t count);
-/* Do what is due at now_ns; returns when to call again at the latest. */
+/* Read and clear the seen marks of a snapshot that the datapath uses or used, so that clients in use
+ * stay known: every few seconds on the current one, and before one is freed. */
+void control_seen(struct control *control, struct snapshot *snapshot, int64_t now_ns);
+/* Do what is due at now_ns; returns when to call again at the latest (or after control_events). */
 int64_t control_tick(struct control *control, int64_t now_ns);
 /* Move up to max queued messages to out; returns how many. */
 uint32_t control_take(struct control *control, struct control_tx *out, uint32_t max);
@@ -79,11 +83,12 @@ uint32_t control_take(struct control *control, struct control_tx *out, uint32_t 
  * NULL in *ret_snapshot. */
 int control_snapshot(struct control *control, int64_t now_ns, struct snapshot **ret_snapshot);
 
-/* What a person wants to see; copies, in order of preference. */
+/* What a person wants to see; copies. RSU by RSU, the chosen one first, each in order of preference:
+ * those that we could fail over to. */
 struct control_candidate {
 	uint64_t rsu;
 	struct hop next;
-	uint64_t next_node;  /* node id of the next hop */
+	uint64_t next_node;  /* node id of the next hop, 0 when it never said */
 	uint32_t hops;
 	double reception;    /* heartbeats heard / expected over the history, 0 … 1 */
 	int64_t heard_ns;    /* when last */
