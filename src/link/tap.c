@@ -38,7 +38,6 @@ enum {
 };
 
 struct tap_tx {
-	uint32_t offloads; /* kinds still merged */
 	uint8_t header[HEADERS_BYTES_MAX];
 	uint16_t checksum; /* a completed one, on its way */
 	struct virtio_net_hdr vnet;
@@ -270,7 +269,7 @@ static int tap_send(void *ctx, uint32_t first, uint32_t count)
 		.order = send->batch->order + first,
 		.left = count,
 		.rows_max = (IOV_COUNT - 2) / PIECES_MAX,
-		.offloads = tap->tx.offloads,
+		.offloads = tap->link.offloads,
 	};
 	struct coalesce_run run = coalesce_find(&in);
 	if (run.count == 1)
@@ -288,7 +287,7 @@ static int tap_send(void *ctx, uint32_t first, uint32_t count)
 	}
 	/* Single frames pass where the superframe did not: believe the refusal from now on. */
 	uint32_t kind = run.headers.proto == IPPROTO_TCP ? HAUL_OFFLOAD_TSO : HAUL_OFFLOAD_USO;
-	tap->tx.offloads &= ~kind;
+	tap->link.offloads &= ~kind;
 	return sent;
 }
 
@@ -343,7 +342,6 @@ int link_tap_open(const struct haul_link_options *options, struct haul_link **re
 	tap->link.tx_offer_max = HAUL_FRAMES_MAX;
 	tap->arena = (struct segment_arena){ .base = tap->slab + SLAB_BYTES, .bytes = ARENA_BYTES };
 	tap->vnet = dev.vnet;
-	tap->tx.offloads = dev.offloads;
 	tap->tx.iov[0] = (struct iovec){ .iov_base = &tap->tx.vnet, .iov_len = VNET_BYTES };
 	tap->link.fd = dev.fd;
 	tap->link.offloads = dev.offloads;
