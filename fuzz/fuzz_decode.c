@@ -1,9 +1,9 @@
 /* fuzz/fuzz_decode.c — any bytes as the middle message of a batch.
  *
- * Promise: decode says of them what a plain reading of wire/format.h says; a rejected message leaves
- * nothing behind; a good one can be taken apart, put together again to the same bytes, and passed on;
- * the good messages before and behind it stay good. The input is copied to memory of exactly its
- * size, so that the address sanitizer sees every byte read past its end. */
+ * Promise: decode says of them what a plain reading of wire/format.h says; a rejected message
+ * leaves nothing behind; a good one can be taken apart, put together again to the same bytes, and
+ * passed on; the good messages before and behind it stay good. The input is copied to memory of
+ * exactly its size, so that the address sanitizer sees every byte read past its end. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>

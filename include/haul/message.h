@@ -1,8 +1,8 @@
 /* haul/message.h — overlay messages, decoded and encoded a batch at a time.
  *
- * Model      Every message starts with one 32-byte header (src/wire/format.h is normative). Decoding
- *            fills columns that point into the received frames; encoding writes a header into the
- *            headroom in front of a frame. Flat, in place, nothing is allocated or copied.
+ * Model      Every message starts with one 32-byte header (src/wire/format.h is normative).
+ *            Decoding fills columns that point into the received frames; encoding writes a header
+ *            into the headroom in front of a frame. Flat, in place, nothing is allocated or copied.
  *            Types: heartbeat, heartbeat reply, data up, data down, aggregate (many small frames
  *            with explicit lengths, one header).
  * Units      bytes; node ids are MAC addresses in the low 48 bits, first byte most significant.
@@ -37,8 +37,8 @@ enum haul_message_type {
 };
 
 enum {
-	HAUL_MESSAGE_SEALED = 1, /* key_id names a key and a tag follows; not accepted yet */
-	HAUL_MESSAGE_DOWN = 2,   /* aggregate: frames travel down (RSU to OBU), else up */
+	HAUL_MESSAGE_SEALED = 1,  /* key_id names a key and a tag follows; not accepted yet */
+	HAUL_MESSAGE_DOWN = 2,    /* aggregate: frames travel down (RSU to OBU), else up */
 	HAUL_MESSAGE_ATTACHED = 4 /* reply: the RSU answered is the one its OBU has chosen */
 };
 

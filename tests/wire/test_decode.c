@@ -197,7 +197,7 @@ static void check_counters(const struct haul_messages *messages, int32_t status)
 }
 
 /* Every rule of wire/format.h, broken by the first, a middle and the last message of a batch: that
- * one is rejected for that reason and counted, and its neighbours are decoded as if it were good. */
+ * one is rejected for that reason and counted, and its neighbours are decoded all the same. */
 static void test_decode__rejects_what_breaks_a_rule(void **state)
 {
 	(void)state;

@@ -21,8 +21,8 @@ static void frames_fill(struct haul_frames *frames, uint32_t len)
 	}
 }
 
-/* All of a message's life, a batch at a time: encode, prepend, decode, reject, bundle, split, relay.
- * After init nothing is allocated. */
+/* All of a message's life, a batch at a time: encode, relay, prepend, decode, reject, bundle and
+ * split. After init nothing is allocated. */
 static void test_message__allocates_nothing_after_init(void **state)
 {
 	(void)state;
