@@ -47,7 +47,7 @@ struct bench {
 	const char *help; /* one sentence */
 	const struct bench_case *cases;
 	uint32_t case_count;
-	/* Set up what all cases share; may be NULL. -EPERM and -ENOTSUP with text skip the bench. */
+	/* Set up what all cases share; may be NULL. -EPERM, -ENOTSUP with text skip the bench. */
 	int (*open)(void **ret_ctx, struct haul_err *err);
 	void (*close)(void *ctx);
 };

@@ -29,9 +29,9 @@ enum {
 #define PACKET_NS 200.0
 #define SCATTER   0.1
 
-/* Packets a second, in bursts of so many: idle, low, medium, high, burst. The first four are the original's load levels (idle: "do
- * not batch below 100"; low: below 1000; medium: below 10 000; high: above, and here more than one
- * at a time can carry). */
+/* Packets a second, in bursts of so many: idle, low, medium, high, burst. The first four are the
+ * original's load levels (idle: "do not batch below 100"; low: below 1000; medium: below 10 000;
+ * high: above, and here more than one at a time can carry). */
 static const struct load {
 	double per_s;
 	uint32_t burst;

@@ -17,10 +17,9 @@ static void machine_name(char *out, size_t bytes)
 	if (cpuinfo)
 		fclose(cpuinfo);
 	struct utsname kernel;
-	if (uname(&kernel) < 0)
-		strcpy(kernel.release, "unknown");
+	bool known = uname(&kernel) == 0;
 	snprintf(out, bytes, "%s, %ld cores, Linux %s", model, sysconf(_SC_NPROCESSORS_ONLN),
-		 kernel.release);
+		 known ? kernel.release : "unknown");
 }
 
 /* Three or more digits that mean something, whatever the size. */

@@ -1,8 +1,8 @@
 /* haul/frames.h — batches of frames: the receive batch and the send batch.
  *
  * Model      A batch is a count and parallel columns. A frame is one or two pieces of memory: data
- *            (all headers, contiguous) and tail (the rest of the payload, often empty); its bytes on
- *            the wire are data followed by tail. Nothing is copied in or out: columns point to
+ *            (all headers, contiguous) and tail (the rest of the payload, often empty); on the wire
+ *            it is data followed by tail. Nothing is copied in or out: columns point to
  *            memory that somebody else owns. One frame in is one frame out: no call ever joins
  *            frames or cuts one.
  *            A receive batch is filled by haul_link_rx. A send batch is filled by push and told
@@ -32,8 +32,8 @@ enum {
 
 /* Bits of flags[]. */
 enum {
-	/* The L4 checksum field holds only the pseudo-header's sum: bytes from csum_start on must be
-	 * summed into csum_start + csum_offset before the frame meets anyone who checks. */
+	/* The L4 checksum field holds only the pseudo-header's sum: bytes from csum_start on must
+	 * be summed into csum_start + csum_offset before the frame meets anyone who checks. */
 	HAUL_FRAME_CSUM_PARTIAL = 1,
 	HAUL_FRAME_HEADROOM = 2, /* HAUL_FRAME_HEADROOM_BYTES before data[i] may be written */
 	HAUL_FRAME_BROADCAST = 4 /* received by link-level broadcast or multicast */
@@ -136,5 +136,5 @@ static inline int haul_send_batch_push(struct haul_send_batch *batch, const stru
 }
 
 /* Stable grouping by peer: frames of one peer keep their order. Idempotent until the next push;
- * whoever changes peer[] by hand, or empties frames alone, must call haul_send_batch_clear first. */
+ * whoever changes peer[] by hand, or empties frames alone, calls haul_send_batch_clear first. */
 HAUL_API void haul_send_batch_group(struct haul_send_batch *batch);

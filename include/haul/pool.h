@@ -35,8 +35,8 @@ enum {
 
 #define HAUL_POOL_CLASS_LIST(X) X(256) X(512) X(1500) X(9216) X(65536)
 
-/* Indices of the counters in the pool's stats block, whose batches are the exchanges between magazines
- * and depot. */
+/* Indices of the counters in the pool's stats block, whose batches are the exchanges between
+ * magazines and depot. */
 enum haul_pool_counter {
 	HAUL_POOL_HIT,       /* served from the thread's own magazine */
 	HAUL_POOL_MISS,      /* magazine was empty: half a magazine came from the depot */
@@ -67,8 +67,9 @@ HAUL_API int haul_pool_thread_open(struct haul_pool *pool, struct haul_pool_thre
 /* Returns the magazines to the depot. NULL is allowed. */
 HAUL_API void haul_pool_thread_close(struct haul_pool_thread *thread);
 
-/* The payload start of a free buffer of the smallest class that holds bytes, on a cache line's start; NULL
- * when that class is exhausted or bytes is over the largest class. Contents are undefined. */
+/* The payload start of a free buffer of the smallest class that holds bytes, on a cache line's
+ * start; NULL when that class is exhausted or bytes is over the largest class. Contents are
+ * undefined. */
 HAUL_API void *haul_pool_get(struct haul_pool_thread *thread, size_t bytes);
 /* buffer came from haul_pool_get of the same pool, on any thread. NULL is allowed; a buffer that is
  * not out is a bug that asserts. */

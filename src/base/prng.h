@@ -1,4 +1,4 @@
-/* base/prng.h — seeded pseudo-random numbers (splitmix64): same seed, same sequence, any machine. */
+/* base/prng.h — seeded pseudo-random numbers (splitmix64): same seed, same sequence. */
 #pragma once
 
 #include <stdint.h>

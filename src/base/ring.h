@@ -1,5 +1,6 @@
 /* base/ring.h — a bounded queue of fixed-size items between one producer and one consumer thread.
  * Model: power-of-two slots, cached opposite index, one acquire and one release a batch.
+ * Threads: push by one, pop by one, at the same time; init and done by whoever is alone with it.
  * Memory: all at init. Errors: push returns how many fitted; the caller counts the rest. */
 #pragma once
 

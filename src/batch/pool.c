@@ -16,8 +16,8 @@
  * as the counts of puts and gets.
  *
  * The depot of a class has room for all its buffers, so a spill cannot fail. Counters have one
- * writer, the thread; the shared block counts exchanges under the depot's lock, and gathers the rest
- * when somebody looks. */
+ * writer, the thread; the shared block counts exchanges under the depot's lock, and gathers the
+ * rest when somebody looks. */
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
@@ -183,7 +183,7 @@ static int arena_map(struct haul_pool *pool)
 		pool->arena_bytes = bytes;
 		return 0;
 	}
-	/* One large page more than needed, and the ends cut off, puts it on a large page's start. */
+	/* One large page more than needed, and the ends cut off: it starts on a large page. */
 	uint8_t *wide = mmap(NULL, bytes + HUGE_BYTES, PROT, FLAGS, -1, 0);
 	if (wide == MAP_FAILED)
 		return -errno;
@@ -221,7 +221,7 @@ static void arena_cut(struct haul_pool *pool)
 	HAUL_ASSERT(at <= pool->arena + pool->arena_bytes);
 }
 
-static int memory_take(struct haul_pool *pool, const struct haul_pool_options *options)
+static int memory_open(struct haul_pool *pool, const struct haul_pool_options *options)
 {
 	size_t slots = 0;
 	for (uint32_t c = 0; c < HAUL_POOL_CLASSES; c++) {
@@ -229,6 +229,9 @@ static int memory_take(struct haul_pool *pool, const struct haul_pool_options *o
 		pool->arena_bytes += options->count_max[c] * stride_of(c);
 		slots += options->count_max[c];
 	}
+	int rc = arena_map(pool);
+	if (rc < 0)
+		return rc;
 	size_t thread_bytes = options->threads_max * sizeof *pool->thread;
 	pool->slots = calloc(slots, sizeof *pool->slots);
 	pool->thread = aligned_alloc(LINE_BYTES, thread_bytes);
@@ -241,10 +244,10 @@ static int memory_take(struct haul_pool *pool, const struct haul_pool_options *o
 		pool->thread[i].index = i;
 		pool->thread[i].mine = header_make(BUFFER_OUT, 0, i);
 	}
-	return arena_map(pool);
+	return 0;
 }
 
-static void memory_drop(struct haul_pool *pool)
+static void memory_close(struct haul_pool *pool)
 {
 	if (pool->arena) {
 		ASAN_UNPOISON_MEMORY_REGION(pool->arena, pool->arena_bytes);
@@ -313,7 +316,7 @@ int haul_pool_open(const struct haul_pool_options *options, struct haul_pool **r
 	struct haul_pool *pool = calloc(1, sizeof *pool);
 	if (!pool)
 		return haul_err_set(err, -ENOMEM, "pool %s: no memory", options->name);
-	rc = memory_take(pool, options);
+	rc = memory_open(pool, options);
 	if (rc < 0) {
 		haul_err_set(err, rc, "pool %s: %zu bytes: %s", options->name, pool->arena_bytes,
 			     haul_strerror(rc));
@@ -341,7 +344,7 @@ int haul_pool_open(const struct haul_pool_options *options, struct haul_pool **r
 unlock:
 	pthread_mutex_destroy(&pool->lock);
 drop:
-	memory_drop(pool);
+	memory_close(pool);
 	return rc;
 }
 
@@ -354,7 +357,7 @@ void haul_pool_close(struct haul_pool *pool)
 	if (pool->table)
 		haul_stats_remove(pool->table, &pool->stats);
 	pthread_mutex_destroy(&pool->lock);
-	memory_drop(pool);
+	memory_close(pool);
 }
 
 int haul_pool_thread_open(struct haul_pool *pool, struct haul_pool_thread **ret_thread)

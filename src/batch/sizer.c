@@ -143,9 +143,9 @@ static void arrivals_learn(struct haul_sizer *s, const struct haul_sizer_sample 
 	s->ops_per_ns = s->sum_ops / s->sum_ns;
 }
 
-/* Several batches in a row far off the learnt line mean that the price has changed: what came before
- * says nothing any more, and being larger it could outweigh the new for long. One batch far off is
- * an accident. */
+/* Several batches in a row far off the learnt line mean that the price has changed: what came
+ * before says nothing any more, and being larger it could outweigh the new for long. One batch far
+ * off is an accident. */
 static void change_detect(struct haul_sizer *s, double ops, double service_ns)
 {
 	double expected_ns = s->fixed_ns + s->per_op_ns * ops;

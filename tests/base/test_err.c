@@ -27,6 +27,7 @@ static void test_strerror__is_never_null(void **state)
 	assert_string_equal(haul_strerror(INT32_MIN), "unknown error");
 }
 
+/* One line sets the error and returns it, also when nobody wants the text. */
 static void test_err_set__formats_and_returns_the_code(void **state)
 {
 	(void)state;
@@ -84,6 +85,7 @@ static void test_err_set__cuts_between_characters(void **state)
 	}
 }
 
+/* The innermost code stays, the outer place stands before the text. */
 static void test_err_wrap__puts_the_place_first(void **state)
 {
 	(void)state;
@@ -104,6 +106,7 @@ static void test_err_wrap__falls_back_to_the_codes_text(void **state)
 	assert_int_equal(haul_err_wrap(NULL, -EIO, "x"), -EIO);
 }
 
+/* A hundred levels do not fit: what is nearest to the caller stays. */
 static void test_err_wrap__cuts_long_text_visibly(void **state)
 {
 	(void)state;

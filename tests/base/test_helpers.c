@@ -35,6 +35,7 @@ static void test_bytes__round_trip_at_any_alignment(void **state)
 	test_guard_close(&guard);
 }
 
+/* The lowest bit of the first byte on the wire makes an address a group. */
 static void test_mac_is_group__looks_at_the_first_byte(void **state)
 {
 	(void)state;
@@ -56,6 +57,7 @@ static void test_prng__repeats_its_sequence(void **state)
 		assert_true(prng_next(&prng) == known[i]);
 }
 
+/* Each number comes up about as often as the others, and none outside. */
 static void test_prng_below__covers_its_range(void **state)
 {
 	(void)state;

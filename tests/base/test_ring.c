@@ -5,6 +5,7 @@
 #include "base/ring.h"
 #include "lib/testlib.h"
 
+/* A ring that cannot be is refused, and done may be called on nothing. */
 static void test_ring_init__refuses_what_is_out_of_bounds(void **state)
 {
 	(void)state;
@@ -66,7 +67,6 @@ static void test_ring__keeps_order_over_the_wrap(void **state)
 	ring_done(&ring);
 }
 
-/* Two threads, items of an odd size: each arrives once, in order and whole. */
 enum { ITEMS = 1000000, BATCH = 48 };
 
 struct item {
@@ -88,6 +88,7 @@ static void *produce(void *arg)
 	return NULL;
 }
 
+/* Items of an odd size, batches of any: each arrives once, in order and whole. */
 static void test_ring__carries_between_two_threads(void **state)
 {
 	(void)state;

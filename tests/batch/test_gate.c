@@ -142,6 +142,7 @@ static void test_gate__survives_an_endless_wait(void **state)
 	assert_true(deadline_ns == INT64_MAX);
 }
 
+/* The presets are the numbers of the systems that haul grew from. */
 static void test_preset__has_the_stated_numbers(void **state)
 {
 	(void)state;
@@ -282,6 +283,7 @@ static void trace_arrive(struct trace *t)
 	t->arrival_ns = t->in.now_ns + prng_below(&t->prng, 200);
 }
 
+/* A lone operation never waits, nothing waits too long, limits hold. */
 static void test_gate__keeps_its_promises_on_random_traces(void **state)
 {
 	(void)state;

@@ -27,6 +27,7 @@ static struct haul_pool_thread *thread_of(struct haul_pool *pool)
 	return thread;
 }
 
+/* Each rule that options can break is named; a failed open returns nothing. */
 static void test_pool_open__names_what_is_wrong(void **state)
 {
 	(void)state;
@@ -66,7 +67,6 @@ static void test_pool_open__fails_clean_without_memory(void **state)
 	assert_int_equal(strncmp(err.text, "pool huge: ", 11), 0);
 }
 
-/* The block is in the table while the pool is open; a second pool of the name is refused. */
 static void count_block(const struct haul_stats *snapshot, void *arg)
 {
 	assert_string_equal(snapshot->name, "buffers");
@@ -76,6 +76,7 @@ static void count_block(const struct haul_stats *snapshot, void *arg)
 	*(struct haul_stats *)arg = *snapshot;
 }
 
+/* The block is in the table while the pool is open; a second pool of the name is refused. */
 static void test_pool_open__enters_its_figures(void **state)
 {
 	(void)state;
@@ -286,7 +287,6 @@ static void test_pool_put__takes_buffers_of_other_threads(void **state)
 	haul_pool_close(pool);
 }
 
-/* Two threads: one takes and stamps, the other checks the stamp and returns. */
 enum { CROSS_COUNT = 200000, CROSS_BATCH = 16 };
 
 struct cross {
@@ -315,6 +315,7 @@ static void *cross_return(void *arg)
 	return NULL;
 }
 
+/* Two threads: one takes and stamps, the other checks the stamp and returns. */
 static void test_pool__hands_buffers_across_threads_intact(void **state)
 {
 	(void)state;

@@ -56,6 +56,7 @@ static void test_sizer_init__names_what_is_wrong(void **state)
 	}
 }
 
+/* What a configuration file calls a policy. */
 static void test_sizer_policy__has_names_both_ways(void **state)
 {
 	(void)state;
@@ -71,6 +72,7 @@ static void test_sizer_policy__has_names_both_ways(void **state)
 	assert_int_equal(untouched, HAUL_SIZER_MODEL);
 }
 
+/* Whatever happens, fixed is fixed. */
 static void test_sizer_fixed__stays(void **state)
 {
 	(void)state;
@@ -96,6 +98,7 @@ static void test_sizer_fill__doubles_when_full(void **state)
 	assert_int_equal(sizer.adjustments, 3); /* 8 -> 16 -> 32 -> 48 */
 }
 
+/* Batches of one halve the target down to its minimum. */
 static void test_sizer_fill__halves_when_empty(void **state)
 {
 	(void)state;
@@ -151,6 +154,7 @@ static void test_sizer_service__settles_around_its_target(void **state)
 	}
 }
 
+/* The thresholds themselves, from both sides. */
 static void test_sizer_service__moves_at_double_and_half(void **state)
 {
 	(void)state;
@@ -179,6 +183,7 @@ static void test_sizer_service__ignores_unmeasured_batches(void **state)
 		assert_int_equal(feed(&sizer, 16, -1), 16);
 }
 
+/* Any samples, any policy: the target stays within its bounds. */
 static void test_sizer__respects_min_and_max(void **state)
 {
 	(void)state;
@@ -248,6 +253,7 @@ static void test_sizer_model__learns_the_cost(void **state)
 	}
 }
 
+/* Times that scatter by 5 %: the target is right on average. */
 static void test_sizer_model__learns_through_noise(void **state)
 {
 	(void)state;

@@ -1,5 +1,5 @@
-/* A malloc that counts and hands on to the C library's. Under the address sanitizer, which has its
- * own malloc, the sanitizer's hook counts instead. */
+/* A malloc that counts and hands on to the C library's. Under the address or thread
+ * sanitizer, which have a malloc of their own, the sanitizer's hook counts instead. */
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -19,15 +19,15 @@ static void count_one(void)
 }
 
 #if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define TEST_ASAN 1
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TEST_SANITIZER 1
 #endif
 #endif
-#if defined(__SANITIZE_ADDRESS__)
-#define TEST_ASAN 1
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TEST_SANITIZER 1
 #endif
 
-#ifdef TEST_ASAN
+#ifdef TEST_SANITIZER
 
 /* Visible, or the sanitizer's library does not find them. */
 __attribute__((visibility("default"))) void __sanitizer_malloc_hook(const volatile void *memory,

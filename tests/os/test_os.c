@@ -3,7 +3,7 @@
 #include "lib/testlib.h"
 #include "os/os.h"
 
-/* The machine's clock never goes back, and its random numbers differ and fill all that was asked. */
+/* The machine's clock never goes back; its random numbers differ and fill all that was asked. */
 static void test_os_linux__has_a_clock_and_randomness(void **state)
 {
 	(void)state;
