@@ -362,6 +362,19 @@ static void test_mem__two_threads_meet(void **state)
 	assert_int_equal(haul_link_rx(pair->b, &pair->rx), 0);
 }
 
+/* Nothing is allocated once the pair is open. */
+static void test_mem__allocates_only_at_open(void **state)
+{
+	struct pair *pair = *state;
+	uint64_t before = test_mallocs();
+	for (uint32_t round = 0; round < 100; round++) {
+		push(pair, round % 8, QUEUE, 1);
+		assert_int_equal(haul_link_tx(pair->a, &pair->tx), QUEUE);
+		expect_rx(pair, round % 8, QUEUE);
+	}
+	assert_int_equal(test_mallocs(), before);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_pair, close_pair)
 
 int main(void)
@@ -381,6 +394,7 @@ int main(void)
 		TEST(test_mem_close__is_told_to_the_other_end),
 		cmocka_unit_test(test_mem_pair__refuses_bad_arguments),
 		TEST(test_mem__two_threads_meet),
+		TEST(test_mem__allocates_only_at_open),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

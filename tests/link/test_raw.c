@@ -437,6 +437,21 @@ static void test_raw_rx__random_frames_add_up(void **state)
 	close(out);
 }
 
+/* Nothing is allocated once the link is open. */
+static void test_raw__allocates_only_at_open(void **state)
+{
+	uint64_t before = test_mallocs();
+	(void)state;
+	for (uint32_t round = 0; round < 50; round++) {
+		haul_send_batch_clear(&lab.out);
+		for (uint32_t i = 0; i < 100; i++)
+			push(i, size_of(i), i % 2);
+		assert_int_equal(haul_link_tx(lab.tx, &lab.out), 100);
+		assert_int_equal(haul_link_rx(lab.rx, &lab.in), 100);
+	}
+	assert_int_equal(test_mallocs(), before);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_batched, close_both)
 
 int main(void)
@@ -456,6 +471,7 @@ int main(void)
 		TEST(test_raw_fd__tells_readiness),
 		TEST(test_raw_peer__is_a_mac),
 		TEST(test_raw_rx__random_frames_add_up),
+		TEST(test_raw__allocates_only_at_open),
 	};
 	return cmocka_run_group_tests(tests, open_lab, close_lab);
 }
