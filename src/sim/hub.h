@@ -34,7 +34,7 @@ struct hub_port {
 	uint64_t mac;
 	uint64_t unknown;  /* frames it sent to an address nobody has */
 	uint64_t no_frame; /* frames it sent while every frame of the channel was in use */
-	uint64_t unsent;   /* frames for it that its interface did not take, and of it that are too long */
+	uint64_t unsent;   /* refused by its interface, or too long for the medium */
 };
 
 /* Make the changes that are due at now_ns; returns when the next is, INT64_MAX = never. */
