@@ -6,7 +6,8 @@
  *              tap  a layer-2 interface of this host; frames are Ethernet frames
  *              udp  datagrams to and from peers; a frame is a datagram's payload
  *              raw  Ethernet frames of one EtherType on an interface; a frame is what follows the
- *                   14-byte Ethernet header, which the link writes and strips
+ *                   14-byte Ethernet header, which the link writes and strips, and at least 46
+ *                   bytes: shorter ones would arrive padded, so they are refused
  *              mem  a pair of ends in memory with injected faults, for tests
  *            haul_link_rx drains what is queued and never waits; haul_link_tx hands all over in as
  *            few calls as it can. Order within a peer never changes.
@@ -17,9 +18,11 @@
  * Threads    one thread for rx and one for tx at a time, the two may differ; peers are changed only
  *            by the tx thread.
  * Errors     open: -errno or HAUL_ECONFIG with text. rx: frames received, or a negative code when
- *            the link itself is broken (the interface is gone); a bad frame is counted and left
- *            out. tx: frames sent; status[i] of each tells its own fate: 0, -EAGAIN or -ENOBUFS
- *            (the kernel's queue is full: try later or count a drop), -EMSGSIZE …
+ *            the link itself is broken (-ENETDOWN: may come back; -ENODEV and others: gone); a bad
+ *            frame is counted and left out. tx: frames sent; status[i] of each tells its own fate:
+ *            0; -EAGAIN or -ENOBUFS (the kernel's queue is full: try later, in order, or count a
+ *            drop), and then no later frame of that peer in the batch was sent; -EMSGSIZE;
+ *            -EDESTADDRREQ (no such peer) …
  * Blocking   open may; nothing else does.
  * Limits     HAUL_LINK_PEERS peers. */
 #pragma once
@@ -54,7 +57,8 @@ struct haul_link_options {
 	int fd;                            /* tap: an open /dev/net/tun queue to take over; -1 = open */
 	struct haul_addr local;            /* udp: address and port to bind; port 0 = any */
 	struct haul_addr broadcast;        /* udp: where HAUL_PEER 0 goes; raw: ff:ff:ff:ff:ff:ff */
-	uint32_t mtu_bytes;                /* largest frame it must carry, 0 = 1514 tap, 1472 udp, 1500 raw */
+	uint32_t mtu_bytes;                /* largest frame it must carry, 0 = 1514 tap, 1472 udp, the
+	                                    * interface's own raw */
 	uint32_t offloads;                 /* HAUL_OFFLOAD_* wanted; what the kernel refuses is left off */
 	uint32_t burst_max;                /* frames a kernel call; 1 = one frame a call (read, sendto,
 	                                    * …: what haul is measured against); 0 = default 64 */
@@ -72,7 +76,8 @@ HAUL_API int haul_link_open(const struct haul_link_options *options, struct haul
 /* NULL is allowed. */
 HAUL_API void haul_link_close(struct haul_link *link);
 
-/* Readable when rx would return frames. */
+/* Readable when the kernel has something for rx. A link may hold more than fitted into the batch, so
+ * wait for it only after a rx that left room. */
 HAUL_API int haul_link_fd(const struct haul_link *link);
 /* The offloads that are on now: what was asked for less what the kernel refused. */
 HAUL_API uint32_t haul_link_offloads(const struct haul_link *link);
