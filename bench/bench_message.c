@@ -11,14 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <haul/frames.h>
+#include <haul/message.h>
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "base/prng.h"
 #include "bench.h"
 #include "message.pb-c.h"
 #include "os/os.h"
-#include <haul/frames.h>
-#include <haul/message.h>
 
 enum {
 	BATCH = 64,

@@ -5,11 +5,11 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include <haul/pool.h>
 #include "base/assert.h"
 #include "base/ring.h"
 #include "bench.h"
 #include "os/os.h"
-#include <haul/pool.h>
 
 enum {
 	BYTES = 1500,

@@ -13,10 +13,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <haul/link.h>
 #include "base/assert.h"
 #include "os/netns.h"
 #include "os/os.h"
-#include <haul/link.h>
 
 enum {
 	MTU_BYTES = 1500,

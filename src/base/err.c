@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/assert.h"
 #include <haul/err.h>
+#include "base/assert.h"
 
 static const char CUT[] = "...";
 

@@ -7,9 +7,9 @@
  * sample seen; so it is never too small, and at most 12.5 % too large. */
 #include <assert.h>
 
+#include <haul/stats.h>
 #include "base/assert.h"
 #include "base/counter.h"
-#include <haul/stats.h>
 
 enum { STEP_BITS = 3, STEPS = 1 << STEP_BITS };
 static_assert(STEPS + (64 - STEP_BITS) * STEPS == HAUL_HIST_BUCKETS, "one bucket for any value");

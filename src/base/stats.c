@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/assert.h"
-#include "base/counter.h"
 #include <haul/err.h>
 #include <haul/stats.h>
+#include "base/assert.h"
+#include "base/counter.h"
 
 struct haul_stats_table {
 	pthread_mutex_t lock;

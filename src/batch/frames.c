@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/assert.h"
-#include "base/hash.h"
 #include <haul/err.h>
 #include <haul/frames.h>
+#include "base/assert.h"
+#include "base/hash.h"
 
 enum { COLUMN_ALIGN = 64 };
 

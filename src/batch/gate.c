@@ -5,8 +5,8 @@
  * operation alone, so operations that come later can never move it, and nothing waits longer than
  * wait_max_ns. With nothing in flight the batch closes at once: what is not sent now can only be
  * sent later, and nothing will come back to say when. */
-#include "base/assert.h"
 #include <haul/batch.h>
+#include "base/assert.h"
 
 static int64_t deadline_of(const struct haul_limits *limits, int64_t first_ns)
 {

@@ -2,8 +2,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/assert.h"
 #include <haul/batch.h>
+#include "base/assert.h"
 
 struct preset {
 	const char *name;

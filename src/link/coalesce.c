@@ -12,10 +12,10 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include <haul/link.h>
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "link/checksum.h"
-#include <haul/link.h>
 
 enum {
 	IP_TOTAL_MAX = 65535,

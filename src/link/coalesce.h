@@ -10,9 +10,9 @@
  * Threads    pure. */
 #pragma once
 
+#include <haul/frames.h>
 #include "link/headers.h"
 #include "link/vnet.h"
-#include <haul/frames.h>
 
 struct coalesce {
 	const struct haul_frames *frames;

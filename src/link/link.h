@@ -12,8 +12,8 @@
  * Errors     as in haul/link.h. */
 #pragma once
 
-#include "link/peers.h"
 #include <haul/link.h>
+#include "link/peers.h"
 
 enum {
 	LINK_BURST_DEFAULT = 64,

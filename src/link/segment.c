@@ -13,10 +13,10 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include <haul/err.h>
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "link/checksum.h"
-#include <haul/err.h>
 
 enum { ARENA_ALIGN = 16, TCP_FIN = 0x01, TCP_PSH = 0x08, TCP_CWR = 0x80 };
 

@@ -11,9 +11,9 @@
  * Errors     segment_open: HAUL_ECORRUPT; then nothing of the superframe may be used. */
 #pragma once
 
+#include <haul/frames.h>
 #include "link/headers.h"
 #include "link/vnet.h"
-#include <haul/frames.h>
 
 /* Memory for headers, handed out from the front, taken back all at once. */
 struct segment_arena {

@@ -15,7 +15,6 @@
 #include <stdint.h>
 
 #include <haul/message.h>
-
 #include "base/prng.h"
 
 enum { BEACON_REMEMBERED = 32 };

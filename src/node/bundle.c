@@ -18,7 +18,6 @@
 #include <string.h>
 
 #include <haul/message.h>
-
 #include "base/assert.h"
 #include "wire/format.h"
 
@@ -28,12 +27,13 @@ enum {
 	HALVES = 2
 };
 
-_Static_assert(BUNDLE_OPEN_MAX * BUNDLE_MESSAGE_BYTES_MAX + HAUL_FRAME_BYTES_MAX +
-			       WIRE_HEADER_BYTES <= BUNDLE_ARENA_BYTES,
+_Static_assert(BUNDLE_OPEN_MAX *BUNDLE_MESSAGE_BYTES_MAX + HAUL_FRAME_BYTES_MAX +
+			       WIRE_HEADER_BYTES <=
+		       BUNDLE_ARENA_BYTES,
 	       "with all aggregates moved there is room for one frame more");
 
 static const struct haul_counter counters[] = {
-#define X(id, name, help) {name, help},
+#define X(id, name, help) { name, help },
 	BUNDLE_COUNTER_LIST(X)
 #undef X
 };
@@ -53,11 +53,11 @@ struct bundle {
 	int64_t now_ns;
 	uint32_t predicted;
 	uint32_t open_count;
-	uint32_t open_port[NODE_PORTS]; /* of these for each port */
+	uint32_t open_port[NODE_PORTS];         /* of these for each port */
 	struct aggregate open[BUNDLE_OPEN_MAX]; /* in the order they were opened */
 	uint8_t *arena[HALVES];
-	uint32_t half;  /* the one in use */
-	uint32_t used;  /* bytes of it */
+	uint32_t half; /* the one in use */
+	uint32_t used; /* bytes of it */
 	struct haul_stats stats;
 };
 
@@ -180,7 +180,7 @@ static struct haul_frame lone_message(struct bundle *bundle, const struct aggreg
 static struct haul_frame aggregate_message(struct bundle *bundle, const struct aggregate *aggregate)
 {
 	struct haul_message_header header = header_for(bundle, &aggregate->to);
-	struct haul_frame row = {.data = aggregate->message, .len = aggregate->used};
+	struct haul_frame row = { .data = aggregate->message, .len = aggregate->used };
 	header.flags = header.type == HAUL_MESSAGE_DATA_DOWN ? HAUL_MESSAGE_DOWN : 0;
 	header.type = HAUL_MESSAGE_AGGREGATE;
 	haul_message_put(row.data, &header, row.len);
@@ -201,12 +201,12 @@ static void close_one(struct bundle *bundle, uint32_t index, enum haul_close rea
 	if (!lone)
 		haul_stats_count(&bundle->stats, BUNDLE_AGGREGATED, aggregate->count);
 	haul_stats_batch(&bundle->stats, &(struct haul_stats_batch){
-		.ops = aggregate->count,
-		.bytes = aggregate->used - ENTRIES_AT,
-		.reason = reason,
-		.wait_ns = bundle->now_ns - aggregate->first_ns,
-		.service_ns = -1,
-	});
+						 .ops = aggregate->count,
+						 .bytes = aggregate->used - ENTRIES_AT,
+						 .reason = reason,
+						 .wait_ns = bundle->now_ns - aggregate->first_ns,
+						 .service_ns = -1,
+					 });
 	HAUL_ASSERT(bundle->open_port[aggregate->to.next.port] > 0);
 	bundle->open_port[aggregate->to.next.port]--;
 	bundle->open_count--;
@@ -368,12 +368,13 @@ static int push_copied(struct bundle *bundle, const struct haul_frames *frames, 
 		haul_stats_count(&bundle->stats, BUNDLE_COPIED, 1);
 	}
 	bundle->sequence++;
-	emit(bundle, &to->next, (struct haul_frame){
-		.data = data,
-		.len = WIRE_HEADER_BYTES + copy_bytes,
-		.tail = two_pieces ? frames->tail[row] : frames->data[row],
-		.tail_len = two_pieces ? frames->tail_len[row] : frames->len[row],
-	});
+	emit(bundle, &to->next,
+	     (struct haul_frame){
+		     .data = data,
+		     .len = WIRE_HEADER_BYTES + copy_bytes,
+		     .tail = two_pieces ? frames->tail[row] : frames->data[row],
+		     .tail_len = two_pieces ? frames->tail_len[row] : frames->len[row],
+	     });
 	return 0;
 }
 
@@ -389,12 +390,13 @@ static void push_in_place(struct bundle *bundle, struct haul_frames *frames, uin
 	struct haul_message_header header = header_for(bundle, to);
 	bundle->sequence = haul_messages_prepend(frames, first, count, &header);
 	for (uint32_t i = first; i < first + count; i++)
-		emit(bundle, &to->next, (struct haul_frame){
-			.data = frames->data[i],
-			.len = frames->len[i],
-			.tail = frames->tail[i],
-			.tail_len = frames->tail_len[i],
-		});
+		emit(bundle, &to->next,
+		     (struct haul_frame){
+			     .data = frames->data[i],
+			     .len = frames->len[i],
+			     .tail = frames->tail[i],
+			     .tail_len = frames->tail_len[i],
+		     });
 }
 
 struct large { /* sizes of frames that are not small, of the destination at hand */

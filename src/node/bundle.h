@@ -24,7 +24,6 @@
 #include <haul/batch.h>
 #include <haul/frames.h>
 #include <haul/stats.h>
-
 #include "node/hop.h"
 #include "node/snapshot.h"
 
@@ -48,18 +47,18 @@ enum bundle_counter {
 #define X(id, name, help) id,
 	BUNDLE_COUNTER_LIST(X)
 #undef X
-	BUNDLE_COUNTERS
+		BUNDLE_COUNTERS
 };
 
 struct bundle_options {
-	uint64_t self;                   /* node id: origin of all messages */
-	uint64_t sequence;               /* first sequence number */
-	uint32_t ttl;                    /* of all messages, 1 … 255 */
-	bool individual;                 /* every frame is a message of its own */
-	struct haul_limits limits;       /* of one aggregate */
-	uint32_t mtu_bytes[NODE_PORTS];  /* largest message a port carries; 0 = no such port */
-	struct haul_send_batch *out;     /* NODE_PORTS batches of at least 2 * BUNDLE_OPEN_MAX rows */
-	struct haul_stats_table *stats;  /* may be NULL */
+	uint64_t self;                  /* node id: origin of all messages */
+	uint64_t sequence;              /* first sequence number */
+	uint32_t ttl;                   /* of all messages, 1 … 255 */
+	bool individual;                /* every frame is a message of its own */
+	struct haul_limits limits;      /* of one aggregate */
+	uint32_t mtu_bytes[NODE_PORTS]; /* largest message a port carries; 0 = no such port */
+	struct haul_send_batch *out; /* NODE_PORTS batches of at least 2 * BUNDLE_OPEN_MAX rows */
+	struct haul_stats_table *stats; /* may be NULL */
 };
 
 struct bundle;

@@ -22,9 +22,8 @@
 enum { UNPOLLED_FRAMES = 64, TURN_FRAMES_MIN = 8 };
 
 static const struct haul_counter counters[] = {
-#define X(id, name, help) {name, help},
-	HAUL_REJECT_LIST(X)
-	DATAPATH_COUNTER_LIST(X)
+#define X(id, name, help) { name, help },
+	HAUL_REJECT_LIST(X) DATAPATH_COUNTER_LIST(X)
 #undef X
 };
 
@@ -187,17 +186,17 @@ static void account_failures(struct datapath *dp, uint32_t port, const struct ha
 		int32_t status = frames->status[i];
 		if (status == 0)
 			continue;
-		datapath_count(dp, is_full_queue(status) ? DATAPATH_DROP_QUEUE
-							 : DATAPATH_DROP_SEND, 1);
+		datapath_count(dp, is_full_queue(status) ? DATAPATH_DROP_QUEUE : DATAPATH_DROP_SEND,
+			       1);
 		if (is_full_queue(status) || status == -EMSGSIZE || port == NODE_TAP ||
 		    frames->peer[i] == told)
 			continue;
 		told = frames->peer[i];
 		datapath_tell(dp, &(struct control_event){
-			.kind = CONTROL_SEND_FAILED,
-			.from = {.port = port, .peer = told},
-			.now_ns = dp->now_ns,
-		});
+					  .kind = CONTROL_SEND_FAILED,
+					  .from = { .port = port, .peer = told },
+					  .now_ns = dp->now_ns,
+				  });
 	}
 }
 
@@ -257,15 +256,16 @@ void datapath_deliver(struct datapath *dp, const struct haul_frames *frames, uin
 {
 	datapath_count(dp, DATAPATH_DELIVERED, count);
 	for (uint32_t i = first; i < first + count; i++)
-		datapath_push(dp, NODE_TAP, &(struct haul_frame){
-			.data = frames->data[i],
-			.tail = frames->tail[i],
-			.len = frames->len[i],
-			.tail_len = frames->tail_len[i],
-			.flags = frames->flags[i] & HAUL_FRAME_CSUM_PARTIAL,
-			.csum_start = frames->csum_start[i],
-			.csum_offset = frames->csum_offset[i],
-		});
+		datapath_push(dp, NODE_TAP,
+			      &(struct haul_frame){
+				      .data = frames->data[i],
+				      .tail = frames->tail[i],
+				      .len = frames->len[i],
+				      .tail_len = frames->tail_len[i],
+				      .flags = frames->flags[i] & HAUL_FRAME_CSUM_PARTIAL,
+				      .csum_start = frames->csum_start[i],
+				      .csum_offset = frames->csum_offset[i],
+			      });
 }
 
 /* ---- what control wants ---- */
@@ -277,7 +277,7 @@ static void send_commands(struct datapath *dp, uint32_t count, uint32_t port)
 		if (dp->command[i].kind != COMMAND_SEND || tx->to.port != port)
 			continue;
 		HAUL_ASSERT(tx->len >= 1 && tx->len <= CONTROL_MESSAGE_BYTES);
-		struct haul_frame row = {.data = tx->bytes, .len = tx->len, .peer = tx->to.peer};
+		struct haul_frame row = { .data = tx->bytes, .len = tx->len, .peer = tx->to.peer };
 		int rc = haul_send_batch_push(&dp->urgent, &row);
 		HAUL_ASSERT(rc == 0);
 	}
@@ -289,8 +289,8 @@ static void send_commands(struct datapath *dp, uint32_t count, uint32_t port)
  * are closed before its index can mean another. */
 static void take_commands(struct datapath *dp)
 {
-	uint32_t count = ring_pop(&dp->options.mailbox->commands, dp->command,
-				  DATAPATH_COMMANDS_MAX);
+	uint32_t count =
+		ring_pop(&dp->options.mailbox->commands, dp->command, DATAPATH_COMMANDS_MAX);
 	if (count == 0)
 		return;
 	for (uint32_t port = NODE_RADIO; port < NODE_PORTS; port++)
@@ -323,7 +323,7 @@ static void take_snapshot(struct datapath *dp)
 
 static struct timespec timespec_of(int64_t ns)
 {
-	return (struct timespec){.tv_sec = ns / NS_PER_S, .tv_nsec = ns % NS_PER_S};
+	return (struct timespec){ .tv_sec = ns / NS_PER_S, .tv_nsec = ns % NS_PER_S };
 }
 
 static int64_t time_to_wait(struct datapath *dp, int64_t wait_max_ns)
@@ -417,11 +417,12 @@ static void account_turn(struct datapath *dp, const uint32_t received[NODE_PORTS
 		if (dp->more[port])
 			batch.reason = HAUL_CLOSE_OPS;
 		if (received[port] > 0)
-			(void)haul_sizer_update(&dp->sizer[port], &(struct haul_sizer_sample){
-				.ops = received[port],
-				.service_ns = batch.service_ns,
-				.now_ns = end_ns,
-			});
+			(void)haul_sizer_update(&dp->sizer[port],
+						&(struct haul_sizer_sample){
+							.ops = received[port],
+							.service_ns = batch.service_ns,
+							.now_ns = end_ns,
+						});
 	}
 	if (batch.ops > 0) {
 		haul_stats_batch(&dp->stats, &batch);
@@ -445,7 +446,7 @@ static void end_turn(struct datapath *dp)
 int datapath_turn(struct datapath *dp, int64_t wait_max_ns)
 {
 	bool ready[NODE_PORTS];
-	uint32_t received[NODE_PORTS] = {0};
+	uint32_t received[NODE_PORTS] = { 0 };
 	uint64_t bytes = 0;
 	int total = 0;
 	HAUL_ASSERT(wait_max_ns >= 0);

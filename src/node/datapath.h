@@ -31,7 +31,6 @@
 #include <haul/link.h>
 #include <haul/message.h>
 #include <haul/stats.h>
-
 #include "node/hop.h"
 #include "node/mailbox.h"
 #include "os/os.h"
@@ -66,21 +65,21 @@ enum datapath_counter {
 #define X(id, name, help) id,
 	DATAPATH_COUNTER_LIST(X)
 #undef X
-	DATAPATH_COUNTERS
+		DATAPATH_COUNTERS
 };
 
 struct datapath_options {
 	enum node_role role;
-	uint64_t self;                       /* node id */
-	uint64_t sequence;                   /* first sequence number of data */
-	uint32_t ttl;                        /* of data we send */
-	struct haul_link *link[NODE_PORTS];  /* tap and radio; backhaul may be NULL */
-	struct haul_limits limits;           /* of an aggregate; see node/bundle.h */
-	struct haul_sizer_options sizer;     /* frames a link and turn */
-	bool individual;                     /* one frame a turn, every frame a message of its own */
+	uint64_t self;                      /* node id */
+	uint64_t sequence;                  /* first sequence number of data */
+	uint32_t ttl;                       /* of data we send */
+	struct haul_link *link[NODE_PORTS]; /* tap and radio; backhaul may be NULL */
+	struct haul_limits limits;          /* of an aggregate; see node/bundle.h */
+	struct haul_sizer_options sizer;    /* frames a link and turn */
+	bool individual;                    /* one frame a turn, every frame a message of its own */
 	struct mailbox *mailbox;
 	struct os *os;
-	struct haul_stats_table *stats;      /* may be NULL */
+	struct haul_stats_table *stats; /* may be NULL */
 };
 
 /* The limits of a turn that the sizer keeps to, for a policy and a preset. */

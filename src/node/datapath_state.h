@@ -3,7 +3,6 @@
 #pragma once
 
 #include <haul/frames.h>
-
 #include "node/bundle.h"
 #include "node/datapath.h"
 #include "node/dedupe.h"
@@ -12,7 +11,7 @@
 enum {
 	DATAPATH_INNER_FRAMES = HAUL_FRAMES_MAX, /* an aggregate of the smallest frames fits */
 	DATAPATH_OUT_FRAMES = 1024,
-	DATAPATH_COMMANDS_MAX = 64               /* of control, a turn */
+	DATAPATH_COMMANDS_MAX = 64 /* of control, a turn */
 };
 
 struct datapath {
@@ -23,26 +22,26 @@ struct datapath {
 
 	struct haul_frames rx[NODE_PORTS];
 	struct haul_sizer sizer[NODE_PORTS];
-	bool more[NODE_PORTS];  /* the last burst filled up: there may be more, without a signal */
-	uint32_t unpolled;      /* frames received since the last ppoll */
-	int64_t deadline_ns;    /* of what is open in bundle */
+	bool more[NODE_PORTS]; /* the last burst filled up: there may be more, without a signal */
+	uint32_t unpolled;     /* frames received since the last ppoll */
+	int64_t deadline_ns;   /* of what is open in bundle */
 
 	struct haul_messages messages;
 	struct dedupe *dedupe;
 	uint64_t origin[DATAPATH_TURN_FRAMES_MAX]; /* of data messages, 0 for others */
 	uint8_t fresh[DATAPATH_TURN_FRAMES_MAX];   /* not seen before */
-	struct haul_frames inner;       /* Ethernet frames out of messages for us */
-	uint64_t *inner_origin;         /* [inner.capacity] who sent each */
-	uint64_t *owner;                /* [inner.capacity] who is to get each: switch.c */
+	struct haul_frames inner;                  /* Ethernet frames out of messages for us */
+	uint64_t *inner_origin;                    /* [inner.capacity] who sent each */
+	uint64_t *owner; /* [inner.capacity] who is to get each: switch.c */
 	struct switch_learnt learnt[SWITCH_LEARN_SLOTS];
 
 	struct haul_send_batch out[NODE_PORTS];
 	struct bundle *bundle;
-	struct haul_send_batch urgent;  /* messages of control, one port at a time */
+	struct haul_send_batch urgent; /* messages of control, one port at a time */
 	struct command command[DATAPATH_COMMANDS_MAX];
 
-	bool told_control;              /* this turn put something into the event ring */
-	uint32_t polls;                 /* system calls of this turn */
+	bool told_control;                   /* this turn put something into the event ring */
+	uint32_t polls;                      /* system calls of this turn */
 	uint64_t counted[DATAPATH_COUNTERS]; /* of this turn; moved to stats at its end */
 	struct haul_stats stats;
 };

@@ -27,9 +27,8 @@ static void complete_checksum(struct haul_frames *frames, uint32_t i)
 	uint32_t head = frames->len[i] - start;
 	uint64_t sum = checksum_add(frames->data[i] + start, head, 0);
 	if (frames->tail_len[i] > 0)
-		sum = head % 2 == 0
-			      ? checksum_add(frames->tail[i], frames->tail_len[i], sum)
-			      : checksum_add_odd(frames->tail[i], frames->tail_len[i], sum);
+		sum = head % 2 == 0 ? checksum_add(frames->tail[i], frames->tail_len[i], sum)
+				    : checksum_add_odd(frames->tail[i], frames->tail_len[i], sum);
 	uint16_t value = (uint16_t)~checksum_fold(sum);
 	/* A sum of zero means "no checksum" in UDP; 0xffff is the same number everywhere. */
 	checksum_store(frames->data[i] + field, value == 0 ? UINT16_MAX : value);
@@ -46,7 +45,7 @@ static bool header_can_tell(const struct haul_frames *frames, uint32_t i)
 /* An OBU sends all up; a frame without an Ethernet header is left out. */
 static void send_up(struct datapath *dp, struct haul_frames *frames, const struct route *upstream)
 {
-	struct bundle_run run = {.frames = frames};
+	struct bundle_run run = { .frames = frames };
 	uint32_t i = 0;
 	while (i < frames->count) {
 		run.first = i;
@@ -70,7 +69,7 @@ void intake_tap(struct datapath *dp)
 		if ((frames->flags[i] & HAUL_FRAME_CSUM_PARTIAL) && !header_can_tell(frames, i))
 			complete_checksum(frames, i);
 	if (snapshot != NULL && dp->options.role == NODE_RSU)
-		switch_frames(dp, &(struct switch_input){.frames = frames, .port = NODE_TAP});
+		switch_frames(dp, &(struct switch_input){ .frames = frames, .port = NODE_TAP });
 	else if (snapshot != NULL && snapshot->upstream.node != 0)
 		send_up(dp, frames, &snapshot->upstream);
 	else
@@ -150,11 +149,12 @@ static void relay(const struct burst *burst, uint32_t i)
 	}
 	haul_message_relay(frames->data[i]);
 	datapath_count(dp, DATAPATH_RELAYED, 1);
-	datapath_push(dp, to->next.port, &(struct haul_frame){
-		.data = frames->data[i],
-		.len = frames->len[i],
-		.peer = to->next.peer,
-	});
+	datapath_push(dp, to->next.port,
+		      &(struct haul_frame){
+			      .data = frames->data[i],
+			      .len = frames->len[i],
+			      .peer = to->next.peer,
+		      });
 }
 
 /* Hand on what has been unpacked. */
@@ -165,10 +165,10 @@ static void drain_inner(const struct burst *burst)
 		return;
 	if (dp->options.role == NODE_RSU)
 		switch_frames(dp, &(struct switch_input){
-			.frames = &dp->inner,
-			.origin = dp->inner_origin,
-			.port = burst->port,
-		});
+					  .frames = &dp->inner,
+					  .origin = dp->inner_origin,
+					  .port = burst->port,
+				  });
 	else
 		datapath_deliver(dp, &dp->inner, 0, dp->inner.count);
 	haul_frames_clear(&dp->inner);
@@ -251,8 +251,8 @@ static void find_fresh(const struct burst *burst)
 	struct datapath *dp = burst->dp;
 	const struct haul_messages *m = burst->messages;
 	for (uint32_t i = 0; i < m->count; i++) {
-		bool counts = m->status[i] == 0 && !is_control(m->type[i]) &&
-			      !is_stranger(burst, i);
+		bool counts =
+			m->status[i] == 0 && !is_control(m->type[i]) && !is_stranger(burst, i);
 		dp->origin[i] = counts ? m->origin[i] : 0;
 	}
 	(void)dedupe_check(dp->dedupe, dp->origin, m->sequence, m->count, dp->now_ns, dp->fresh);

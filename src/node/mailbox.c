@@ -52,8 +52,8 @@ void mailbox_woken(int fd)
 
 void mailbox_publish(struct mailbox *mailbox, struct snapshot *snapshot)
 {
-	const struct snapshot *before = atomic_exchange_explicit(&mailbox->snapshot, snapshot,
-								 memory_order_acq_rel);
+	const struct snapshot *before =
+		atomic_exchange_explicit(&mailbox->snapshot, snapshot, memory_order_acq_rel);
 	HAUL_ASSERT(before == NULL || before->generation < snapshot->generation);
 	mailbox_wake(mailbox->command_fd);
 }

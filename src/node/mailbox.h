@@ -34,8 +34,8 @@ struct command {
 struct mailbox {
 	struct ring events;
 	struct ring commands;
-	int event_fd;   /* readable: control has something to do */
-	int command_fd; /* readable: the datapath has something to do */
+	int event_fd;                        /* readable: control has something to do */
+	int command_fd;                      /* readable: the datapath has something to do */
 	_Atomic(struct snapshot *) snapshot; /* NULL before the first */
 	_Atomic uint64_t generation;         /* in use by the datapath, 0 before the first */
 	_Atomic bool stop;                   /* control: end after the turn in hand */

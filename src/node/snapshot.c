@@ -5,10 +5,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include <haul/err.h>
 #include "base/assert.h"
 #include "base/columns.h"
 #include "base/hash.h"
-#include <haul/err.h>
 
 /* Twice the count and a power of two: a probe for what is not there meets an empty slot. */
 static uint32_t slots_for(uint32_t count)

@@ -33,10 +33,10 @@ struct client {
 };
 
 struct snapshot {
-	uint64_t generation; /* rises with each publication, first is 1 */
-	uint64_t self;       /* our node id */
-	uint32_t role;       /* enum node_role */
-	uint64_t secret;     /* mixed into the hashes: keys come from the network */
+	uint64_t generation;   /* rises with each publication, first is 1 */
+	uint64_t self;         /* our node id */
+	uint32_t role;         /* enum node_role */
+	uint64_t secret;       /* mixed into the hashes: keys come from the network */
 	struct route upstream; /* OBU: the chosen RSU (node 0 = none at present) */
 	uint32_t route_mask;
 	uint32_t client_mask;
@@ -59,7 +59,8 @@ struct snapshot_input {
 	uint32_t route_count;
 	const struct client *clients;
 	uint32_t client_count;
-	const uint64_t *attached; /* node ids of OBUs that use us as their RSU; RSUs come from routes */
+	const uint64_t
+		*attached; /* node ids of OBUs that use us as their RSU; RSUs come from routes */
 	uint32_t attached_count;
 };
 int snapshot_build(const struct snapshot_input *input, struct snapshot **ret_snapshot);

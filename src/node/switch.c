@@ -32,8 +32,7 @@ static bool stands_for(const struct snapshot *snapshot, uint64_t origin, uint64_
 	const struct route *to_owner = snapshot_route(snapshot, owner);
 	const struct route *to_origin = snapshot_route(snapshot, origin);
 	return to_owner != NULL && to_origin != NULL && to_origin->role == NODE_RSU &&
-	       to_owner->next.port == NODE_BACKHAUL &&
-	       to_origin->next.port == NODE_BACKHAUL &&
+	       to_owner->next.port == NODE_BACKHAUL && to_origin->next.port == NODE_BACKHAUL &&
 	       to_owner->next.peer == to_origin->next.peer;
 }
 
@@ -49,11 +48,11 @@ static void tell_source(struct datapath *dp, uint64_t mac, uint64_t owner)
 	};
 	datapath_count(dp, DATAPATH_LEARNT, 1);
 	datapath_tell(dp, &(struct control_event){
-		.kind = CONTROL_LEARN,
-		.now_ns = dp->now_ns,
-		.mac = mac,
-		.owner = owner,
-	});
+				  .kind = CONTROL_LEARN,
+				  .now_ns = dp->now_ns,
+				  .mac = mac,
+				  .owner = owner,
+			  });
 }
 
 static void see_source(struct datapath *dp, uint64_t mac, uint64_t origin)
@@ -108,7 +107,7 @@ static void send_run(struct datapath *dp, const struct switch_input *in, uint32_
 		datapath_count(dp, DATAPATH_DROP_SPLIT, count);
 		return;
 	}
-	struct bundle_run run = {.frames = in->frames, .first = first, .count = count};
+	struct bundle_run run = { .frames = in->frames, .first = first, .count = count };
 	datapath_send(dp, &run, to);
 }
 
@@ -117,9 +116,9 @@ static void flood_one(struct datapath *dp, const struct switch_input *in, uint32
 {
 	const struct snapshot *snapshot = dp->snapshot;
 	uint64_t origin = origin_of(dp, in, i);
-	struct bundle_run run = {.frames = in->frames, .first = i, .count = 1, .shared = true};
-	uint32_t count = in->port == NODE_BACKHAUL ? snapshot->flood_obu_count
-						   : snapshot->flood_count;
+	struct bundle_run run = { .frames = in->frames, .first = i, .count = 1, .shared = true };
+	uint32_t count =
+		in->port == NODE_BACKHAUL ? snapshot->flood_obu_count : snapshot->flood_count;
 	datapath_count(dp, DATAPATH_FLOODED, 1);
 	if (in->port != NODE_TAP)
 		datapath_deliver(dp, in->frames, i, 1);

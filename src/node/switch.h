@@ -16,7 +16,6 @@
 #include <stdint.h>
 
 #include <haul/frames.h>
-
 #include "node/snapshot.h"
 
 struct datapath;

@@ -49,10 +49,10 @@ struct source {
 	uint32_t epoch;               /* high half of its sequence: when it booted */
 	struct haul_heartbeat newest; /* hops as first heard */
 	int64_t newest_ns;            /* when it was first heard */
-	bool told;                    /* we have passed on told_id, told_hops: our promise to others */
+	bool told; /* we have passed on told_id, told_hops: our promise to others */
 	uint32_t told_id;
 	uint32_t told_hops;
-	int32_t selected;             /* candidate, or UPSTREAM_NONE */
+	int32_t selected; /* candidate, or UPSTREAM_NONE */
 	uint32_t count;
 	struct candidate candidate[CONTROL_CANDIDATES_MAX];
 	struct rival rival;
@@ -65,10 +65,10 @@ struct upstream {
 	uint32_t candidates;
 	uint32_t missed_max;
 	struct haul_stats *stats;
-	int32_t chosen;   /* source, or UPSTREAM_NONE */
+	int32_t chosen; /* source, or UPSTREAM_NONE */
 	struct rival rival;
-	uint64_t version; /* rises whenever a way to an RSU or the chosen RSU changes */
-	uint64_t last_node;   /* chosen last, also after it was lost */
+	uint64_t version;   /* rises whenever a way to an RSU or the chosen RSU changes */
+	uint64_t last_node; /* chosen last, also after it was lost */
 	struct hop last_next;
 	struct source source[UPSTREAM_SOURCES_MAX];
 };

@@ -24,7 +24,6 @@ uint32_t rank_reception_percent(uint32_t history, const struct candidate *candid
 /* The order of preference, without regard to what is in use. */
 bool rank_before(uint32_t history, const struct candidate *a, const struct candidate *b);
 /* Is the rival enough better than what is in use? Never true both ways round. */
-bool rank_takes_over(uint32_t history, const struct candidate *rival,
-		     const struct candidate *used);
+bool rank_takes_over(uint32_t history, const struct candidate *rival, const struct candidate *used);
 /* The rival was better at heartbeat id; true when it has been so for long enough. */
 bool rank_confirm(struct rival *rival, uint64_t who, uint32_t id);

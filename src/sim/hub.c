@@ -14,12 +14,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <haul/link.h>
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "base/hash.h"
 #include "os/netns.h"
 #include "os/os.h"
-#include <haul/link.h>
 
 enum {
 	BURST_FRAMES = 64,

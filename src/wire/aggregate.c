@@ -3,9 +3,9 @@
  * Promise: what was put in comes out as the same frames in the same order, without a copy.
  * Why it holds: split and count read only bodies that decode has walked; the asserts say again what
  * decode has found true, so a body from elsewhere stops the program instead of being believed. */
-#include "wire/header.h"
 #include <haul/err.h>
 #include <haul/message.h>
+#include "wire/header.h"
 
 uint32_t haul_aggregate_put(uint8_t *out, const struct haul_frames *frames, uint32_t i)
 {

@@ -12,9 +12,9 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "wire/header.h"
 #include <haul/err.h>
 #include <haul/message.h>
+#include "wire/header.h"
 
 enum {
 	TYPES = HAUL_MESSAGE_AGGREGATE + 1,

@@ -4,8 +4,8 @@
  * is what decode accepts and gives back.
  * How: a batch shares all of its header but the sequence, so three of the four words are made once
  * and a message costs as many stores as it has words. */
-#include "wire/header.h"
 #include <haul/message.h>
+#include "wire/header.h"
 
 void haul_message_put(uint8_t *out, const struct haul_message_header *header, uint32_t length)
 {

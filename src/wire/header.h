@@ -7,10 +7,10 @@
 
 #include <stdint.h>
 
+#include <haul/message.h>
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "wire/format.h"
-#include <haul/message.h>
 
 /* How far a field of so many bytes at this offset stands from the low end of its 8-byte word. */
 #define WIRE_SHIFT(offset, bytes) (64 - 8 * ((offset) % 8 + (bytes)))

@@ -2,10 +2,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "base/assert.h"
-#include "base/columns.h"
 #include <haul/err.h>
 #include <haul/message.h>
+#include "base/assert.h"
+#include "base/columns.h"
 
 int haul_messages_init(struct haul_messages *messages, uint32_t capacity)
 {

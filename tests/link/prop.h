@@ -11,8 +11,8 @@
 
 #include <stdint.h>
 
-#include "base/prng.h"
 #include <haul/link.h>
+#include "base/prng.h"
 
 enum { PROP_LANES = 4, PROP_ETHERNET = 14 };
 

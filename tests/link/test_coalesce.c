@@ -1,11 +1,11 @@
 /* link/test_coalesce.c — merging is the inverse of cutting, and never more. */
 #include <string.h>
 
+#include <haul/link.h>
 #include "lib/testlib.h"
 #include "link/coalesce.h"
 #include "link/segment.h"
 #include "link/superframe.h"
-#include <haul/link.h>
 
 enum { ROUNDS = 2000, ROWS_MAX = 1024, ARENA_BYTES = 512 * 1024, KINDS = HAUL_OFFLOAD_ALL };
 

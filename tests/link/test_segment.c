@@ -1,11 +1,11 @@
 /* link/test_segment.c — cutting a superframe gives the frames a network card would send. */
 #include <string.h>
 
+#include <haul/err.h>
 #include "base/bytes.h"
 #include "lib/testlib.h"
 #include "link/segment.h"
 #include "link/superframe.h"
-#include <haul/err.h>
 
 enum { ROUNDS = 3000, ARENA_BYTES = 64 * 1024 };
 

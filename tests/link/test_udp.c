@@ -5,9 +5,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <haul/link.h>
 #include "lib/testlib.h"
 #include "link/link.h"
-#include <haul/link.h>
 
 enum { FRAMES_MAX = 2048, BYTES_MAX = 8 * 1024 * 1024, ROUNDS = 300 };
 

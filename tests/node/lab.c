@@ -20,9 +20,12 @@ static int lab_rx(struct haul_link *link, struct haul_frames *frames, struct lin
 	while (lab->in_taken < lab->in_count && haul_frames_room(frames) > 0) {
 		const struct lab_frame *in = &lab->in[lab->in_taken++];
 		uint32_t i = frames->count;
-		struct haul_frame row = {.data = in->data, .len = in->len, .peer = in->peer,
-					 .flags = in->flags, .csum_start = in->csum_start,
-					 .csum_offset = in->csum_offset};
+		struct haul_frame row = { .data = in->data,
+					  .len = in->len,
+					  .peer = in->peer,
+					  .flags = in->flags,
+					  .csum_start = in->csum_start,
+					  .csum_offset = in->csum_offset };
 		assert_int_equal(haul_frames_push(frames, &row), 0);
 		frames->addr[i] = in->from;
 		frames->from[i] = i;
@@ -132,9 +135,10 @@ struct lab_frame *lab_receive(struct lab *lab, uint32_t port, const uint8_t *byt
 		.len = len,
 		.peer = peer,
 		.flags = HAUL_FRAME_HEADROOM,
-		.from = {.kind = HAUL_ADDR_MAC},
+		.from = { .kind = HAUL_ADDR_MAC },
 	};
-	mac_store(in->from.bytes, 0x0a0000000000 + (peer == HAUL_PEER_NONE ? link->in_count : peer));
+	mac_store(in->from.bytes,
+		  0x0a0000000000 + (peer == HAUL_PEER_NONE ? link->in_count : peer));
 	memcpy(in->data, bytes, len);
 	link->in_used += HAUL_FRAME_HEADROOM_BYTES + len;
 	assert_int_equal(write(link->link.fd, &one, sizeof one), sizeof one);
@@ -165,7 +169,7 @@ void lab_ethernet(uint8_t *out, uint32_t len, uint64_t dst, uint64_t src, uint32
 
 void lab_open(struct lab *lab, const struct lab_options *options)
 {
-	static const char *const names[NODE_PORTS] = {"tap", "radio", "backhaul"};
+	static const char *const names[NODE_PORTS] = { "tap", "radio", "backhaul" };
 	uint32_t mtu_bytes = options->mtu_bytes != 0 ? options->mtu_bytes : 1472;
 	memset(lab, 0, sizeof *lab);
 	lab->role = options->role;
@@ -256,7 +260,7 @@ const struct haul_messages *lab_sent(struct lab *lab, uint32_t port)
 	const struct lab_link *link = lab->link[port];
 	haul_frames_clear(&lab->sent);
 	for (uint32_t i = 0; i < link->out_count; i++) {
-		struct haul_frame row = {.data = link->out[i].data, .len = link->out[i].len};
+		struct haul_frame row = { .data = link->out[i].data, .len = link->out[i].len };
 		assert_int_equal(haul_frames_push(&lab->sent, &row), 0);
 	}
 	assert_int_equal(haul_messages_decode(&lab->sent, &lab->decoded), link->out_count);

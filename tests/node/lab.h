@@ -10,7 +10,6 @@
 
 #include <haul/link.h>
 #include <haul/message.h>
-
 #include "link/link.h"
 #include "node/datapath.h"
 
@@ -23,7 +22,7 @@ struct lab_frame {
 	uint16_t flags;
 	uint16_t csum_start;
 	uint16_t csum_offset;
-	struct haul_addr from; /* rx only */
+	struct haul_addr from;    /* rx only */
 	const uint8_t *sent_data; /* tx only: the pieces as they were given */
 	const uint8_t *sent_tail;
 };
@@ -35,9 +34,9 @@ struct lab_link {
 	struct lab_frame out[LAB_FRAMES];
 	uint32_t out_count;
 	uint32_t tx_calls;
-	uint32_t refuse;        /* so many rows from now on ... */
-	int32_t refuse_code;    /* ... end with this status */
-	int rx_code;            /* negative: rx fails */
+	uint32_t refuse;     /* so many rows from now on ... */
+	int32_t refuse_code; /* ... end with this status */
+	int rx_code;         /* negative: rx fails */
 	uint8_t *in_bytes, *out_bytes;
 	uint32_t in_used, out_used;
 };

@@ -1,9 +1,7 @@
-#include "lib/testlib.h"
-
 #include <string.h>
 
 #include <haul/message.h>
-
+#include "lib/testlib.h"
 #include "node/bundle.h"
 
 enum {
@@ -25,11 +23,11 @@ struct rig {
 	struct haul_frames in;
 	uint8_t memory[ROWS][HAUL_FRAME_HEADROOM_BYTES + FRAME_ROOM];
 	uint8_t tail[ROWS][FRAME_ROOM];
-	struct haul_frames whole;    /* messages in one piece */
+	struct haul_frames whole; /* messages in one piece */
 	uint8_t message[OUT_ROWS][65536];
 	struct haul_messages decoded;
 	struct haul_frames inner;
-	uint64_t sequence;           /* of the last message collected */
+	uint64_t sequence; /* of the last message collected */
 	uint32_t messages;
 	uint32_t frames;
 	uint32_t message_frames_max; /* most frames in one message */
@@ -41,7 +39,7 @@ static struct route to_node(uint64_t node, uint32_t port)
 {
 	return (struct route){
 		.node = node,
-		.next = {.port = port, .peer = (uint32_t)(node % 7) + 1},
+		.next = { .port = port, .peer = (uint32_t)(node % 7) + 1 },
 		.role = port == NODE_RADIO ? NODE_OBU : NODE_RSU,
 	};
 }
@@ -53,7 +51,7 @@ static struct bundle_options options(enum haul_preset preset)
 		.sequence = 100,
 		.ttl = 8,
 		.limits = haul_limits_preset(preset),
-		.mtu_bytes = {[NODE_RADIO] = MTU, [NODE_BACKHAUL] = BACKHAUL_MTU},
+		.mtu_bytes = { [NODE_RADIO] = MTU, [NODE_BACKHAUL] = BACKHAUL_MTU },
 		.out = rig.out,
 	};
 }
@@ -96,8 +94,11 @@ static void add_pieces(uint32_t len, uint32_t tail_len, uint8_t value)
 		data[n] = (uint8_t)(value + n);
 	for (uint32_t n = 0; n < tail_len; n++)
 		rig.tail[i][n] = (uint8_t)(value + len + n);
-	struct haul_frame row = {.data = data, .len = len, .tail = rig.tail[i],
-				 .tail_len = tail_len, .flags = HAUL_FRAME_HEADROOM};
+	struct haul_frame row = { .data = data,
+				  .len = len,
+				  .tail = rig.tail[i],
+				  .tail_len = tail_len,
+				  .flags = HAUL_FRAME_HEADROOM };
 	assert_int_equal(haul_frames_push(&rig.in, &row), 0);
 }
 
@@ -108,7 +109,7 @@ static void add(uint32_t len, uint8_t value)
 
 static uint32_t push(uint32_t first, uint32_t count, const struct route *to)
 {
-	struct bundle_run run = {.frames = &rig.in, .first = first, .count = count};
+	struct bundle_run run = { .frames = &rig.in, .first = first, .count = count };
 	return bundle_push(rig.bundle, &run, to);
 }
 
@@ -119,9 +120,10 @@ static void unpack(uint32_t i)
 	if (m->type[i] == HAUL_MESSAGE_AGGREGATE) {
 		assert_true(haul_aggregate_split(m->body[i], m->body_len[i], 0, &rig.inner) >= 2);
 	} else {
-		struct haul_frame row = {.data = m->body[i], .len = m->body_len[i],
-					 .csum_start = m->csum_start[i],
-					 .csum_offset = m->csum_offset[i]};
+		struct haul_frame row = { .data = m->body[i],
+					  .len = m->body_len[i],
+					  .csum_start = m->csum_start[i],
+					  .csum_offset = m->csum_offset[i] };
 		assert_int_equal(haul_frames_push(&rig.inner, &row), 0);
 	}
 	uint32_t count = rig.inner.count - before;
@@ -140,7 +142,7 @@ static void collect(uint32_t port)
 	haul_frames_clear(&rig.inner);
 	for (uint32_t i = 0; i < out->frames.count; i++) {
 		assert_true(haul_frame_bytes(&out->frames, i) <= mtu - HAUL_MESSAGE_TAG_BYTES);
-		struct haul_frame row = {.data = rig.message[i], .peer = out->frames.peer[i]};
+		struct haul_frame row = { .data = rig.message[i], .peer = out->frames.peer[i] };
 		row.len = haul_frame_copy(&out->frames, i, row.data);
 		assert_int_equal(haul_frames_push(&rig.whole, &row), 0);
 	}
@@ -259,7 +261,7 @@ static void test_bundle__large_frame_closes_the_aggregate(void **state)
 {
 	struct route to = to_node(2, NODE_RADIO);
 	struct bundle_options o = options(HAUL_PRESET_THROUGHPUT);
-	static const uint32_t len[] = {60, 70, 900, 80, 90};
+	static const uint32_t len[] = { 60, 70, 900, 80, 90 };
 	(void)state;
 	open_rig(&o);
 	for (uint32_t i = 0; i < 5; i++)
@@ -284,7 +286,7 @@ static void test_bundle__shared_rows_stay_as_they_are(void **state)
 	add(60, 1);
 	add(1000, 2);
 	add_pieces(54, 1300, 3);
-	struct bundle_run run = {.frames = &rig.in, .count = 3, .shared = true};
+	struct bundle_run run = { .frames = &rig.in, .count = 3, .shared = true };
 	uint8_t *data = rig.in.data[1];
 	for (uint64_t node = 2; node < 5; node++) {
 		struct route to = to_node(node, NODE_RADIO);
@@ -473,8 +475,9 @@ static void push_random(struct prng *prng, uint32_t nodes)
 	for (uint32_t first = 0, count; first < rig.in.count; first += count) {
 		uint32_t node = 1 + prng_below(prng, nodes);
 		struct route to = to_node(node, node % 3 == 0 ? NODE_BACKHAUL : NODE_RADIO);
-		struct bundle_run run = {.frames = &rig.in, .first = first,
-					 .shared = prng_below(prng, 6) == 0};
+		struct bundle_run run = { .frames = &rig.in,
+					  .first = first,
+					  .shared = prng_below(prng, 6) == 0 };
 		count = 1 + prng_below(prng, 9);
 		if (count > rig.in.count - first)
 			count = rig.in.count - first;
@@ -492,8 +495,8 @@ static void push_random(struct prng *prng, uint32_t nodes)
  * node gets exactly its frames, in order, in messages that fit their link. */
 static void test_bundle__split_gives_back_what_was_pushed(void **state)
 {
-	static const enum haul_preset presets[] = {HAUL_PRESET_LOW_LATENCY, HAUL_PRESET_BALANCED,
-						   HAUL_PRESET_THROUGHPUT};
+	static const enum haul_preset presets[] = { HAUL_PRESET_LOW_LATENCY, HAUL_PRESET_BALANCED,
+						    HAUL_PRESET_THROUGHPUT };
 	struct prng prng;
 	(void)state;
 	test_prng(&prng);

@@ -1,11 +1,10 @@
-#include "lib/testlib.h"
-
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "lab.h"
+#include "lib/testlib.h"
 #include "link/checksum.h"
 
 #define RSU   UINT64_C(0x020000000001)
@@ -22,22 +21,22 @@ static uint8_t frame[70000];
 /* An OBU with an RSU above it (peer 5) and another OBU below (peer 6). */
 static void publish_obu(void)
 {
-	struct route upstream = {.node = RSU, .next = {NODE_RADIO, UP_PEER}, .role = NODE_RSU};
+	struct route upstream = { .node = RSU, .next = { NODE_RADIO, UP_PEER }, .role = NODE_RSU };
 	struct route routes[] = {
 		upstream,
-		{.node = OBU, .next = {NODE_RADIO, DOWN_PEER}, .role = NODE_OBU},
+		{ .node = OBU, .next = { NODE_RADIO, DOWN_PEER }, .role = NODE_OBU },
 	};
 	lab_publish(&lab, &(struct snapshot_input){
-		.upstream = &upstream,
-		.routes = routes,
-		.route_count = 2,
-	});
+				  .upstream = &upstream,
+				  .routes = routes,
+				  .route_count = 2,
+			  });
 }
 
 static int open_obu(void **state)
 {
 	(void)state;
-	lab_open(&lab, &(struct lab_options){.role = NODE_OBU, .policy = HAUL_SIZER_FILL});
+	lab_open(&lab, &(struct lab_options){ .role = NODE_OBU, .policy = HAUL_SIZER_FILL });
 	publish_obu();
 	return 0;
 }
@@ -45,7 +44,7 @@ static int open_obu(void **state)
 static int open_alone(void **state)
 {
 	(void)state;
-	lab_open(&lab, &(struct lab_options){.role = NODE_OBU});
+	lab_open(&lab, &(struct lab_options){ .role = NODE_OBU });
 	return 0;
 }
 
@@ -59,8 +58,11 @@ static int close_lab(void **state)
 static struct haul_message_header header(uint8_t type, uint64_t origin, uint64_t destination,
 					 uint64_t sequence)
 {
-	return (struct haul_message_header){.type = type, .ttl = 8, .origin = origin,
-					    .destination = destination, .sequence = sequence};
+	return (struct haul_message_header){ .type = type,
+					     .ttl = 8,
+					     .origin = origin,
+					     .destination = destination,
+					     .sequence = sequence };
 }
 
 static struct lab_frame *receive_down(uint64_t destination, uint64_t sequence)
@@ -209,9 +211,9 @@ static void test_datapath__drops_repeats(void **state)
 /* A control message's sequence number says nothing about data: the two are numbered apart. */
 static void test_datapath__control_does_not_age_data(void **state)
 {
-	struct haul_message_header h = header(HAUL_MESSAGE_HEARTBEAT, RSU, HAUL_NODE_BROADCAST,
-					      UINT64_C(1) << 63);
-	uint8_t body[16] = {0};
+	struct haul_message_header h =
+		header(HAUL_MESSAGE_HEARTBEAT, RSU, HAUL_NODE_BROADCAST, UINT64_C(1) << 63);
+	uint8_t body[16] = { 0 };
 	(void)state;
 	lab_message(&lab, NODE_RADIO, UP_PEER, &h, body, sizeof body);
 	receive_down(LAB_SELF, 7);
@@ -229,19 +231,19 @@ static void test_datapath__counts_rejects_by_reason(void **state)
 		uint8_t value;
 		enum haul_reject reject;
 	} cases[] = {
-		{47, 0, 1, HAUL_REJECT_SHORT},  {3, 0, 1, HAUL_REJECT_SHORT},
-		{49, 0, 1, HAUL_REJECT_LONG},   {48, 0, 9, HAUL_REJECT_VERSION},
-		{48, 1, 77, HAUL_REJECT_TYPE},  {48, 3, 0, HAUL_REJECT_TTL},
-		{48, 37, 1, HAUL_REJECT_CORRUPT},
+		{ 47, 0, 1, HAUL_REJECT_SHORT },    { 3, 0, 1, HAUL_REJECT_SHORT },
+		{ 49, 0, 1, HAUL_REJECT_LONG },     { 48, 0, 9, HAUL_REJECT_VERSION },
+		{ 48, 1, 77, HAUL_REJECT_TYPE },    { 48, 3, 0, HAUL_REJECT_TTL },
+		{ 48, 37, 1, HAUL_REJECT_CORRUPT },
 	};
 	enum { CASES = sizeof cases / sizeof cases[0] };
 	(void)state;
 	for (uint32_t i = 0; i < CASES; i++) {
-		uint8_t bytes[64] = {0};
+		uint8_t bytes[64] = { 0 };
 		haul_message_put(bytes, &h, 48);
 		bytes[cases[i].at] = cases[i].value;
-		struct lab_frame *in = lab_receive(&lab, NODE_RADIO, bytes, cases[i].len,
-						   HAUL_PEER_NONE);
+		struct lab_frame *in =
+			lab_receive(&lab, NODE_RADIO, bytes, cases[i].len, HAUL_PEER_NONE);
 		struct haul_addr from = in->from;
 		uint64_t before = lab_reject(&lab, cases[i].reject);
 		assert_int_equal(lab_run(&lab), 1);
@@ -255,8 +257,8 @@ static void test_datapath__counts_rejects_by_reason(void **state)
 static void test_datapath__hands_control_its_messages(void **state)
 {
 	struct haul_message_header h = header(HAUL_MESSAGE_HEARTBEAT, RSU, HAUL_NODE_BROADCAST, 9);
-	struct haul_heartbeat heartbeat = {.id = 77, .hops = 2, .period_ms = 200, .time_ns = 5};
-	struct haul_heartbeat_reply reply = {.heartbeat = heartbeat, .hold_us = 3, .client = CAR};
+	struct haul_heartbeat heartbeat = { .id = 77, .hops = 2, .period_ms = 200, .time_ns = 5 };
+	struct haul_heartbeat_reply reply = { .heartbeat = heartbeat, .hold_us = 3, .client = CAR };
 	struct control_event event;
 	uint8_t bytes[64];
 	(void)state;
@@ -310,7 +312,7 @@ static void test_datapath__refuses_strangers_on_the_backhaul(void **state)
 {
 	struct haul_message_header h = header(HAUL_MESSAGE_DATA_DOWN, RSU, LAB_SELF, 1);
 	struct control_event event;
-	uint8_t body[16] = {0};
+	uint8_t body[16] = { 0 };
 	(void)state;
 	lab_ethernet(frame, FRAME, CAR, HOST, 1);
 	lab_message(&lab, NODE_BACKHAUL, HAUL_PEER_NONE, &h, frame, FRAME);
@@ -331,14 +333,16 @@ static void test_datapath__refuses_strangers_on_the_backhaul(void **state)
 static void test_datapath__commands_go_first(void **state)
 {
 	struct haul_link *radio = &lab.link[NODE_RADIO]->link;
-	struct haul_addr addr = {.kind = HAUL_ADDR_MAC, .bytes = {2, 1}};
+	struct haul_addr addr = { .kind = HAUL_ADDR_MAC, .bytes = { 2, 1 } };
 	(void)state;
 	int peer = haul_link_peer_add(radio, &addr);
 	assert_true(peer > 0);
 	struct command commands[] = {
-		{.kind = COMMAND_SEND, .tx = {.to = {NODE_RADIO, 0}, .len = 3, .bytes = "one"}},
-		{.kind = COMMAND_SEND, .tx = {.to = {NODE_BACKHAUL, 1}, .len = 3, .bytes = "two"}},
-		{.kind = COMMAND_PEER_REMOVE, .tx = {.to = {NODE_RADIO, (uint32_t)peer}}},
+		{ .kind = COMMAND_SEND,
+		  .tx = { .to = { NODE_RADIO, 0 }, .len = 3, .bytes = "one" } },
+		{ .kind = COMMAND_SEND,
+		  .tx = { .to = { NODE_BACKHAUL, 1 }, .len = 3, .bytes = "two" } },
+		{ .kind = COMMAND_PEER_REMOVE, .tx = { .to = { NODE_RADIO, (uint32_t)peer } } },
 	};
 	lab_ethernet(frame, FRAME, HOST, CAR, 1);
 	lab_receive(&lab, NODE_TAP, frame, FRAME, HAUL_PEER_NONE);
@@ -364,7 +368,7 @@ static void test_datapath__counts_frames_without_a_way(void **state)
 	receive_down(LAB_SELF, 1);
 	lab_run(&lab);
 	assert_int_equal(lab_counter(&lab, DATAPATH_DROP_NO_ROUTE), 2);
-	lab_publish(&lab, &(struct snapshot_input){0});
+	lab_publish(&lab, &(struct snapshot_input){ 0 });
 	lab_receive(&lab, NODE_TAP, frame, FRAME, HAUL_PEER_NONE);
 	lab_run(&lab);
 	assert_int_equal(lab_counter(&lab, DATAPATH_DROP_NO_ROUTE), 3);
@@ -379,10 +383,10 @@ static void test_datapath__counts_what_the_kernel_refuses(void **state)
 		enum datapath_counter counter;
 		bool told;
 	} cases[] = {
-		{-EAGAIN, DATAPATH_DROP_QUEUE, false},
-		{-ENOBUFS, DATAPATH_DROP_QUEUE, false},
-		{-EMSGSIZE, DATAPATH_DROP_SEND, false},
-		{-ENETUNREACH, DATAPATH_DROP_SEND, true},
+		{ -EAGAIN, DATAPATH_DROP_QUEUE, false },
+		{ -ENOBUFS, DATAPATH_DROP_QUEUE, false },
+		{ -EMSGSIZE, DATAPATH_DROP_SEND, false },
+		{ -ENETUNREACH, DATAPATH_DROP_SEND, true },
 	};
 	struct control_event event;
 	(void)state;
@@ -410,7 +414,7 @@ static void test_datapath__counts_what_the_kernel_refuses(void **state)
 static void test_datapath__counts_lost_events(void **state)
 {
 	struct haul_message_header h = header(HAUL_MESSAGE_HEARTBEAT, RSU, HAUL_NODE_BROADCAST, 9);
-	uint8_t body[16] = {0};
+	uint8_t body[16] = { 0 };
 	(void)state;
 	for (uint32_t i = 0; i < MAILBOX_EVENTS + 10; i++)
 		lab_message(&lab, NODE_RADIO, UP_PEER, &h, body, sizeof body);
@@ -423,7 +427,7 @@ static void test_datapath__counts_lost_events(void **state)
 /* A frame without an Ethernet header is left out, and its neighbours go in order. */
 static void test_datapath__leaves_runts_out(void **state)
 {
-	static const uint32_t len[] = {13, 600, 1, 601, 602, 5};
+	static const uint32_t len[] = { 13, 600, 1, 601, 602, 5 };
 	(void)state;
 	for (uint32_t i = 0; i < 6; i++) {
 		lab_ethernet(frame, len[i] < 14 ? 14 : len[i], HOST, CAR, i);
@@ -482,7 +486,7 @@ static void test_datapath__bounds_the_work_of_a_turn(void **state)
 static void test_datapath__individual_mode_takes_one(void **state)
 {
 	(void)state;
-	lab_open(&lab, &(struct lab_options){.role = NODE_OBU, .individual = true});
+	lab_open(&lab, &(struct lab_options){ .role = NODE_OBU, .individual = true });
 	publish_obu();
 	lab_ethernet(frame, 60, HOST, CAR, 1);
 	for (uint32_t i = 0; i < 10; i++)

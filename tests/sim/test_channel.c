@@ -501,10 +501,14 @@ static void test_channel_link_set__changes_what_is_sent_next(void **state)
 static void test_channel_link_set__refuses_bad_values(void **state)
 {
 	static const struct channel_link bad[] = {
-		{ .up = true, .latency_ns = -1 },      { .up = true, .jitter_ns = -1 },
-		{ .up = true, .loss = 1.1 },           { .up = true, .loss = -0.1 },
-		{ .up = true, .loss_in_burst = 2 },    { .up = true, .burst_enter = (double)NAN },
-		{ .up = true, .burst_leave = -1 },     { .up = true, .rate_bit_per_s = -1 },
+		{ .up = true, .latency_ns = -1 },
+		{ .up = true, .jitter_ns = -1 },
+		{ .up = true, .loss = 1.1 },
+		{ .up = true, .loss = -0.1 },
+		{ .up = true, .loss_in_burst = 2 },
+		{ .up = true, .burst_enter = (double)NAN },
+		{ .up = true, .burst_leave = -1 },
+		{ .up = true, .rate_bit_per_s = -1 },
 		{ .up = true, .rate_bit_per_s = (double)NAN },
 	};
 	struct channel_options options = { .node_count = 3,

@@ -8,8 +8,8 @@
 
 #include <stdint.h>
 
-#include "base/prng.h"
 #include <haul/message.h>
+#include "base/prng.h"
 
 enum sample {
 	SAMPLE_HEARTBEAT,

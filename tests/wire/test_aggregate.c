@@ -1,11 +1,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "lib/testlib.h"
-#include "wire/sample.h"
 #include <haul/err.h>
 #include <haul/frames.h>
 #include <haul/message.h>
+#include "lib/testlib.h"
+#include "wire/sample.h"
 
 enum { FRAMES = 24, FRAME_BYTES_MAX = 300, BODY_BYTES_MAX = FRAMES * (FRAME_BYTES_MAX + 4) };
 

@@ -1,11 +1,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "lib/testlib.h"
-#include "wire/sample.h"
 #include <haul/err.h>
 #include <haul/frames.h>
 #include <haul/message.h>
+#include "lib/testlib.h"
+#include "wire/sample.h"
 
 enum { BATCH = 64, ROUNDS = 4000, POKES_MAX = 3 };
 

@@ -1,11 +1,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "lib/testlib.h"
-#include "wire/sample.h"
 #include <haul/err.h>
 #include <haul/frames.h>
 #include <haul/message.h>
+#include "lib/testlib.h"
+#include "wire/sample.h"
 
 enum { BATCH = 64, ROW_BYTES = 64, ROUNDS = 200 };
 
