@@ -2,11 +2,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "lib/testlib.h"
-#include "wire/sample.h"
 #include <haul/err.h>
 #include <haul/frames.h>
 #include <haul/message.h>
+#include "lib/testlib.h"
+#include "wire/sample.h"
 
 enum { BATCH = 5, LAST = BATCH - 1 };
 
@@ -347,6 +347,20 @@ static int32_t decode_alone(uint8_t *message, uint32_t len)
 	return status;
 }
 
+/* Entries that fill the body exactly, the last of them too small to be a frame, or just not. */
+static void test_decode__rejects_an_entry_smaller_than_a_frame(void **state)
+{
+	(void)state;
+	for (uint8_t last = 0; last <= 14; last++) {
+		uint8_t message[32 + 4 + 14 + 4 + 14] = { 1, 5, 0, 1 };
+		const uint32_t len = 32u + 4 + 14 + 4 + last;
+		message[5] = (uint8_t)len;
+		message[32 + 1] = 14;
+		message[32 + 4 + 14 + 1] = last;
+		assert_int_equal(decode_alone(message, len), last < 14 ? HAUL_ECORRUPT : 0);
+	}
+}
+
 /* Each message, cut after every byte, at the end of readable memory: once as it is, once with a
  * length field that agrees with the cut, so that only its contents can tell. */
 static void test_decode__never_reads_past_the_end(void **state)
@@ -425,6 +439,7 @@ int main(void)
 		cmocka_unit_test(test_decode__takes_a_checksum_field_at_the_very_end),
 		cmocka_unit_test(test_decode__rejects_two_pieces),
 		cmocka_unit_test(test_decode__defect_2_rejects_concatenated_messages),
+		cmocka_unit_test(test_decode__rejects_an_entry_smaller_than_a_frame),
 		cmocka_unit_test(test_decode__never_reads_past_the_end),
 		cmocka_unit_test(test_decode__takes_an_empty_batch),
 		cmocka_unit_test(test_messages_init__makes_room_for_the_largest_batch),
