@@ -347,17 +347,22 @@ static int32_t decode_alone(uint8_t *message, uint32_t len)
 	return status;
 }
 
-/* Entries that fill the body exactly, the last of them too small to be a frame, or just not. */
+/* Two entries that fill the body exactly, the first or the last too small to be a frame, or just
+ * not. */
 static void test_decode__rejects_an_entry_smaller_than_a_frame(void **state)
 {
 	(void)state;
-	for (uint8_t last = 0; last <= 14; last++) {
-		uint8_t message[32 + 4 + 14 + 4 + 14] = { 1, 5, 0, 1 };
-		const uint32_t len = 32u + 4 + 14 + 4 + last;
-		message[5] = (uint8_t)len;
-		message[32 + 1] = 14;
-		message[32 + 4 + 14 + 1] = last;
-		assert_int_equal(decode_alone(message, len), last < 14 ? HAUL_ECORRUPT : 0);
+	for (uint32_t small = 0; small <= 14; small++) {
+		for (uint32_t first = 0; first < 2; first++) {
+			uint8_t message[32 + 4 + 14 + 4 + 14] = { 1, 5, 0, 1 };
+			const uint32_t len = 32 + 4 + 14 + 4 + small;
+			const uint32_t entry_0 = first ? small : 14;
+			message[5] = (uint8_t)len;
+			message[32 + 1] = (uint8_t)entry_0;
+			message[32 + 4 + entry_0 + 1] = (uint8_t)(14 + small - entry_0);
+			assert_int_equal(decode_alone(message, len),
+					 small < 14 ? HAUL_ECORRUPT : 0);
+		}
 	}
 }
 
