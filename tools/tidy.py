@@ -240,6 +240,10 @@ def text_findings(root, path):
         later = re.search(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b(?:\((\d{4})\))?", line)
         if later and later.group(2) not in notes:
             yield Finding(path, number, "todo", "names no note of docs/design: do it, or write one")
+        for named in re.findall(r"`((?:src|include|docs|tools|tests|bench|fuzz|examples|packaging)/[\w./-]+)`",
+                                line) if path.endswith(".md") else ():
+            if not (root / named).exists():
+                yield Finding(path, number, "doc-path", f"{named} does not exist")
         local = re.search(r"(?<![\w.$}])/(?:work|home|root|Users)/|(?<![\w.$}])/tmp/(?!\S*XXXXXX)", line)
         if local:
             yield Finding(path, number, "local-path", f"{local.group()} is a path of one machine")

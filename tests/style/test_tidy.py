@@ -58,6 +58,7 @@ VIOLATIONS = [
     ("src/base/dead.c", "int f(void);\n", "1 dead-file"),
     ("src/base/a.c", "/* TO" "DO: later */\n", "1 todo"),
     ("src/base/a.c", "/* TO" "DO(0002): no such note */\n", "1 todo"),
+    ("docs/x.md", "see `src/base/a.h`,\n`src/base/gone.h`\n", "2 doc-path"),
     ("docs/x.md", "see /ho" "me/me/x\n", "1 local-path"),
     ("src/base/a.h", HEAD.format("base/a.h") + "uint32_t x(void);\n", "1 lonely-header"),
 ]
