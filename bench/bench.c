@@ -54,54 +54,33 @@ static int compare_double(const void *a, const void *b)
 	return (*x > *y) - (*x < *y);
 }
 
-static double median(double *values, uint32_t count)
+/* The pair whose ratio is closest to the median: with an odd number of pairs, the median itself. */
+static uint32_t median_pair(const struct runs *runs, double median)
 {
-	HAUL_ASSERT(count > 0);
-	qsort(values, count, sizeof *values, compare_double);
-	return (values[(count - 1) / 2] + values[count / 2]) / 2;
-}
-
-static double arm_median(struct runs *runs, enum bench_arm arm)
-{
-	for (uint32_t i = 0; i < runs->pairs; i++)
-		runs->sorted[i] = runs->arm[arm][i].value;
-	return median(runs->sorted, runs->pairs);
-}
-
-/* The run whose value is closest to the arm's median: its note and figures go with it. */
-static const struct bench_sample *arm_typical(const struct runs *runs, enum bench_arm arm,
-					      double value)
-{
-	const struct bench_sample *typical = runs->arm[arm];
+	uint32_t closest = 0;
 	for (uint32_t i = 1; i < runs->pairs; i++) {
-		const struct bench_sample *sample = &runs->arm[arm][i];
-		double off = sample->value - value, least = typical->value - value;
+		double off = runs->ratio[i] - median, least = runs->ratio[closest] - median;
 		if (off * off < least * least)
-			typical = sample;
+			closest = i;
 	}
-	return typical;
+	return closest;
 }
 
 static void row_fill(struct bench_row *row, struct runs *runs)
 {
-	bool lower = row->of->lower_is_better;
-	for (uint32_t i = 0; i < runs->pairs; i++) {
+	uint32_t pairs = runs->pairs;
+	for (uint32_t i = 0; i < pairs; i++) {
 		double one = runs->arm[BENCH_INDIVIDUAL][i].value;
 		double many = runs->arm[BENCH_BATCHED][i].value;
-		runs->ratio[i] = lower ? one / many : many / one;
+		runs->ratio[i] = row->of->lower_is_better ? one / many : many / one;
+		runs->sorted[i] = runs->ratio[i];
 	}
-	row->ratio = median(runs->ratio, runs->pairs);
-	row->ratio_min = runs->ratio[0]; /* sorted by now */
-	row->ratio_max = runs->ratio[runs->pairs - 1];
-	row->individual = arm_median(runs, BENCH_INDIVIDUAL);
-	row->batched = arm_median(runs, BENCH_BATCHED);
-
-	const struct bench_sample *one = arm_typical(runs, BENCH_INDIVIDUAL, row->individual);
-	const struct bench_sample *many = arm_typical(runs, BENCH_BATCHED, row->batched);
-	memcpy(row->individual_note, one->note, sizeof one->note);
-	memcpy(row->batched_note, many->note, sizeof many->note);
-	row->syscalls_per_op = many->syscalls_per_op;
-	row->fill_mean = many->fill_mean;
+	qsort(runs->sorted, pairs, sizeof *runs->sorted, compare_double);
+	row->ratio = (runs->sorted[(pairs - 1) / 2] + runs->sorted[pairs / 2]) / 2;
+	row->ratio_min = runs->sorted[0];
+	row->ratio_max = runs->sorted[pairs - 1];
+	row->individual = runs->arm[BENCH_INDIVIDUAL][median_pair(runs, row->ratio)];
+	row->batched = runs->arm[BENCH_BATCHED][median_pair(runs, row->ratio)];
 }
 
 /* On a terminal only: a bench can take minutes, and a log wants no rubble. */

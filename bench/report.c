@@ -6,7 +6,13 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-/* "AMD EPYC 7763, 2 cores, Linux 6.1.0": figures mean nothing without it. */
+#if defined(__clang__)
+#define COMPILER "clang " __clang_version__
+#else
+#define COMPILER "gcc " __VERSION__
+#endif
+
+/* "AMD EPYC 7763, 2 cores, Linux 6.1.0, gcc 12.2.0": figures mean nothing without it. */
 static void machine_name(char *out, size_t bytes)
 {
 	char line[256], model[128] = "unknown processor";
@@ -18,8 +24,8 @@ static void machine_name(char *out, size_t bytes)
 		fclose(cpuinfo);
 	struct utsname kernel;
 	bool known = uname(&kernel) == 0;
-	snprintf(out, bytes, "%s, %ld cores, Linux %s", model, sysconf(_SC_NPROCESSORS_ONLN),
-		 known ? kernel.release : "unknown");
+	snprintf(out, bytes, "%s, %ld cores, Linux %s, " COMPILER, model,
+		 sysconf(_SC_NPROCESSORS_ONLN), known ? kernel.release : "unknown");
 }
 
 /* Three or more digits that mean something, whatever the size. */
@@ -48,13 +54,14 @@ static void table_row(const struct bench_row *row, FILE *out)
 	}
 	snprintf(spread, sizeof spread, "%s [%s-%s]", number(a, row->ratio),
 		 number(b, row->ratio_min), number(c, row->ratio_max));
-	fprintf(out, "%-20s %10s %10s %-8s %-22s", of->name, number(a, row->individual),
-		number(b, row->batched), of->unit, spread);
+	fprintf(out, "%-20s %10s %10s %-8s %-22s", of->name, number(a, row->individual.value),
+		number(b, row->batched.value), of->unit, spread);
 	fprintf(out, " %s%6s", row->ratio < of->goal ? "!" : " ",
 		of->goal > 0.0 ? number(a, of->goal) : "-");
-	fprintf(out, " %9s %7s\n", maybe(a, row->syscalls_per_op, 3), maybe(b, row->fill_mean, 1));
-	if (row->individual_note[0] || row->batched_note[0])
-		fprintf(out, "    %s | %s\n", row->individual_note, row->batched_note);
+	fprintf(out, " %9s %7s\n", maybe(a, row->batched.syscalls_per_op, 3),
+		maybe(b, row->batched.fill_mean, 1));
+	if (row->individual.note[0] || row->batched.note[0])
+		fprintf(out, "    %s | %s\n", row->individual.note, row->batched.note);
 }
 
 void report_table(const struct bench_report *report, FILE *out)
@@ -79,18 +86,21 @@ static json_t *json_row(const struct bench_row *row, uint32_t pairs)
 {
 	const struct bench_case *of = row->of;
 	bool ran = !row->left_out[0];
-	return json_pack(
-		"{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:i, s:s,"
-		" s:s, s:s}",
-		"case", of->name, "unit", of->unit, "individual", json_maybe(row->individual, ran),
-		"batched", json_maybe(row->batched, ran), "ratio", json_maybe(row->ratio, ran),
-		"ratio_min", json_maybe(row->ratio_min, ran), "ratio_max",
-		json_maybe(row->ratio_max, ran), "syscalls_per_op",
-		json_maybe(row->syscalls_per_op, ran && row->syscalls_per_op >= 0.0), "fill_mean",
-		json_maybe(row->fill_mean, ran && row->fill_mean >= 0.0), "goal",
-		json_maybe(of->goal, of->goal > 0.0), "lower_is_better", of->lower_is_better,
-		"arms", of->arms, "pairs", (int)pairs, "individual_note", row->individual_note,
-		"batched_note", row->batched_note, "left_out", row->left_out);
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:i, s:s,"
+			 " s:s, s:s}",
+			 "case", of->name, "unit", of->unit, "individual",
+			 json_maybe(row->individual.value, ran), "batched",
+			 json_maybe(row->batched.value, ran), "ratio", json_maybe(row->ratio, ran),
+			 "ratio_min", json_maybe(row->ratio_min, ran), "ratio_max",
+			 json_maybe(row->ratio_max, ran), "syscalls_per_op",
+			 json_maybe(row->batched.syscalls_per_op,
+				    ran && row->batched.syscalls_per_op >= 0.0),
+			 "fill_mean",
+			 json_maybe(row->batched.fill_mean, ran && row->batched.fill_mean >= 0.0),
+			 "goal", json_maybe(of->goal, of->goal > 0.0), "lower_is_better",
+			 of->lower_is_better, "arms", of->arms, "pairs", (int)pairs,
+			 "individual_note", row->individual.note, "batched_note", row->batched.note,
+			 "left_out", row->left_out);
 }
 
 int report_json(const struct bench_report *report, FILE *out)

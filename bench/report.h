@@ -8,15 +8,11 @@
 
 struct bench_row {
 	const struct bench_case *of;
-	double individual; /* median of all runs of the arm */
-	double batched;
+	struct bench_sample individual; /* of the median pair */
+	struct bench_sample batched;
 	double ratio; /* median of the pairs' ratios, > 1 is better */
 	double ratio_min;
 	double ratio_max;
-	double syscalls_per_op; /* of the batched arm, < 0 = not applicable */
-	double fill_mean;
-	char individual_note[128]; /* of the run closest to the median */
-	char batched_note[128];
 	char left_out[256]; /* why the case could not run here; then all figures are 0 */
 };
 
