@@ -12,11 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <haul/batch.h>
 #include "base/assert.h"
 #include "base/prng.h"
 #include "bench.h"
 #include "os/os.h"
-#include <haul/batch.h>
 
 enum {
 	PACKET_BYTES = 1400,
@@ -65,16 +65,20 @@ static double gap_ns(struct sender *s)
 	return -mean_ns * log(1.0 - prng_unit(&s->arrivals));
 }
 
+static void arrive(struct sender *s, int64_t when_ns)
+{
+	s->to_come--;
+	if (s->queued == QUEUE_PACKETS)
+		s->lost++;
+	else
+		s->queue[(s->first + s->queued++) % QUEUE_PACKETS] = when_ns;
+}
+
 static void admit(struct sender *s)
 {
 	while (s->to_come > 0 && (int64_t)s->arrival_ns <= s->now_ns) {
-		for (uint32_t i = 0; i < s->load->burst && s->to_come > 0; i++, s->to_come--) {
-			if (s->queued == QUEUE_PACKETS) {
-				s->lost++;
-				continue;
-			}
-			s->queue[(s->first + s->queued++) % QUEUE_PACKETS] = (int64_t)s->arrival_ns;
-		}
+		for (uint32_t i = 0; i < s->load->burst && s->to_come > 0; i++)
+			arrive(s, (int64_t)s->arrival_ns);
 		s->arrival_ns += gap_ns(s);
 	}
 }

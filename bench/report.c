@@ -21,7 +21,7 @@ static void machine_name(char *out, size_t bytes)
 		if (sscanf(line, "model name : %127[^\n]", model) == 1)
 			break;
 	if (cpuinfo)
-		fclose(cpuinfo);
+		(void)fclose(cpuinfo); /* only read */
 	struct utsname kernel;
 	bool known = uname(&kernel) == 0;
 	snprintf(out, bytes, "%s, %ld cores, Linux %s, " COMPILER, model,

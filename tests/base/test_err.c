@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "lib/testlib.h"
 #include <haul/err.h>
+#include "lib/testlib.h"
 
 /* Every code of ours has its own text. */
 static void test_strerror__knows_each_code(void **state)

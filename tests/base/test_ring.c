@@ -18,6 +18,18 @@ static void test_ring_init__refuses_what_is_out_of_bounds(void **state)
 	ring_done(NULL);
 }
 
+/* The one allocation fails: nothing is left behind. */
+static void test_ring_init__survives_want_of_memory(void **state)
+{
+	(void)state;
+	struct ring ring = { 0 };
+	if (!test_malloc_fail(0))
+		skip();
+	assert_int_equal(ring_init(&ring, 8, 8), -ENOMEM);
+	assert_null(ring.items);
+	ring_done(&ring);
+}
+
 /* What does not fit is told, and what is not there is not made up. */
 static void test_ring__is_bounded(void **state)
 {
@@ -114,6 +126,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ring_init__refuses_what_is_out_of_bounds),
+		cmocka_unit_test(test_ring_init__survives_want_of_memory),
 		cmocka_unit_test(test_ring__is_bounded),
 		cmocka_unit_test(test_ring__keeps_order_over_the_wrap),
 		cmocka_unit_test(test_ring__carries_between_two_threads),

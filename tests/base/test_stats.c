@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/testlib.h"
 #include <haul/err.h>
 #include <haul/stats.h>
+#include "lib/testlib.h"
 
 /* A block is 12 KiB: too much for a test's stack, and each test starts with a fresh one anyway. */
 static struct haul_stats block, seen;
@@ -174,6 +174,17 @@ static void test_stats_table__keeps_the_order_entered(void **state)
 	haul_stats_table_close(NULL);
 }
 
+/* The one allocation fails: an error, and no table. */
+static void test_stats_table_open__survives_want_of_memory(void **state)
+{
+	(void)state;
+	struct haul_stats_table *table = NULL;
+	if (!test_malloc_fail(0))
+		skip();
+	assert_int_equal(haul_stats_table_open(&table), -ENOMEM);
+	assert_null(table);
+}
+
 /* The first block over the limit is refused. */
 static void test_stats_table__is_bounded(void **state)
 {
@@ -275,6 +286,7 @@ int main(void)
 		cmocka_unit_test(test_stats_batch__counts_everything_once),
 		cmocka_unit_test(test_close_name__has_one_for_each),
 		cmocka_unit_test(test_stats_table__keeps_the_order_entered),
+		cmocka_unit_test(test_stats_table_open__survives_want_of_memory),
 		cmocka_unit_test(test_stats_table__is_bounded),
 		cmocka_unit_test(test_stats_visit__passes_a_full_snapshot),
 		cmocka_unit_test(test_stats_visit__reads_beside_a_writer),

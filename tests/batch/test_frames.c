@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lib/testlib.h"
 #include <haul/err.h>
 #include <haul/frames.h>
+#include "lib/testlib.h"
 
 static struct haul_frame row_of(uint8_t *byte, uint32_t peer)
 {
@@ -22,6 +22,19 @@ static void test_frames_init__refuses_what_is_out_of_bounds(void **state)
 	struct haul_send_batch batch;
 	assert_int_equal(haul_send_batch_init(&batch, 0), -EINVAL);
 	assert_int_equal(haul_send_batch_init(&batch, HAUL_FRAMES_MAX + 1), -EINVAL);
+}
+
+/* Either allocation fails: an error, the batch untouched, and what there was is freed. */
+static void test_send_batch_init__survives_want_of_memory(void **state)
+{
+	(void)state;
+	for (uint32_t successes = 0; successes < 2; successes++) {
+		struct haul_send_batch batch = { .group_count = 77 };
+		if (!test_malloc_fail(successes))
+			skip();
+		assert_int_equal(haul_send_batch_init(&batch, 8), -ENOMEM);
+		assert_int_equal(batch.group_count, 77);
+	}
 }
 
 /* Any row comes back from the columns as it went in; done may be called on anything. */
@@ -251,6 +264,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_frames_init__refuses_what_is_out_of_bounds),
+		cmocka_unit_test(test_send_batch_init__survives_want_of_memory),
 		cmocka_unit_test(test_frames_push__fills_every_column),
 		cmocka_unit_test(test_frames_push__says_full_and_never_cuts),
 		cmocka_unit_test(test_frames__columns_do_not_overlap),

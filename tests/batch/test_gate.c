@@ -2,8 +2,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#include "lib/testlib.h"
 #include <haul/batch.h>
+#include "lib/testlib.h"
 
 enum { OPS_MAX = 10, BYTES_MAX = 1000, WAIT_MAX_NS = 500, FIRST_NS = 7000 };
 

@@ -6,9 +6,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <haul/pool.h>
 #include "base/ring.h"
 #include "lib/testlib.h"
-#include <haul/pool.h>
 
 static struct haul_pool *pool_of(uint32_t count, uint32_t threads)
 {
@@ -65,6 +65,22 @@ static void test_pool_open__fails_clean_without_memory(void **state)
 	assert_int_equal(haul_pool_open(&options, &pool, &err), -ENOMEM);
 	assert_null(pool);
 	assert_int_equal(strncmp(err.text, "pool huge: ", 11), 0);
+}
+
+/* Each of the three allocations of open fails in turn: a clear error, and nothing kept. */
+static void test_pool_open__survives_want_of_memory(void **state)
+{
+	(void)state;
+	struct haul_pool_options options = { .name = "p", .threads_max = 1, .count_max = { 1 } };
+	for (uint32_t successes = 0; successes < 3; successes++) {
+		struct haul_pool *pool = NULL;
+		struct haul_err err = { 0 };
+		if (!test_malloc_fail(successes))
+			skip();
+		assert_int_equal(haul_pool_open(&options, &pool, &err), -ENOMEM);
+		assert_null(pool);
+		assert_int_equal(strncmp(err.text, "pool p: ", 8), 0);
+	}
 }
 
 static void count_block(const struct haul_stats *snapshot, void *arg)
@@ -414,6 +430,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_pool_open__names_what_is_wrong),
 		cmocka_unit_test(test_pool_open__fails_clean_without_memory),
+		cmocka_unit_test(test_pool_open__survives_want_of_memory),
 		cmocka_unit_test(test_pool_open__enters_its_figures),
 		cmocka_unit_test(test_pool_get__picks_the_smallest_class),
 		cmocka_unit_test(test_pool__buffers_and_headrooms_are_apart),

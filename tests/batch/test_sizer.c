@@ -2,8 +2,8 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "lib/testlib.h"
 #include <haul/batch.h>
+#include "lib/testlib.h"
 
 static struct haul_sizer sizer_of(enum haul_sizer_policy policy, uint32_t min, uint32_t max,
 				  uint32_t start)

@@ -4,6 +4,8 @@
  * counting malloc into that one program. */
 #pragma once
 
+#include <stdbool.h>
+
 /* cmocka.h needs the four before it. */
 /* clang-format off */
 #include <setjmp.h>
@@ -32,6 +34,10 @@ void test_guard_close(struct test_guard *guard);
 
 /* End the program as skipped (77), and say why. */
 _Noreturn void test_skip(const char *reason);
+
+/* Let so many more allocations succeed and then one fail; all succeed again after it. false under a
+ * sanitizer, where allocations cannot be made to fail: nothing is set then. */
+bool test_malloc_fail(uint32_t successes);
 
 /* Allocations (malloc, calloc, realloc, aligned) by any thread since the program began. */
 uint64_t test_mallocs(void);

@@ -7,15 +7,18 @@
 #include "lib/testlib.h"
 
 static _Atomic uint64_t mallocs;
+static _Atomic uint64_t fail_at; /* this allocation, counted from 1; 0 = none */
 
 uint64_t test_mallocs(void)
 {
 	return atomic_load_explicit(&mallocs, memory_order_relaxed);
 }
 
-static void count_one(void)
+/* Returns whether this one is to succeed. */
+static bool count_one(void)
 {
-	atomic_fetch_add_explicit(&mallocs, 1, memory_order_relaxed);
+	uint64_t number = atomic_fetch_add_explicit(&mallocs, 1, memory_order_relaxed) + 1;
+	return number != atomic_load_explicit(&fail_at, memory_order_relaxed);
 }
 
 #if defined(__has_feature)
@@ -38,7 +41,7 @@ void __sanitizer_malloc_hook(const volatile void *memory, size_t bytes)
 {
 	(void)memory;
 	(void)bytes;
-	count_one();
+	(void)count_one();
 }
 
 void __sanitizer_free_hook(const volatile void *memory)
@@ -46,7 +49,19 @@ void __sanitizer_free_hook(const volatile void *memory)
 	(void)memory;
 }
 
+bool test_malloc_fail(uint32_t successes)
+{
+	(void)successes;
+	return false;
+}
+
 #else
+
+bool test_malloc_fail(uint32_t successes)
+{
+	atomic_store_explicit(&fail_at, test_mallocs() + successes + 1, memory_order_relaxed);
+	return true;
+}
 
 void *__libc_malloc(size_t bytes);
 void *__libc_calloc(size_t count, size_t bytes);
@@ -55,32 +70,27 @@ void *__libc_memalign(size_t align, size_t bytes);
 
 __attribute__((visibility("default"))) void *malloc(size_t bytes)
 {
-	count_one();
-	return __libc_malloc(bytes);
+	return count_one() ? __libc_malloc(bytes) : NULL;
 }
 
 __attribute__((visibility("default"))) void *calloc(size_t count, size_t bytes)
 {
-	count_one();
-	return __libc_calloc(count, bytes);
+	return count_one() ? __libc_calloc(count, bytes) : NULL;
 }
 
 __attribute__((visibility("default"))) void *realloc(void *memory, size_t bytes)
 {
-	count_one();
-	return __libc_realloc(memory, bytes);
+	return count_one() ? __libc_realloc(memory, bytes) : NULL;
 }
 
 __attribute__((visibility("default"))) void *aligned_alloc(size_t align, size_t bytes)
 {
-	count_one();
-	return __libc_memalign(align, bytes);
+	return count_one() ? __libc_memalign(align, bytes) : NULL;
 }
 
 __attribute__((visibility("default"))) int posix_memalign(void **memory, size_t align, size_t bytes)
 {
-	count_one();
-	*memory = __libc_memalign(align, bytes);
+	*memory = count_one() ? __libc_memalign(align, bytes) : NULL;
 	return *memory ? 0 : ENOMEM;
 }
 
