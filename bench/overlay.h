@@ -1,5 +1,5 @@
-/* bench/overlay.h — two real nodes, an RSU and an OBU, in two namespaces joined by a veth pair: what
- * the tap bench sends its traffic through.
+/* bench/overlay.h — two real nodes, an RSU and an OBU, in two namespaces joined by a veth pair:
+ * what the tap bench sends its traffic through.
  * Ownership: overlay_close stops the processes and lets the namespaces go.
  * Threads: one. Errors: -EPERM without root. Blocking: yes. */
 #pragma once
@@ -42,7 +42,8 @@ int overlay_split(struct overlay *overlay, bool split, struct haul_err *err);
 int overlay_start(struct overlay *overlay, const struct overlay_nodes *nodes, struct haul_err *err);
 void overlay_stop(struct overlay *overlay);
 
-/* What a node's control socket answers (a new reference), NULL when it does not. role: "rsu", "obu". */
+/* What a node's control socket answers (a new reference), NULL when it does not. role: "rsu",
+ * "obu". */
 json_t *overlay_status(const struct overlay *overlay, const char *role);
 
 /* Sums over the data links (TAP and radio) of both nodes since their start. */

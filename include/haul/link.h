@@ -1,8 +1,8 @@
 /* haul/link.h — packets in and out, a burst a call.
  *
  * Model      A link carries whole frames. What the kernel or a device offers to carry many frames
- *            at once (TSO and USO on a TAP, UDP_SEGMENT and UDP_GRO on a socket, recvmmsg, sendmmsg)
- *            is the link's own business: above it, one frame is one frame. Back ends:
+ *            at once (TSO and USO on a TAP, UDP_SEGMENT and UDP_GRO on a socket, recvmmsg,
+ *            sendmmsg) is the link's own business: above it, one frame is one frame. Back ends:
  *              tap  a layer-2 interface of this host; frames are Ethernet frames
  *              udp  datagrams to and from peers; a frame is a datagram's payload
  *              raw  Ethernet frames of one EtherType on an interface; a frame is what follows the
@@ -76,8 +76,8 @@ HAUL_API int haul_link_open(const struct haul_link_options *options, struct haul
 /* NULL is allowed. */
 HAUL_API void haul_link_close(struct haul_link *link);
 
-/* Readable when the kernel has something for rx. A link may hold more than fitted into the batch, so
- * wait for it only after a rx that left room. */
+/* Readable when the kernel has something for rx. A link may hold more than fitted into the batch,
+ * so wait for it only after a rx that left room. */
 HAUL_API int haul_link_fd(const struct haul_link *link);
 /* The offloads that are on now: what was asked for less what the kernel refused. */
 HAUL_API uint32_t haul_link_offloads(const struct haul_link *link);
@@ -91,8 +91,8 @@ HAUL_API int haul_link_rx(struct haul_link *link, struct haul_frames *frames);
 /* Group the batch and send it. Returns how many frames were sent; see status[]. */
 HAUL_API int haul_link_tx(struct haul_link *link, struct haul_send_batch *batch);
 
-/* Peers. Peer 0 is the broadcast address where one is set. add of a known address returns its index;
- * HAUL_EFULL when the table is full. */
+/* Peers. Peer 0 is the broadcast address where one is set. add of a known address returns its
+ * index; HAUL_EFULL when the table is full. */
 HAUL_API int haul_link_peer_add(struct haul_link *link, const struct haul_addr *addr);
 HAUL_API int haul_link_peer_find(const struct haul_link *link, const struct haul_addr *addr);
 HAUL_API int haul_link_peer_remove(struct haul_link *link, uint32_t peer);

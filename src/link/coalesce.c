@@ -2,11 +2,11 @@
  *
  * Promise: a run is merged only if cutting it again gives the very same frames. So a row follows
  * when all its header bytes equal the first row's but those that cutting would set (lengths, IPv4
- * id and checksum, sequence number, PSH and FIN of the last, CWR of the first, the partial sum), and
- * those are just what cutting would set them to. The one freedom: IPv4 ids may stand still where
- * "don't fragment" makes them meaningless (RFC 6864).
- * A frame whose IPv4 checksum or partial sum is wrong never joins: a superframe gets fresh ones, and
- * would hide the damage. */
+ * id and checksum, sequence number, PSH and FIN of the last, CWR of the first, the partial sum),
+ * and those are just what cutting would set them to. The one freedom: IPv4 ids may stand still
+ * where "don't fragment" makes them meaningless (RFC 6864).
+ * A frame whose IPv4 checksum or partial sum is wrong never joins: a superframe gets fresh ones,
+ * and would hide the damage. */
 #include "link/coalesce.h"
 
 #include <netinet/in.h>

@@ -1,9 +1,9 @@
 /* link/coalesce.h — find consecutive frames that make one superframe.
  *
  * Model      coalesce_find looks at rows in the order they are to be sent and tells how many, from
- *            the first on, the kernel could have received as one superframe of a flow; a run of 1 is
- *            not to be merged. coalesce_header builds the headers of the whole. Cutting the result
- *            (segment.h) gives the rows back, byte for byte.
+ *            the first on, the kernel could have received as one superframe of a flow; a run of 1
+ *            is not to be merged. coalesce_header builds the headers of the whole. Cutting the
+ *            result (segment.h) gives the rows back, byte for byte.
  *            Only rows with HAUL_FRAME_CSUM_PARTIAL are merged: their payload is vouched for by
  *            whoever carried them. A row with a complete checksum goes through on its own, so that
  *            a corrupted one is still seen by its receiver.

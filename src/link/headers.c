@@ -1,4 +1,5 @@
-/* link/headers.c — see headers.h. Every load is preceded by a check that it lies within the frame. */
+/* link/headers.c — see headers.h. Every load is preceded by a check that it lies within the
+ * frame. */
 #include "link/headers.h"
 
 #include <errno.h>

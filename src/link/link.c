@@ -1,8 +1,8 @@
 /* link/link.c — one interface over the back ends: defaults, dispatch and statistics.
  *
  * A burst is recorded as one batch of the statistics block: its frames, bytes, system calls and why
- * it ended. Calls that carried nothing (an empty queue, a full one) are no batch; their system calls
- * are added to the next one, so that system calls per frame come out honest. */
+ * it ended. Calls that carried nothing (an empty queue, a full one) are no batch; their system
+ * calls are added to the next one, so that system calls per frame come out honest. */
 #include "link/link.h"
 
 #include <errno.h>

@@ -1,8 +1,8 @@
 /* link/segment.c — see segment.h.
  *
  * Promise: the rows are, byte for byte but for the L4 checksum, the frames a network card with
- * TCP segmentation offload would put on the wire; the checksum field of each is the partial sum that
- * belongs to it.
+ * TCP segmentation offload would put on the wire; the checksum field of each is the partial sum
+ * that belongs to it.
  * How: one template (the superframe's own headers) and two sums taken once. A segment changes only
  * lengths, the IPv4 id, the TCP sequence number and flags; the IPv4 checksum and the pseudo-header
  * sum follow by adding the changed words to the sums.

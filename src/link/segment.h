@@ -43,7 +43,7 @@ static inline bool segment_done(const struct segment *segment)
 	return segment->at == segment->len;
 }
 
-/* Append rows until all are cut, the batch is full or the arena is used up. Returns the bytes of the
- * frames appended. */
+/* Append rows until all are cut, the batch is full or the arena is used up. Returns the bytes of
+ * the frames appended. */
 uint32_t segment_fill(struct segment *segment, struct segment_arena *arena,
 		      struct haul_frames *frames);

@@ -5,9 +5,10 @@
  *
  * rx: frames are read one behind the other into a slab, each after HAUL_FRAME_HEADROOM_BYTES whose
  * last ten bytes the kernel overwrites with its virtio_net_hdr. A superframe is cut in place
- * (segment.h); when the batch is too small for its segments, the rest is the first thing of the next
- * rx. The slab starts anew only when a rx begins with nothing left to cut, so every row lives until
- * the next rx. A read is begun only if the largest frame still fits: nothing is ever truncated.
+ * (segment.h); when the batch is too small for its segments, the rest is the first thing of the
+ * next rx. The slab starts anew only when a rx begins with nothing left to cut, so every row lives
+ * until the next rx. A read is begun only if the largest frame still fits: nothing is ever
+ * truncated.
  *
  * tx: rows that make one superframe (coalesce.h) are one writev. If the kernel refuses it, the rows
  * go out one by one in the same place of the order, and the kind is not merged again. Without
@@ -119,7 +120,8 @@ static void take_packet(struct tap *tap, uint8_t *frame, uint32_t bytes, struct 
 	burst->bytes += bytes;
 }
 
-/* Read one packet to frame, behind what the slab holds. Returns its bytes, 0 when the queue is empty. */
+/* Read one packet to frame, behind what the slab holds. Returns its bytes, 0 when the queue is
+ * empty. */
 static int read_packet(struct tap *tap, uint8_t *frame, struct link_burst *burst)
 {
 	uint32_t before = tap->vnet ? VNET_BYTES : 0;

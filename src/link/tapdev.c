@@ -2,9 +2,9 @@
  *
  * Offloads are probed downwards: all that was asked for, then without USO (before Linux 6.2), then
  * checksums alone, then none. USO4 alone is refused by the kernel, so the pair goes together.
- * The interface is told to build superframes of no more segments than one UDP_SEGMENT send can carry
- * (LINK_WIRE_BYTES a segment more than the frame): then a superframe read here leaves on the wire
- * as one kernel packet instead of a full one and a scrap. */
+ * The interface is told to build superframes of no more segments than one UDP_SEGMENT send can
+ * carry (LINK_WIRE_BYTES a segment more than the frame): then a superframe read here leaves on the
+ * wire as one kernel packet instead of a full one and a scrap. */
 #include "link/tapdev.h"
 
 #include <errno.h>
@@ -42,7 +42,8 @@ static unsigned int tun_flags(uint32_t offloads)
 	return flags;
 }
 
-/* The largest set within wanted that the kernel takes; always leaves the descriptor in that state. */
+/* The largest set within wanted that the kernel takes; always leaves the descriptor in that
+ * state. */
 static uint32_t agree_offloads(const struct tapdev *dev, uint32_t wanted)
 {
 	if (dev->vnet && (wanted & HAUL_OFFLOAD_CSUM) != 0) {

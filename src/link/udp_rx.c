@@ -8,7 +8,8 @@
  * more the better it works. What is cut short nevertheless, data or control message, is counted and
  * dropped whole. Slots lie an odd number of cache lines apart, or they would all compete for the
  * same few sets of the cache. Slots not delivered because the batch is full are the first thing of
- * the next rx; slots are used anew only when a rx begins with none left, so rows live until then. */
+ * the next rx; slots are used anew only when a rx begins with none left, so rows live until
+ * then. */
 #include <errno.h>
 #include <string.h>
 

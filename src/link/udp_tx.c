@@ -2,8 +2,8 @@
  *
  * Promise: a row is a datagram, whole, in order for each peer; it is sent once or has a status.
  *
- * How: rows of equal size to one peer, and one shorter at the end, leave as one UDP_SEGMENT send; all
- * runs go into one sendmmsg. If the kernel refuses a run (no checksum offload on the way out, a
+ * How: rows of equal size to one peer, and one shorter at the end, leave as one UDP_SEGMENT send;
+ * all runs go into one sendmmsg. If the kernel refuses a run (no checksum offload on the way out, a
  * tunnel, a segment above the path MTU) its rows are sent at once one by one in its place, and the
  * peer's limit is lowered: at most one refusal a size and peer, no loss, no duplicate, because a
  * refused entry has sent nothing. */

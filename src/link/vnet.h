@@ -1,5 +1,6 @@
-/* link/vnet.h — the header a TAP with IFF_VNET_HDR puts before a frame (virtio specification 5.1.6),
- * and the constants that the C library's copy of the kernel headers may be too old to have. */
+/* link/vnet.h — the header a TAP with IFF_VNET_HDR puts before a frame (virtio specification
+ * 5.1.6), and the constants that the C library's copy of the kernel headers may be too old to
+ * have. */
 #pragma once
 
 #include <linux/if_tun.h>

@@ -1,9 +1,9 @@
 /* node/beacon.h — when an RSU sends its heartbeats, and what an answer to one says.
  *
- * Model      Heartbeat k is due at start + k periods + a random part of the spread, so gaps vary but
- *            the mean does not drift. The times of the last BEACON_REMEMBERED are kept: an answer is
- *            believed only if it repeats one of them to the nanosecond, so a round trip time is never
- *            computed from what somebody else claims.
+ * Model      Heartbeat k is due at start + k periods + a random part of the spread, so gaps vary
+ *            but the mean does not drift. The times of the last BEACON_REMEMBERED are kept: an
+ *            answer is believed only if it repeats one of them to the nanosecond, so a round trip
+ *            time is never computed from what somebody else claims.
  * Units      ns of one monotonic clock.
  * Memory     none but the struct.
  * Threads    one.
@@ -40,7 +40,8 @@ void beacon_init(struct beacon *beacon, const struct beacon_options *options, in
 /* The heartbeat to send now; false while none is due. After a long pause one, not all that were
  * missed. */
 bool beacon_take(struct beacon *beacon, int64_t now_ns, struct haul_heartbeat *ret_heartbeat);
-/* Round trip behind a reply: ESTALE when it answers none that is remembered, ECORRUPT when it repeats
- * a heartbeat that was never sent or says it held it for longer than it took to come back. */
+/* Round trip behind a reply: ESTALE when it answers none that is remembered, ECORRUPT when it
+ * repeats a heartbeat that was never sent or says it held it for longer than it took to come
+ * back. */
 int beacon_rtt(const struct beacon *beacon, const struct haul_heartbeat_reply *reply,
 	       int64_t now_ns, int64_t *ret_rtt_ns);

@@ -4,8 +4,8 @@
  * order, each once; no message is larger than its port carries.
  * How: an aggregate is built in the arena behind room for its header. It reserves as much as it may
  * grow to; when the one reserved last closes, the arena takes the rest back, so that aggregates to
- * one destination lie back to back and the link can hand them to the kernel as one run. A frame that
- * stays alone has its header written over its entry: header and frame are then contiguous.
+ * one destination lie back to back and the link can hand them to the kernel as one run. A frame
+ * that stays alone has its header written over its entry: header and frame are then contiguous.
  * Why order holds: a destination has at most one open aggregate, and everything else for it is
  * pushed only after that has closed, into the same send batch.
  * Why a close never fails: a push leaves as many free rows in each send batch as there are open
@@ -215,8 +215,8 @@ static void close_one(struct bundle *bundle, uint32_t index, enum haul_close rea
 
 /* ---- the gate ---- */
 
-/* entry_bytes: of a frame that wants in. An aggregate is full by bytes when that frame would go over
- * what it may hold. */
+/* entry_bytes: of a frame that wants in. An aggregate is full by bytes when that frame would go
+ * over what it may hold. */
 static enum haul_close ask_gate(const struct bundle *bundle, const struct aggregate *aggregate,
 				uint32_t entry_bytes, int64_t *ret_deadline_ns)
 {

@@ -8,8 +8,8 @@
  *            the aggregate before it. haul_gate alone decides what closes when.
  * Units      bytes; ns of the clock whose time bundle_turn is told.
  * Ownership  rows that come out point into the frames that went in or into the bundle's arena. Both
- *            must stay until the send batches have been sent; then bundle_sent takes the arena back.
- *            Pushed rows are changed (their header is put in place) unless the run is shared.
+ *            must stay until the send batches have been sent; then bundle_sent takes the arena
+ *            back. Pushed rows are changed (their header is put in place) unless the run is shared.
  * Memory     all at open.
  * Threads    one.
  * Errors     bundle_push takes fewer rows than it was given when a send batch or the arena is full:

@@ -1,10 +1,10 @@
 /* node/clients.h — behind which node is which MAC address?
  *
- * Model      Nodes declare the address of their TAP in their replies; all others are learnt from the
- *            sources of frames. The newest statement wins, but nobody can take away our own TAP's
- *            address. What nobody has used for CLIENTS_AGE_NS is forgotten. Learnt addresses leave
- *            room for one declared address of every node, so a flood of made-up sources shuts out
- *            other learnt ones at most.
+ * Model      Nodes declare the address of their TAP in their replies; all others are learnt from
+ *            the sources of frames. The newest statement wins, but nobody can take away our own
+ *            TAP's address. What nobody has used for CLIENTS_AGE_NS is forgotten. Learnt addresses
+ *            leave room for one declared address of every node, so a flood of made-up sources shuts
+ *            out other learnt ones at most.
  * Units      ns of one monotonic clock.
  * Ownership  row[] is for snapshot_build to copy.
  * Memory     all in clients_init.

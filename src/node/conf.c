@@ -1,7 +1,7 @@
-/* libcyaml says what is wrong in a log of several lines, and has no ranges. So the file is also read
- * as a plain document with libyaml: that gives syntax errors their line, and every place, as in
- * "links[2].loss", its line and its value. From libcyaml's log only the kind of error, the key and
- * the path of fields and entries are taken. */
+/* libcyaml says what is wrong in a log of several lines, and has no ranges. So the file is also
+ * read as a plain document with libyaml: that gives syntax errors their line, and every place, as
+ * in "links[2].loss", its line and its value. From libcyaml's log only the kind of error, the key
+ * and the path of fields and entries are taken. */
 #include "node/conf.h"
 
 #include <errno.h>
@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <yaml.h>
 
 #include "base/assert.h"
@@ -39,10 +40,15 @@ static int document_load(const char *path, yaml_document_t *document, struct hau
 {
 	FILE *file = fopen(path, "re");
 	yaml_parser_t parser;
+	struct stat at;
 	int rc = 0;
 
 	if (file == NULL)
 		return haul_err_set(err, -errno, "%s: %s", path, haul_strerror(-errno));
+	if (fstat(fileno(file), &at) == 0 && S_ISDIR(at.st_mode)) {
+		(void)fclose(file);
+		return haul_err_set(err, -EISDIR, "%s: %s", path, haul_strerror(-EISDIR));
+	}
 	if (yaml_parser_initialize(&parser) == 0) {
 		(void)fclose(file);
 		return haul_err_set(err, -ENOMEM, "%s: out of memory", path);

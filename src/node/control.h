@@ -72,8 +72,8 @@ void control_close(struct control *control);
 
 /* Take in a batch of events. */
 void control_events(struct control *control, const struct control_event *events, uint32_t count);
-/* Read and clear the seen marks of a snapshot that the datapath uses or used, so that clients in use
- * stay known: every few seconds on the current one, and before one is freed. */
+/* Read and clear the seen marks of a snapshot that the datapath uses or used, so that clients in
+ * use stay known: every few seconds on the current one, and before one is freed. */
 void control_seen(struct control *control, struct snapshot *snapshot, int64_t now_ns);
 /* Do what is due at now_ns; returns when to call again at the latest (or after control_events). */
 int64_t control_tick(struct control *control, int64_t now_ns);
@@ -83,8 +83,8 @@ uint32_t control_take(struct control *control, struct control_tx *out, uint32_t 
  * NULL in *ret_snapshot. */
 int control_snapshot(struct control *control, int64_t now_ns, struct snapshot **ret_snapshot);
 
-/* What a person wants to see; copies. RSU by RSU, the chosen one first, each in order of preference:
- * those that we could fail over to. */
+/* What a person wants to see; copies. RSU by RSU, the chosen one first, each in order of
+ * preference: those that we could fail over to. */
 struct control_candidate {
 	uint64_t rsu;
 	struct hop next;

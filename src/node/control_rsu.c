@@ -1,8 +1,9 @@
 /* node/control_rsu.c — where replies end, and what RSUs tell one another.
  *
- * An OBU answers every RSU it hears, and marks the one it has chosen (ATTACHED). That RSU passes the
- * marked reply on to the others, once a period and at once when it is news: one message moves an OBU,
- * and who missed it learns a period later. Sequence numbers of the OBU order all these statements. */
+ * An OBU answers every RSU it hears, and marks the one it has chosen (ATTACHED). That RSU passes
+ * the marked reply on to the others, once a period and at once when it is news: one message moves
+ * an OBU, and who missed it learns a period later. Sequence numbers of the OBU order all these
+ * statements. */
 #include "base/assert.h"
 #include "node/control_state.h"
 #include <haul/err.h>

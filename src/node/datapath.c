@@ -1,8 +1,8 @@
 /* node/datapath.c — the turn.
  *
- * Promise: what control queued leaves before any data of the turn; all that a turn received has left
- * or has been counted when it ends, but for aggregates the gate keeps open; nothing queued in a link
- * waits for a sleep.
+ * Promise: what control queued leaves before any data of the turn; all that a turn received has
+ * left or has been counted when it ends, but for aggregates the gate keeps open; nothing queued in
+ * a link waits for a sleep.
  * How: a link that filled its burst may hold more frames that no poll would tell of (segments of a
  * superframe already read), so it counts as ready until a burst comes back short, and a turn that
  * follows such a burst does not sleep. Polling is left out for UNPOLLED_FRAMES frames then: one

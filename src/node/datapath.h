@@ -1,11 +1,11 @@
 /* node/datapath.h — the thread that moves frames: TAP, radio and backhaul, a burst at a time.
  *
  * Model      One turn: wait until a link or control has something; send what control has queued;
- *            then, for each ready link, receive a burst, decode all of it, drop what was seen before,
- *            route all of it against the snapshot, and queue it in the send batch of its next port;
- *            at the end of the turn every batch is sent. A relayed message is not copied: its TTL is
- *            lowered where it lies and it is sent from there. While anything is queued no turn waits;
- *            with nothing to do the thread sleeps in ppoll.
+ *            then, for each ready link, receive a burst, decode all of it, drop what was seen
+ *            before, route all of it against the snapshot, and queue it in the send batch of its
+ *            next port; at the end of the turn every batch is sent. A relayed message is not
+ *            copied: its TTL is lowered where it lies and it is sent from there. While anything is
+ *            queued no turn waits; with nothing to do the thread sleeps in ppoll.
  *            OBU: frames from its TAP go up to the chosen RSU, frames that come down go to its TAP.
  *            RSU: node/switch.h.
  * Units      times in ns of os->now_ns.
@@ -93,8 +93,8 @@ int datapath_open(const struct datapath_options *options, struct datapath **ret_
 /* NULL is allowed. */
 void datapath_close(struct datapath *datapath);
 
-/* One turn; sleeps wait_max_ns at most (0 = not at all, INT64_MAX = for ever). Returns the frames it
- * received. */
+/* One turn; sleeps wait_max_ns at most (0 = not at all, INT64_MAX = for ever). Returns the frames
+ * it received. */
 int datapath_turn(struct datapath *datapath, int64_t wait_max_ns);
 /* Turn until mailbox.stop, then send what is still open. 0, or what broke. */
 int datapath_run(struct datapath *datapath);

@@ -6,7 +6,8 @@
  * How: marks lie in a ring of words. Sliding forward clears the words entered, whole: the ring has
  * one word more than the window, so a word cleared never holds a number still inside.
  * Why it holds: the numbers inside the window span at most DEDUPE_WINDOW / 64 + 1 words, which is
- * the ring, so no two of them share a mark. Comparisons are of plain 64-bit numbers, nothing wraps. */
+ * the ring, so no two of them share a mark. Comparisons are of plain 64-bit numbers, nothing
+ * wraps. */
 #include "node/dedupe.h"
 
 #include <assert.h>

@@ -1,11 +1,11 @@
 /* node/dedupe.h — has this message been here before?
  *
- * Model      One sliding window of DEDUPE_WINDOW sequence numbers an origin. A message is fresh once:
- *            when it is newer than all of its origin, or inside the window and not marked. A restarted
- *            node has a higher boot time in the high half of its sequence, which is simply newer.
- *            One below the window is refused, unless nothing fresh has come from its origin for
- *            DEDUPE_SILENCE_NS: then its clock went back, and the window starts again there. So a
- *            forged high sequence mutes its victim for that long, not for ever.
+ * Model      One sliding window of DEDUPE_WINDOW sequence numbers an origin. A message is fresh
+ *            once: when it is newer than all of its origin, or inside the window and not marked. A
+ *            restarted node has a higher boot time in the high half of its sequence, which is
+ *            simply newer. One below the window is refused, unless nothing fresh has come from its
+ *            origin for DEDUPE_SILENCE_NS: then its clock went back, and the window starts again
+ *            there. So a forged high sequence mutes its victim for that long, not for ever.
  *            One origin more than there is room for takes the place of the longest silent one.
  * Units      ns of one monotonic clock.
  * Memory     all in dedupe_open: 168 bytes an origin and its index.

@@ -15,7 +15,8 @@ enum { ETH_BYTES = 14, CSUM_OFFSET_MAX = UINT8_MAX };
 
 /* ---- checksums ---- */
 
-/* The checksum field lies in the first piece: it is a header's. The bytes summed may lie in both. */
+/* The checksum field lies in the first piece: it is a header's. The bytes summed may lie in
+ * both. */
 static void complete_checksum(struct haul_frames *frames, uint32_t i)
 {
 	uint32_t start = frames->csum_start[i];

@@ -1,7 +1,7 @@
 /* node/mailbox.h — all that the control thread and the datapath thread share.
  *
- * Model      Events go from the datapath to control, commands the other way, each through a ring and
- *            an eventfd that wakes the other side. Routes travel as a pointer to an immutable
+ * Model      Events go from the datapath to control, commands the other way, each through a ring
+ *            and an eventfd that wakes the other side. Routes travel as a pointer to an immutable
  *            snapshot: control exchanges it, the datapath reads it at the top of each turn and
  *            announces its generation before it uses it.
  * Why a snapshot may be freed: the generation in use is that of a snapshot the datapath still may

@@ -1,14 +1,14 @@
 /* node/routes.h — the ways to other nodes that their replies have shown.
  *
- * Model      One destination a node. A reply that is passed on leaves, at every node, a path back: the
- *            neighbour that handed it over. At an OBU the newest reply wins, always: along the paths
- *            of one node sequence numbers never fall, which is why they cannot form a circle (the
- *            replies themselves follow upstream.h's ways, which do not either). An RSU is where
- *            replies end, so it may choose: of the paths that answered one of the last two heartbeats
- *            the one with the fewest hops, then the lowest smoothed round trip; except that a node
- *            that answers a heartbeat once more by another way has changed its mind.
- *            A claim says which RSU a node has chosen. It is known from the node's own reply to us or
- *            because that RSU passed such a reply on; the newest sequence wins.
+ * Model      One destination a node. A reply that is passed on leaves, at every node, a path back:
+ *            the neighbour that handed it over. At an OBU the newest reply wins, always: along the
+ *            paths of one node sequence numbers never fall, which is why they cannot form a circle
+ *            (the replies themselves follow upstream.h's ways, which do not either). An RSU is
+ *            where replies end, so it may choose: of the paths that answered one of the last two
+ *            heartbeats the one with the fewest hops, then the lowest smoothed round trip; except
+ *            that a node that answers a heartbeat once more by another way has changed its mind.
+ *            A claim says which RSU a node has chosen. It is known from the node's own reply to us
+ *            or because that RSU passed such a reply on; the newest sequence wins.
  * Units      ns of one monotonic clock; hops in radio hops.
  * Memory     all in routes_init.
  * Threads    one.

@@ -1,9 +1,10 @@
 /* node/snapshot.h — all the datapath needs to know about routes, as of one moment.
  *
- * Model      Control builds a snapshot, publishes it, and never changes it again; the datapath looks
- *            up whole bursts in it. One probe a frame: two open-addressed tables (node id -> route,
- *            client MAC -> owner) with linear probing and a load of at most one half. The only bytes
- *            the datapath writes are the clients' seen marks (atomic), so that control can age them.
+ * Model      Control builds a snapshot, publishes it, and never changes it again; the datapath
+ *            looks up whole bursts in it. One probe a frame: two open-addressed tables (node id ->
+ *            route, client MAC -> owner) with linear probing and a load of at most one half. The
+ *            only bytes the datapath writes are the clients' seen marks (atomic), so that control
+ *            can age them.
  * Ownership  built and freed by control. The datapath announces at the top of each turn which
  *            generation it uses; control frees a snapshot once a later one is in use.
  * Memory     one block a snapshot, from snapshot_build.

@@ -1,8 +1,8 @@
 /* node/switch.c — see switch.h for the rules.
  *
- * A burst goes through twice. The first pass turns each frame into one number, its owner: a node id,
- * our own id (the TAP), or one of the marks below. The second takes runs of one owner and hands each over in one
- * call. Order for a destination is kept because runs are taken from the front. */
+ * A burst goes through twice. The first pass turns each frame into one number, its owner: a node
+ * id, our own id (the TAP), or one of the marks below. The second takes runs of one owner and hands
+ * each over in one call. Order for a destination is kept because runs are taken from the front. */
 #include "node/switch.h"
 
 #include "base/assert.h"

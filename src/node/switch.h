@@ -1,11 +1,12 @@
 /* node/switch.h — an RSU's layer-2 switch: own TAP, OBUs below, other RSUs over the backhaul.
  *
- * Model      The destination MAC of a frame names a client, the client its owner, the owner a route.
- *            A frame for a group or for nobody known is flooded: to our TAP, to every OBU attached
- *            here, and to the other RSUs. Two rules keep it free of loops: a frame never goes back to
- *            the node it came from, and what came over the backhaul never leaves over the backhaul
- *            (split horizon: every RSU reaches every other directly). A source MAC that is not where
- *            the snapshot has it is told to control, at most once in SWITCH_LEARN_NS for each.
+ * Model      The destination MAC of a frame names a client, the client its owner, the owner a
+ *            route. A frame for a group or for nobody known is flooded: to our TAP, to every OBU
+ *            attached here, and to the other RSUs. Two rules keep it free of loops: a frame never
+ *            goes back to the node it came from, and what came over the backhaul never leaves over
+ *            the backhaul (split horizon: every RSU reaches every other directly). A source MAC
+ *            that is not where the snapshot has it is told to control, at most once in
+ *            SWITCH_LEARN_NS for each.
  * Units      ns.
  * Ownership  rows stay the caller's; they must stay valid until the datapath's next flush.
  * Memory     none.

@@ -7,13 +7,13 @@
  * neighbour it has selected, with the hops of that way: its promise (n, hops). It may select a
  * neighbour only if what that neighbour said last is better than its own last promise: a later
  * number, or the same with fewer hops (the feasibility condition of DSDV and Babel).
- * Why it holds: order promises by (later number, fewer hops). A node's own promises only get better.
- * Whoever points at a neighbour did so when the neighbour's promise was better than its own, and its
- * own becomes as good as "one hop behind that neighbour's" at most. So along next hops promises get
- * strictly better, and a circle would need one better than itself.
- * What may break it: a node that restarts has forgotten its promise, and an RSU whose boot time goes
- * back starts new numbers below old ones. Both heal when the next number arrives; until then TTL and
- * duplicate suppression bound what a frame can do. */
+ * Why it holds: order promises by (later number, fewer hops). A node's own promises only get
+ * better. Whoever points at a neighbour did so when the neighbour's promise was better than its
+ * own, and its own becomes as good as "one hop behind that neighbour's" at most. So along next hops
+ * promises get strictly better, and a circle would need one better than itself.
+ * What may break it: a node that restarts has forgotten its promise, and an RSU whose boot time
+ * goes back starts new numbers below old ones. Both heal when the next number arrives; until then
+ * TTL and duplicate suppression bound what a frame can do. */
 #include "node/upstream.h"
 
 #include <errno.h>

@@ -1,10 +1,10 @@
 /* node/upstream.h — an OBU's way to each RSU it hears of, and which RSU it has chosen.
  *
  * Model      One source an RSU, with the best few neighbours that hand on its heartbeats: the
- *            candidates. Of these one is selected: what is for that RSU goes to it. Of the RSUs one is
- *            chosen: what our TAP sends goes to it. A heartbeat is passed on only when it came from
- *            the selected neighbour, so what we tell others is the way we really use; upstream.c says
- *            why no two nodes can ever point at each other.
+ *            candidates. Of these one is selected: what is for that RSU goes to it. Of the RSUs one
+ *            is chosen: what our TAP sends goes to it. A heartbeat is passed on only when it came
+ *            from the selected neighbour, so what we tell others is the way we really use;
+ *            upstream.c says why no two nodes can ever point at each other.
  *            Calls take in what was heard and leave behind what is to be sent (take_*).
  * Units      times in ns of one monotonic clock; hops in radio hops to the RSU.
  * Memory     none but the struct.

@@ -1,8 +1,9 @@
 /* node/upstream_rank.h — which of two ways to an RSU is better, and is it better by enough?
  *
- * Model      Quality is the share of the last history heartbeats that came by a way. Good ways (half or
- *            more) compare by hops, then quality; others by quality, then hops. What is in use is left
- *            only for what is better by hops or by a clear margin of quality, two heartbeats on end.
+ * Model      Quality is the share of the last history heartbeats that came by a way. Good ways
+ *            (half or more) compare by hops, then quality; others by quality, then hops. What is in
+ *            use is left only for what is better by hops or by a clear margin of quality, two
+ *            heartbeats on end.
  * Units      hops in radio hops to the RSU.
  * Threads    pure. */
 #pragma once

@@ -1,7 +1,7 @@
 /* The hub's thread: wait for frames or for the channels' next event, whichever comes first; read;
  * hand over what is due. A turn reads at most one burst of each TAP, so nobody is kept waiting by
- * a sender that never stops. The wait is in nanoseconds (epoll_pwait2) with the thread's timer slack
- * at its minimum; what lateness remains is measured and reported, not assumed. */
+ * a sender that never stops. The wait is in nanoseconds (epoll_pwait2) with the thread's timer
+ * slack at its minimum; what lateness remains is measured and reported, not assumed. */
 #include "sim/hub.h"
 
 #include <errno.h>
@@ -256,7 +256,8 @@ static void *hub_thread(void *arg)
 	bool stopping;
 	int count = 0;
 
-	/* Only a thread may ask for its own; the default slack of 50 us would show in every delay. */
+	/* Only a thread may ask for its own; the default slack of 50 us would show in every
+	 * delay. */
 	prctl(PR_SET_TIMERSLACK, 1UL);
 	for (;;) {
 		hub_lock(hub);

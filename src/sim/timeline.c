@@ -85,7 +85,8 @@ static bool moves(const struct scenario_node *node)
 	return node->path_count > 0;
 }
 
-/* Pairs that follow from distance; of these, only those of which one end moves unless all is set. */
+/* Pairs that follow from distance; of these, only those of which one end moves unless all is
+ * set. */
 static void apply_distances(const struct scenario *scenario, struct channel *channel, double now_s,
 			    bool all)
 {

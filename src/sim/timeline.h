@@ -1,8 +1,8 @@
 /* sim/timeline.h — which links there are at a moment of the scenario.
  *
  * Model      Links that `links` names have the values given there, changed by `events`. Where
- *            radio.range_m is set, every other pair of nodes with a position has a link that follows
- *            from their distance d:
+ *            radio.range_m is set, every other pair of nodes with a position has a link that
+ *            follows from their distance d:
  *              loss     of a frame 1 / (1 + e^-m), m = 10 n log10(d / range) / TIMELINE_FADE_DB:
  *                       log-distance path loss with exponent n = TIMELINE_PATH_LOSS_EXPONENT and a
  *                       receiver that loses half of its frames at the range; independent a frame

@@ -1,6 +1,6 @@
 /* link/test_tap.c — single frames through a TAP link, in both directions, and what can go wrong.
- * Frames go kernel -> TAP 0 -> rows -> TAP 1 -> kernel, and the two kernels are asked what they sent
- * and got. */
+ * Frames go kernel -> TAP 0 -> rows -> TAP 1 -> kernel, and the two kernels are asked what they
+ * sent and got. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
@@ -37,8 +37,8 @@ struct bed {
 	uint8_t arena[FRAME_ROOM];
 };
 
-/* The C library's writev, but that superframes are refused as long as `refusing` is set: this kernel
- * takes them all. Frames that are none pass. */
+/* The C library's writev, but that superframes are refused as long as `refusing` is set: this
+ * kernel takes them all. Frames that are none pass. */
 static bool refusing;
 
 ssize_t writev(int fd, const struct iovec *iov, int iov_count)
@@ -258,7 +258,8 @@ static void test_tap__bad_frames_fail_alone(void **state)
 	}
 }
 
-/* Push the rows of a random superframe that the kernel of side 1 could receive; returns segments. */
+/* Push the rows of a random superframe that the kernel of side 1 could receive; returns
+ * segments. */
 static uint32_t push_superframe(struct bed *bed)
 {
 	struct segment_arena arena = { .base = bed->arena, .bytes = sizeof bed->arena };

@@ -1,4 +1,5 @@
-/* link/test_udp.c — the UDP link over loopback: what goes in comes out, whatever the kernel does. */
+/* link/test_udp.c — the UDP link over loopback: what goes in comes out, whatever the kernel
+ * does. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <string.h>

@@ -56,7 +56,8 @@ struct lab {
 
 #define LAB_SELF UINT64_C(0x02000000aa00)
 
-/* The options that lab_open uses; change and pass on. mtu_bytes of every link is 1472 by default. */
+/* The options that lab_open uses; change and pass on. mtu_bytes of every link is 1472 by
+ * default. */
 struct lab_options {
 	enum node_role role;
 	enum haul_preset preset;
@@ -74,7 +75,8 @@ void lab_publish(struct lab *lab, struct snapshot_input *input);
 /* Turns until nothing more comes in. Returns frames received. */
 uint32_t lab_run(struct lab *lab);
 
-/* A frame arrives: a copy of it, with headroom. from: HAUL_PEER_NONE = an address not seen before. */
+/* A frame arrives: a copy of it, with headroom. from: HAUL_PEER_NONE = an address not seen
+ * before. */
 struct lab_frame *lab_receive(struct lab *lab, uint32_t port, const uint8_t *bytes, uint32_t len,
 			      uint32_t peer);
 /* A message arrives: header and body. */

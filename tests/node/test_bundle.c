@@ -337,8 +337,8 @@ static void test_bundle__individual_mode_packs_nothing(void **state)
 	close_rig();
 }
 
-/* With wait_max 0 nothing ever waits; with more, only what the model promises company does, and then
- * until the one deadline that its first frame set. */
+/* With wait_max 0 nothing ever waits; with more, only what the model promises company does, and
+ * then until the one deadline that its first frame set. */
 static void test_bundle__waits_only_for_company(void **state)
 {
 	struct route to = to_node(2, NODE_RADIO);

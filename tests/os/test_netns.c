@@ -160,7 +160,8 @@ static void test_netns_call__runs_inside_only(void **state)
 	close(fd);
 }
 
-/* The child of a killed parent is killed too: it closes its end of the pipe, and we read the end. */
+/* The child of a killed parent is killed too: it closes its end of the pipe, and we read the
+ * end. */
 static void test_netns_spawn__child_dies_with_its_parent(void **state)
 {
 	const char *const argv[] = { "sleep", "1000", NULL };

@@ -118,8 +118,8 @@ static void test_channel__latency_and_airtime_add_up(void **state)
 	channel_close(channel);
 }
 
-/* Ten frames offered at once leave one airtime apart: the rate is kept, by the link's own rate where
- * it has one. */
+/* Ten frames offered at once leave one airtime apart: the rate is kept, by the link's own rate
+ * where it has one. */
 static void test_channel__bandwidth_spaces_frames(void **state)
 {
 	struct channel *channel = open_channel(false, 8e6, 1);
@@ -166,7 +166,8 @@ static void test_channel__late_caller_does_not_stretch_airtime(void **state)
 	channel_close(channel);
 }
 
-/* Half duplex: two nodes that hear each other share the rate; without sharing each has all of it. */
+/* Half duplex: two nodes that hear each other share the rate; without sharing each has all of
+ * it. */
 static void test_channel__shared_medium_is_half_duplex(void **state)
 {
 	(void)state;
@@ -211,7 +212,8 @@ static void test_channel__distant_nodes_do_not_wait(void **state)
 	channel_close(channel);
 }
 
-/* The relay of a chain gets its turns though both ends, which do not hear each other, never stop. */
+/* The relay of a chain gets its turns though both ends, which do not hear each other, never
+ * stop. */
 static void test_channel__relay_between_hidden_senders_does_not_starve(void **state)
 {
 	struct channel *channel = open_channel(true, 8e6, 1);
@@ -353,8 +355,8 @@ static void test_channel__loss_is_as_configured(void **state)
 	}
 }
 
-/* Gilbert-Elliott: the share of frames lost is that of the stationary chain, and losses come in runs
- * as long as the bursts. */
+/* Gilbert-Elliott: the share of frames lost is that of the stationary chain, and losses come in
+ * runs as long as the bursts. */
 static void test_channel__bursts_lose_runs_of_frames(void **state)
 {
 	struct channel *channel = open_channel(true, 0, 7);
@@ -473,7 +475,8 @@ static void test_channel__delivers_to_whom_it_should(void **state)
 	channel_close(channel);
 }
 
-/* A link that changes keeps its place in the sequence of fates, and what is under way still comes. */
+/* A link that changes keeps its place in the sequence of fates, and what is under way still
+ * comes. */
 static void test_channel_link_set__changes_what_is_sent_next(void **state)
 {
 	struct channel *channel = open_channel(true, 0, 1);

@@ -91,7 +91,8 @@ static void test_scenario_load__reads_all_keys(void **state)
 	scenario_free(s);
 }
 
-/* Each mistake is told with its line, its place, the value and what is allowed; nothing is loaded. */
+/* Each mistake is told with its line, its place, the value and what is allowed; nothing is
+ * loaded. */
 static void test_scenario_load__tells_what_is_wrong_and_where(void **state)
 {
 	static const struct {
@@ -244,8 +245,8 @@ static void test_timeline_apply__events_change_links(void **state)
 	scenario_free(s);
 }
 
-/* A car on its path: in range, half of the frames lost at the range, gone beyond; latency is that of
- * light and of the radio, not more (defect 18). */
+/* A car on its path: in range, half of the frames lost at the range, gone beyond; latency is that
+ * of light and of the radio, not more (defect 18). */
 static void test_timeline_apply__links_follow_distance(void **state)
 {
 	struct scenario *s = NULL;
