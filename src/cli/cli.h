@@ -20,6 +20,8 @@
 /* X(name, one line of help), in the order `haul --help` shows them. */
 #define CLI_COMMAND_LIST(X)                                                                        \
 	X(bench, "measure: batched against one at a time, on this machine")                        \
+	X(node, "run one OBU or RSU")                                                              \
+	X(stats, "routes and batch statistics of a running daemon")                                \
 	X(help, "what a command does, with an example")
 
 enum cli_exit { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
