@@ -33,7 +33,8 @@ enum {
 	SLAB_BYTES = 512 * 1024,
 	/* the largest IP packet, Ethernet, two VLAN tags */
 	READ_BYTES_MAX = HAUL_FRAME_BYTES_MAX + 22,
-	ARENA_BYTES = 256 * 1024,
+	/* headers of as many rows as a batch can have: cutting never stops for want of it */
+	ARENA_BYTES = HAUL_FRAMES_MAX * (HAUL_FRAME_HEADROOM_BYTES + HEADERS_BYTES_MAX),
 	IOV_COUNT = 1024, /* IOV_MAX */
 	PIECES_MAX = 2    /* of a row */
 };
