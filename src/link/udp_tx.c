@@ -16,8 +16,8 @@
 
 enum {
 	SEND_ERRORS_MAX = 2,   /* errors of earlier sends that one send call may meet */
-	SEGMENTS_MAX = 127,    /* Linux >= 6.9 takes 128 */
-	SEGMENTS_MAX_OLD = 63, /* before that 64 */
+	SEGMENTS_MAX = 128,    /* Linux >= 6.9 */
+	SEGMENTS_MAX_OLD = 64, /* before */
 	SEGMENTS_MIN = 2,      /* a control message for one segment is refused by some kernels */
 	PAYLOAD_MAX_IPV4 = 65507,
 	PAYLOAD_MAX_IPV6 = 65487

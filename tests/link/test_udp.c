@@ -228,8 +228,8 @@ static void test_udp__runs_end_where_the_kernel_wants(void **state)
 		{ 44, 1472, 0, 0, 1, 44 }, /* 64,768 bytes */
 		{ 45, 1472, 0, 0, 1, 44 }, /* one more goes alone */
 		{ 64, 1024, 0, 0, 1, 63 }, /* 65,536 would be too many bytes */
-		{ 127, 64, 0, 0, 1, 127 }, /* as many segments as a send may have */
-		{ 128, 64, 0, 0, 1, 127 },  { 254, 64, 0, 0, 2, 254 },
+		{ 128, 64, 0, 0, 1, 128 }, /* as many segments as a send may have */
+		{ 129, 64, 0, 0, 1, 128 },  { 256, 64, 0, 0, 2, 256 },
 		{ 5, 1000, 1, 300, 1, 6 },  /* a shorter one ends the run */
 		{ 5, 300, 5, 1000, 2, 10 }, /* a longer one begins the next */
 		{ 1, 700, 1, 800, 0, 0 },   /* alone: no control message */
@@ -296,15 +296,15 @@ static void test_udp__long_run_refused_lowers_the_limit(void **state)
 	open_default(bed);
 	(void)setsockopt(haul_link_fd(bed->tx), SOL_SOCKET, SO_NO_CHECK, &on, sizeof on);
 	clear(bed);
-	add_many(bed, 64, 64);
+	add_many(bed, 65, 64);
 	send_and_drain(bed);
 	(void)setsockopt(haul_link_fd(bed->tx), SOL_SOCKET, SO_NO_CHECK, &off, sizeof off);
 	clear(bed);
-	add_many(bed, 126, 64);
+	add_many(bed, 128, 64);
 	send_and_drain(bed);
 	assert_int_equal(tx_count(bed, LINK_TX_GSO_REFUSED), 1);
 	assert_int_equal(tx_count(bed, LINK_TX_GSO_RUNS), 2);
-	assert_int_equal(tx_count(bed, LINK_TX_GSO_FRAMES), 126);
+	assert_int_equal(tx_count(bed, LINK_TX_GSO_FRAMES), 128);
 }
 
 /* A datagram larger than its slot is counted and dropped, never delivered short. */
