@@ -9,11 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/assert.h"
-#include "wire/sample.h"
 #include <haul/err.h>
 #include <haul/frames.h>
 #include <haul/message.h>
+#include "base/assert.h"
+#include "wire/sample.h"
 
 enum {
 	BATCH = 3,

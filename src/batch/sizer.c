@@ -12,8 +12,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/assert.h"
 #include <haul/batch.h>
+#include "base/assert.h"
 
 #define EMA_WEIGHT        0.25 /* of the newest sample */
 #define FILL_HIGH         0.8

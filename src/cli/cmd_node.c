@@ -105,7 +105,8 @@ int cmd_node(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
 		{ "config", 'c', "FILE", 0, "YAML file that describes the node", 0 },
-		{ "check", KEY_CHECK, NULL, 0, "read FILE, say whether it is good, start nothing", 0 },
+		{ "check", KEY_CHECK, NULL, 0, "read FILE, say whether it is good, start nothing",
+		  0 },
 		{ "ready-fd", KEY_READY_FD, "N", 0,
 		  "write \"ready\" to descriptor N once links are open", 0 },
 		{ 0 }

@@ -80,9 +80,8 @@ static void print_closed(const json_t *block)
 {
 	const char *reason;
 	json_t *count, *closed = json_object_get(block, "closed");
-	json_object_foreach(closed, reason, count)
-		if (json_integer_value(count) > 0)
-			printf(" %s %" JSON_INTEGER_FORMAT, reason, json_integer_value(count));
+	json_object_foreach(closed, reason, count) if (json_integer_value(count) > 0)
+		printf(" %s %" JSON_INTEGER_FORMAT, reason, json_integer_value(count));
 	printf("\n");
 }
 
@@ -96,10 +95,9 @@ static void print_block(const json_t *block)
 	       per_op(block), number_of(fill, "mean"), number_of(fill, "p50"),
 	       number_of(fill, "p99"));
 	print_closed(block);
-	json_object_foreach(json_object_get(block, "counters"), name, count)
-		if (json_integer_value(count) > 0)
-			printf("    %-24s %12" JSON_INTEGER_FORMAT "\n", name,
-			       json_integer_value(count));
+	json_object_foreach(json_object_get(block, "counters"), name,
+			    count) if (json_integer_value(count) > 0)
+		printf("    %-24s %12" JSON_INTEGER_FORMAT "\n", name, json_integer_value(count));
 }
 
 static void print_routes(const json_t *root)
@@ -107,11 +105,10 @@ static void print_routes(const json_t *root)
 	json_t *route;
 	size_t i;
 	printf("\n%-20s %-5s %5s %10s  %s\n", "ROUTE TO", "ROLE", "HOPS", "RTT ms", "BY");
-	json_array_foreach(json_object_get(root, "routes"), i, route)
-		printf("%-20s %-5s %5.0f %10.3f  %s peer %.0f\n", text_of(route, "node"),
-		       text_of(route, "role"), number_of(route, "hops"),
-		       number_of(route, "rtt_ns") / 1e6, text_of(route, "port"),
-		       number_of(route, "peer"));
+	json_array_foreach(json_object_get(root, "routes"), i, route) printf(
+		"%-20s %-5s %5.0f %10.3f  %s peer %.0f\n", text_of(route, "node"),
+		text_of(route, "role"), number_of(route, "hops"), number_of(route, "rtt_ns") / 1e6,
+		text_of(route, "port"), number_of(route, "peer"));
 }
 
 static void print_candidates(const json_t *root)
@@ -139,8 +136,7 @@ static void print_text(const json_t *root)
 	print_routes(root);
 	printf("\n%-14s %12s %10s %14s %7s %6s %5s %5s  %s\n", "BATCHES OF", "OPS", "BATCHES",
 	       "BYTES", "SYS/OP", "FILL", "P50", "P99", "CLOSED BY");
-	json_array_foreach(json_object_get(root, "stats"), i, block)
-		print_block(block);
+	json_array_foreach(json_object_get(root, "stats"), i, block) print_block(block);
 }
 
 static int show(const struct request *request)

@@ -1,8 +1,8 @@
 #include "node/beacon.h"
 
+#include <haul/err.h>
 #include "base/assert.h"
 #include "os/os.h"
-#include <haul/err.h>
 
 static void plan_next(struct beacon *beacon)
 {

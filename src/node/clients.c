@@ -3,10 +3,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "base/assert.h"
-#include "base/bytes.h"
 #include <haul/err.h>
 #include <haul/message.h>
+#include "base/assert.h"
+#include "base/bytes.h"
 
 enum { LEARNT_MAX = NODE_CLIENTS_MAX - NODE_ROUTES_MAX };
 

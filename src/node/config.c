@@ -9,11 +9,10 @@
 #include <string.h>
 
 #include <haul/message.h>
-
 #include "base/assert.h"
 #include "base/bytes.h"
-#include "node/control.h"
 #include "node/conf.h"
+#include "node/control.h"
 
 enum {
 	PLACE_BYTES = 64,
@@ -84,35 +83,34 @@ struct file {
 #define OPT_PTR (CYAML_FLAG_OPTIONAL | CYAML_FLAG_POINTER)
 #define PTR     CYAML_FLAG_POINTER
 
-static const cyaml_strval_t role_names[] = {{"obu", NODE_OBU}, {"rsu", NODE_RSU}};
-static const cyaml_strval_t kind_names[] = {{"raw", HAUL_LINK_RAW}, {"udp", HAUL_LINK_UDP}};
+static const cyaml_strval_t role_names[] = { { "obu", NODE_OBU }, { "rsu", NODE_RSU } };
+static const cyaml_strval_t kind_names[] = { { "raw", HAUL_LINK_RAW }, { "udp", HAUL_LINK_UDP } };
 static const cyaml_strval_t tap_offload_names[] = {
-	{"tso", HAUL_OFFLOAD_TSO},
-	{"uso", HAUL_OFFLOAD_USO},
-	{"csum", HAUL_OFFLOAD_CSUM},
+	{ "tso", HAUL_OFFLOAD_TSO },
+	{ "uso", HAUL_OFFLOAD_USO },
+	{ "csum", HAUL_OFFLOAD_CSUM },
 };
 static const cyaml_strval_t udp_offload_names[] = {
-	{"gso", HAUL_OFFLOAD_GSO},
-	{"gro", HAUL_OFFLOAD_GRO},
+	{ "gso", HAUL_OFFLOAD_GSO },
+	{ "gro", HAUL_OFFLOAD_GRO },
 };
 /* of the presets, those for packets */
 static const cyaml_strval_t preset_names[] = {
-	{"low-latency", HAUL_PRESET_LOW_LATENCY},
-	{"balanced", HAUL_PRESET_BALANCED},
-	{"throughput", HAUL_PRESET_THROUGHPUT},
+	{ "low-latency", HAUL_PRESET_LOW_LATENCY },
+	{ "balanced", HAUL_PRESET_BALANCED },
+	{ "throughput", HAUL_PRESET_THROUGHPUT },
 };
-#define X(id, name) {name, id},
-static const cyaml_strval_t sizer_names[] = {HAUL_SIZER_LIST(X)};
+#define X(id, name) { name, id },
+static const cyaml_strval_t sizer_names[] = { HAUL_SIZER_LIST(X) };
 #undef X
 
-static const cyaml_schema_value_t peer_schema = {
-	CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 1, HAUL_ADDR_TEXT - 1)};
+static const cyaml_schema_value_t peer_schema = { CYAML_VALUE_STRING(CYAML_FLAG_POINTER, char *, 1,
+								     HAUL_ADDR_TEXT - 1) };
 
 static const cyaml_schema_field_t tap_fields[] = {
 	CYAML_FIELD_STRING_PTR("ifname", PTR, struct file_tap, ifname, 1, CONFIG_IFNAME_BYTES - 1),
 	CYAML_FIELD_UINT_PTR("mtu", OPT_PTR, struct file_tap, mtu),
-	CYAML_FIELD_STRING_PTR("address", OPT_PTR, struct file_tap, address, 1,
-			       HAUL_ADDR_TEXT - 1),
+	CYAML_FIELD_STRING_PTR("address", OPT_PTR, struct file_tap, address, 1, HAUL_ADDR_TEXT - 1),
 	CYAML_FIELD_FLAGS_PTR("offloads", OPT_PTR | CYAML_FLAG_STRICT, struct file_tap, offloads,
 			      tap_offload_names, 3),
 	CYAML_FIELD_END
@@ -158,8 +156,7 @@ static const cyaml_schema_field_t batch_fields[] = {
 			 3),
 	CYAML_FIELD_ENUM_PTR("sizer", OPT_PTR | CYAML_FLAG_STRICT, struct file_batch, sizer,
 			     sizer_names, HAUL_SIZER_POLICIES),
-	CYAML_FIELD_BOOL("individual", OPT, struct file_batch, individual),
-	CYAML_FIELD_END
+	CYAML_FIELD_BOOL("individual", OPT, struct file_batch, individual), CYAML_FIELD_END
 };
 
 static const cyaml_schema_field_t file_fields[] = {
@@ -175,8 +172,8 @@ static const cyaml_schema_field_t file_fields[] = {
 	CYAML_FIELD_END
 };
 
-static const cyaml_schema_value_t file_schema = {
-	CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct file, file_fields)};
+static const cyaml_schema_value_t file_schema = { CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER,
+								      struct file, file_fields) };
 
 _Static_assert(HAUL_PRESET_LOW_LATENCY == 0, "the preset when the file names none");
 
@@ -250,8 +247,8 @@ static bool is_cidr(const char *text)
 static int take_tap(const struct check *check, const struct file_tap *file, struct config_tap *tap)
 {
 	const struct number numbers[] = {
-		{"tap.mtu", file->mtu, TAP_MTU_MIN, TAP_MTU_MAX, 0, &tap->mtu},
-		{0},
+		{ "tap.mtu", file->mtu, TAP_MTU_MIN, TAP_MTU_MAX, 0, &tap->mtu },
+		{ 0 },
 	};
 	copy_text(tap->ifname, sizeof tap->ifname, file->ifname);
 	if (file->address != NULL && !is_cidr(file->address))
@@ -310,16 +307,16 @@ static int take_udp_radio(const struct check *check, const struct file_link *fil
 static void take_common(const struct file_link *file, struct config_link *link)
 {
 	copy_text(link->ifname, sizeof link->ifname, file->ifname);
-	link->offloads = file->offloads != NULL ? *file->offloads
-						: HAUL_OFFLOAD_GSO | HAUL_OFFLOAD_GRO;
+	link->offloads =
+		file->offloads != NULL ? *file->offloads : HAUL_OFFLOAD_GSO | HAUL_OFFLOAD_GRO;
 }
 
 static int take_radio(const struct check *check, const struct file_link *file,
 		      struct config_link *link)
 {
 	const struct number numbers[] = {
-		{"radio.mtu", file->mtu, LINK_MTU_MIN, HAUL_MESSAGE_BYTES_MAX, 0, &link->mtu},
-		{0},
+		{ "radio.mtu", file->mtu, LINK_MTU_MIN, HAUL_MESSAGE_BYTES_MAX, 0, &link->mtu },
+		{ 0 },
 	};
 	link->kind = file->kind;
 	take_common(file, link);
@@ -341,8 +338,8 @@ static int take_peers(const struct check *check, const struct file_link *file,
 			return conf_fail(check->path, place, check->err,
 					 "want an address of the same kind as backhaul.local");
 		for (uint32_t n = 0; n < i; n++)
-			if (memcmp(&config->peers[n], &config->peers[i],
-				   sizeof config->peers[n]) == 0)
+			if (memcmp(&config->peers[n], &config->peers[i], sizeof config->peers[n]) ==
+			    0)
 				return conf_fail(check->path, place, check->err, "given twice");
 	}
 	config->peer_count = file->peers_count;
@@ -358,9 +355,9 @@ static int take_backhaul(const struct check *check, const struct file *file,
 	if (file->role != NODE_RSU)
 		return conf_fail(check->path, "backhaul", check->err, "is for node: rsu only");
 	const struct number numbers[] = {
-		{"backhaul.mtu", backhaul->mtu, LINK_MTU_MIN, HAUL_MESSAGE_BYTES_MAX, 0,
-		 &config->backhaul.mtu},
-		{0},
+		{ "backhaul.mtu", backhaul->mtu, LINK_MTU_MIN, HAUL_MESSAGE_BYTES_MAX, 0,
+		  &config->backhaul.mtu },
+		{ 0 },
 	};
 	config->has_backhaul = true;
 	config->backhaul.kind = HAUL_LINK_UDP;
@@ -375,18 +372,18 @@ static int take_heartbeat(const struct check *check, const struct file_heartbeat
 			  struct config_heartbeat *heartbeat)
 {
 	const struct number numbers[] = {
-		{"heartbeat.period_ms", file->period_ms, PERIOD_MS_MIN, PERIOD_MS_MAX, 200,
-		 &heartbeat->period_ms},
-		{"heartbeat.jitter_percent", file->jitter_percent, 0, JITTER_PERCENT_MAX,
-		 JITTER_PERCENT_DEFAULT, &heartbeat->jitter_percent},
-		{"heartbeat.history", file->history, HISTORY_MIN, HISTORY_MAX, 10,
-		 &heartbeat->history},
-		{"heartbeat.candidates", file->candidates, 1, CONTROL_CANDIDATES_MAX, 3,
-		 &heartbeat->candidates},
-		{"heartbeat.missed_max", file->missed_max, 1, MISSED_MAX, 3,
-		 &heartbeat->missed_max},
-		{"heartbeat.ttl", file->ttl, 1, TTL_MAX, 8, &heartbeat->ttl},
-		{0},
+		{ "heartbeat.period_ms", file->period_ms, PERIOD_MS_MIN, PERIOD_MS_MAX, 200,
+		  &heartbeat->period_ms },
+		{ "heartbeat.jitter_percent", file->jitter_percent, 0, JITTER_PERCENT_MAX,
+		  JITTER_PERCENT_DEFAULT, &heartbeat->jitter_percent },
+		{ "heartbeat.history", file->history, HISTORY_MIN, HISTORY_MAX, 10,
+		  &heartbeat->history },
+		{ "heartbeat.candidates", file->candidates, 1, CONTROL_CANDIDATES_MAX, 3,
+		  &heartbeat->candidates },
+		{ "heartbeat.missed_max", file->missed_max, 1, MISSED_MAX, 3,
+		  &heartbeat->missed_max },
+		{ "heartbeat.ttl", file->ttl, 1, TTL_MAX, 8, &heartbeat->ttl },
+		{ 0 },
 	};
 	return take_numbers(check, numbers);
 }
@@ -413,7 +410,7 @@ static int take_all(const struct check *check, const struct file *file, struct n
 
 int config_load(const char *path, struct node_config *ret_config, struct haul_err *err)
 {
-	struct node_config config = {0};
+	struct node_config config = { 0 };
 	void *data = NULL;
 	if (strlen(path) >= sizeof config.file)
 		return haul_err_set(err, -ENAMETOOLONG, "%.64s...: the name is longer than %d",
@@ -422,7 +419,7 @@ int config_load(const char *path, struct node_config *ret_config, struct haul_er
 	if (rc < 0)
 		return rc;
 	copy_text(config.file, sizeof config.file, path);
-	rc = take_all(&(struct check){.path = path, .err = err}, data, &config);
+	rc = take_all(&(struct check){ .path = path, .err = err }, data, &config);
 	conf_free(&file_schema, data);
 	if (rc < 0)
 		return rc;

@@ -18,7 +18,6 @@
 #include <haul/err.h>
 #include <haul/frames.h>
 #include <haul/link.h>
-
 #include "node/hop.h"
 
 enum {
@@ -31,17 +30,17 @@ enum {
 
 struct config_tap {
 	char ifname[CONFIG_IFNAME_BYTES];
-	uint32_t mtu;                /* 0 = as large as the links allow */
+	uint32_t mtu;                 /* 0 = as large as the links allow */
 	char address[HAUL_ADDR_TEXT]; /* with prefix length; "" = none */
 	uint32_t offloads;
 };
 
-struct config_link { /* radio and backhaul */
-	enum haul_link_kind kind;    /* RAW or UDP */
+struct config_link {              /* radio and backhaul */
+	enum haul_link_kind kind; /* RAW or UDP */
 	char ifname[CONFIG_IFNAME_BYTES];
 	struct haul_addr local;
 	struct haul_addr broadcast;
-	uint32_t mtu;                /* largest message; 0 = what the interface carries */
+	uint32_t mtu; /* largest message; 0 = what the interface carries */
 	uint32_t offloads;
 };
 
@@ -64,7 +63,7 @@ struct node_config {
 	char file[CONFIG_FILE_BYTES];
 	enum node_role role;
 	char name[CONFIG_NAME_BYTES];
-	uint64_t id;                 /* 0 = the TAP's MAC */
+	uint64_t id; /* 0 = the TAP's MAC */
 	struct config_tap tap;
 	struct config_link radio;
 	bool has_backhaul;

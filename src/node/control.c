@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <haul/err.h>
 #include "base/assert.h"
 #include "node/control_state.h"
 #include "os/os.h"
-#include <haul/err.h>
 
 enum {
 	AGE_MS_MAX = 250,    /* what has grown old is noticed within this */

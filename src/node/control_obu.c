@@ -4,9 +4,9 @@
  * RSU by the neighbour selected for it, leaving a path back at every node they cross. */
 #include <errno.h>
 
+#include <haul/err.h>
 #include "base/assert.h"
 #include "node/control_state.h"
-#include <haul/err.h>
 
 static void send_reply_to(struct control *control, struct source *source)
 {

@@ -21,8 +21,8 @@ struct control {
 	struct routes routes;
 	struct clients clients;
 
-	uint64_t generation; /* of the last snapshot, 0 before the first */
-	uint64_t published;  /* control_version then */
+	uint64_t generation;                 /* of the last snapshot, 0 before the first */
+	uint64_t published;                  /* control_version then */
 	struct route route[NODE_ROUTES_MAX]; /* work space of snapshots */
 	uint64_t attached[NODE_ROUTES_MAX];
 

@@ -9,7 +9,6 @@
 #include <haul/err.h>
 #include <haul/link.h>
 #include <haul/stats.h>
-
 #include "node/config.h"
 
 struct links {

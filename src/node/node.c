@@ -25,14 +25,14 @@
 #include "os/os.h"
 
 enum {
-	EVENTS_MAX = 256,  /* taken in one go */
-	RETIRED_MAX = 16,  /* snapshots that the datapath may still look at */
+	EVENTS_MAX = 256, /* taken in one go */
+	RETIRED_MAX = 16, /* snapshots that the datapath may still look at */
 	NODE_FDS = 2 + STATUS_FDS
 };
 
-#define SEEN_NS            (2 * NS_PER_S) /* between looks at which clients were seen */
-#define CONTROL_SEQUENCE   (UINT64_C(1) << 63)
-#define SEQUENCE_SECONDS   UINT64_C(0x7fffffff)
+#define SEEN_NS          (2 * NS_PER_S) /* between looks at which clients were seen */
+#define CONTROL_SEQUENCE (UINT64_C(1) << 63)
+#define SEQUENCE_SECONDS UINT64_C(0x7fffffff)
 
 struct node {
 	struct node_config config;
@@ -46,10 +46,10 @@ struct node {
 	struct datapath *datapath;
 	struct status *status;
 
-	struct snapshot *current;                /* published last */
-	struct snapshot *retired[RETIRED_MAX];   /* older ones not freed yet, oldest first */
+	struct snapshot *current;              /* published last */
+	struct snapshot *retired[RETIRED_MAX]; /* older ones not freed yet, oldest first */
 	uint32_t retired_count;
-	uint32_t client_count;                   /* MACs in the current one */
+	uint32_t client_count; /* MACs in the current one */
 	int64_t seen_due_ns;
 	struct peer_age *peer_age;
 	struct control_event event[EVENTS_MAX];
@@ -223,7 +223,7 @@ static void send_queued(struct node *node)
 	uint32_t count;
 	while ((count = control_take(node->control, node->tx, EVENTS_MAX)) > 0)
 		for (uint32_t i = 0; i < count; i++) {
-			struct command command = {.kind = COMMAND_SEND, .tx = node->tx[i]};
+			struct command command = { .kind = COMMAND_SEND, .tx = node->tx[i] };
 			push_commands(node, &command, 1);
 		}
 }
@@ -278,12 +278,12 @@ static void look_at_clients(struct node *node, int64_t now_ns)
 
 static void age_peers(struct node *node, int64_t now_ns)
 {
-	uint32_t count = peer_age_check(node->peer_age, node->control, now_ns, node->peer,
-					EVENTS_MAX);
+	uint32_t count =
+		peer_age_check(node->peer_age, node->control, now_ns, node->peer, EVENTS_MAX);
 	for (uint32_t i = 0; i < count; i++) {
 		struct command command = {
 			.kind = COMMAND_PEER_REMOVE,
-			.tx.to = {.port = NODE_RADIO, .peer = node->peer[i]},
+			.tx.to = { .port = NODE_RADIO, .peer = node->peer[i] },
 		};
 		push_commands(node, &command, 1);
 	}
@@ -316,8 +316,8 @@ static int control_turn(struct node *node, int64_t *ret_due_ns)
 static bool wait_for_work(struct node *node, int stop_fd, int64_t due_ns)
 {
 	struct pollfd fds[NODE_FDS] = {
-		{.fd = stop_fd, .events = POLLIN},
-		{.fd = node->mailbox.event_fd, .events = POLLIN},
+		{ .fd = stop_fd, .events = POLLIN },
+		{ .fd = node->mailbox.event_fd, .events = POLLIN },
 	};
 	uint32_t count = 2;
 	if (node->status != NULL)
@@ -325,7 +325,7 @@ static bool wait_for_work(struct node *node, int stop_fd, int64_t due_ns)
 	int64_t left_ns = due_ns - node->os->now_ns(node->os);
 	if (left_ns < 0)
 		left_ns = 0;
-	struct timespec timeout = {.tv_sec = left_ns / NS_PER_S, .tv_nsec = left_ns % NS_PER_S};
+	struct timespec timeout = { .tv_sec = left_ns / NS_PER_S, .tv_nsec = left_ns % NS_PER_S };
 	int n = ppoll(fds, count, &timeout, NULL);
 	return n > 0 && fds[0].revents != 0;
 }

@@ -11,7 +11,6 @@
 #pragma once
 
 #include <haul/err.h>
-
 #include "node/config.h"
 
 struct node;

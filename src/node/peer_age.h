@@ -11,16 +11,15 @@
 #include <stdint.h>
 
 #include <haul/link.h>
-
 #include "node/control.h"
 
 #define PEER_AGE_NS       INT64_C(60000000000)
 #define PEER_AGE_CHECK_NS INT64_C(5000000000)
 
 struct peer_age {
-	int64_t due_ns;                       /* of the next check */
-	int64_t heard_ns[HAUL_LINK_PEERS];    /* 0 = not known */
-	uint8_t used[HAUL_LINK_PEERS];        /* work space of a check */
+	int64_t due_ns;                    /* of the next check */
+	int64_t heard_ns[HAUL_LINK_PEERS]; /* 0 = not known */
+	uint8_t used[HAUL_LINK_PEERS];     /* work space of a check */
 	struct route routes[NODE_ROUTES_MAX];
 	struct control_candidate candidates[NODE_ROUTES_MAX];
 };

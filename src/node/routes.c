@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "base/assert.h"
 #include <haul/err.h>
+#include "base/assert.h"
 
 enum {
 	SEEN_BITS = 64,

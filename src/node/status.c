@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <haul/link.h>
-
 #include "base/assert.h"
 #include "base/bytes.h"
 #include "os/unixsock.h"
@@ -34,7 +33,7 @@ struct status {
 
 static json_t *mac_text(uint64_t mac)
 {
-	struct haul_addr addr = {.kind = HAUL_ADDR_MAC};
+	struct haul_addr addr = { .kind = HAUL_ADDR_MAC };
 	char text[HAUL_ADDR_TEXT];
 	mac_store(addr.bytes, mac);
 	return json_string(haul_addr_format(&addr, text));
@@ -47,7 +46,7 @@ static const char *role_text(uint32_t role)
 
 static const char *port_text(uint32_t port)
 {
-	static const char *const names[NODE_PORTS] = {"tap", "radio", "backhaul"};
+	static const char *const names[NODE_PORTS] = { "tap", "radio", "backhaul" };
 	HAUL_ASSERT(port < NODE_PORTS);
 	return names[port];
 }
@@ -79,29 +78,23 @@ static json_t *counters_json(const struct haul_stats *stats)
 
 static void add_block(const struct haul_stats *stats, void *arg)
 {
-	json_array_append_new(arg, json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}",
-		"name", stats->name,
-		"ops", (json_int_t)stats->ops,
-		"batches", (json_int_t)stats->batches,
-		"bytes", (json_int_t)stats->bytes,
-		"syscalls", (json_int_t)stats->syscalls,
-		"closed", closed_json(stats),
-		"counters", counters_json(stats),
-		"fill", hist_json(&stats->fill),
-		"wait_ns", hist_json(&stats->wait_ns),
-		"service_ns", hist_json(&stats->service_ns)));
+	json_array_append_new(
+		arg,
+		json_pack("{s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o}", "name", stats->name,
+			  "ops", (json_int_t)stats->ops, "batches", (json_int_t)stats->batches,
+			  "bytes", (json_int_t)stats->bytes, "syscalls",
+			  (json_int_t)stats->syscalls, "closed", closed_json(stats), "counters",
+			  counters_json(stats), "fill", hist_json(&stats->fill), "wait_ns",
+			  hist_json(&stats->wait_ns), "service_ns", hist_json(&stats->service_ns)));
 }
 
 static json_t *candidate_json(const struct control_candidate *candidate, int64_t now_ns)
 {
-	return json_pack("{s:o, s:o, s:I, s:f, s:I, s:s, s:I, s:b}",
-			 "rsu", mac_text(candidate->rsu),
-			 "next_node", mac_text(candidate->next_node),
-			 "hops", (json_int_t)candidate->hops,
-			 "reception", candidate->reception,
-			 "heard_ago_ns", (json_int_t)(now_ns - candidate->heard_ns),
-			 "port", port_text(candidate->next.port),
-			 "peer", (json_int_t)candidate->next.peer,
+	return json_pack("{s:o, s:o, s:I, s:f, s:I, s:s, s:I, s:b}", "rsu",
+			 mac_text(candidate->rsu), "next_node", mac_text(candidate->next_node),
+			 "hops", (json_int_t)candidate->hops, "reception", candidate->reception,
+			 "heard_ago_ns", (json_int_t)(now_ns - candidate->heard_ns), "port",
+			 port_text(candidate->next.port), "peer", (json_int_t)candidate->next.peer,
 			 "chosen", candidate->chosen);
 }
 
@@ -109,8 +102,8 @@ static json_t *candidate_json(const struct control_candidate *candidate, int64_t
 static json_t *candidates_json(struct status *status, int64_t now_ns, json_t *list)
 {
 	json_t *upstream = NULL;
-	uint32_t count = control_candidates(status->source.control, status->candidates,
-					    NODE_ROUTES_MAX);
+	uint32_t count =
+		control_candidates(status->source.control, status->candidates, NODE_ROUTES_MAX);
 	for (uint32_t i = 0; i < count; i++) {
 		json_array_append_new(list, candidate_json(&status->candidates[i], now_ns));
 		if (status->candidates[i].chosen && upstream == NULL)
@@ -125,13 +118,13 @@ static json_t *routes_json(struct status *status)
 	uint32_t count = control_routes(status->source.control, status->routes, NODE_ROUTES_MAX);
 	for (uint32_t i = 0; i < count; i++) {
 		const struct route *route = &status->routes[i];
-		json_array_append_new(list, json_pack("{s:o, s:s, s:I, s:I, s:s, s:I}",
-			"node", mac_text(route->node),
-			"role", role_text(route->role),
-			"hops", (json_int_t)route->hops,
-			"rtt_ns", (json_int_t)route->rtt_ns,
-			"port", port_text(route->next.port),
-			"peer", (json_int_t)route->next.peer));
+		json_array_append_new(list, json_pack("{s:o, s:s, s:I, s:I, s:s, s:I}", "node",
+						      mac_text(route->node), "role",
+						      role_text(route->role), "hops",
+						      (json_int_t)route->hops, "rtt_ns",
+						      (json_int_t)route->rtt_ns, "port",
+						      port_text(route->next.port), "peer",
+						      (json_int_t)route->next.peer));
 	}
 	return list;
 }
@@ -144,17 +137,12 @@ static char *document_build(struct status *status, uint32_t clients, int64_t now
 	json_t *stats = json_array();
 	json_t *upstream = candidates_json(status, now_ns, candidates);
 	haul_stats_visit(source->stats, add_block, stats);
-	json_t *root = json_pack("{s:s, s:s, s:o, s:I, s:I, s:o, s:o, s:o, s:I, s:o}",
-		"node", source->name,
-		"role", role_text(source->role),
-		"id", mac_text(source->id),
-		"uptime_ns", (json_int_t)(now_ns - source->start_ns),
-		"tap_mtu", (json_int_t)source->tap_mtu,
-		"upstream", upstream,
-		"candidates", candidates,
-		"routes", routes_json(status),
-		"clients", (json_int_t)clients,
-		"stats", stats);
+	json_t *root = json_pack(
+		"{s:s, s:s, s:o, s:I, s:I, s:o, s:o, s:o, s:I, s:o}", "node", source->name, "role",
+		role_text(source->role), "id", mac_text(source->id), "uptime_ns",
+		(json_int_t)(now_ns - source->start_ns), "tap_mtu", (json_int_t)source->tap_mtu,
+		"upstream", upstream, "candidates", candidates, "routes", routes_json(status),
+		"clients", (json_int_t)clients, "stats", stats);
 	char *text = root != NULL ? json_dumps(root, JSON_COMPACT) : NULL;
 	json_decref(root);
 	return text;
@@ -166,7 +154,7 @@ static void reader_end(struct reader *reader)
 {
 	(void)close(reader->fd);
 	free(reader->text);
-	*reader = (struct reader){.fd = -1};
+	*reader = (struct reader){ .fd = -1 };
 }
 
 /* As much as they take now; ends the reader when that was all, or when they are gone. */
@@ -231,10 +219,10 @@ uint32_t status_poll(const struct status *status, struct pollfd fds[STATUS_FDS])
 	uint32_t count = 0;
 	for (uint32_t i = 0; i < STATUS_CLIENTS; i++)
 		if (status->reader[i].fd >= 0)
-			fds[count++] = (struct pollfd){.fd = status->reader[i].fd,
-						       .events = POLLOUT};
+			fds[count++] =
+				(struct pollfd){ .fd = status->reader[i].fd, .events = POLLOUT };
 	if (count < STATUS_CLIENTS)
-		fds[count++] = (struct pollfd){.fd = status->fd, .events = POLLIN};
+		fds[count++] = (struct pollfd){ .fd = status->fd, .events = POLLIN };
 	return count;
 }
 

@@ -22,7 +22,6 @@
 
 #include <haul/err.h>
 #include <haul/stats.h>
-
 #include "node/control.h"
 
 enum { STATUS_CLIENTS = 8, STATUS_FDS = STATUS_CLIENTS + 1 };

@@ -33,7 +33,7 @@ static bool same_address(const struct haul_addr *addr, const struct sockaddr *ot
 
 static int mtu_of(const char *ifname, uint32_t *ret_mtu_bytes)
 {
-	struct ifreq request = {0};
+	struct ifreq request = { 0 };
 	size_t bytes = strnlen(ifname, sizeof request.ifr_name - 1);
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)

@@ -13,7 +13,7 @@ enum { BACKLOG = 16 };
 
 static int name_of(const char *path, struct sockaddr_un *ret_name, struct haul_err *err)
 {
-	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	struct sockaddr_un name = { .sun_family = AF_UNIX };
 	size_t bytes = strlen(path);
 	if (bytes == 0 || bytes >= sizeof name.sun_path)
 		return haul_err_set(err, -ENAMETOOLONG, "%s: want 1 to %zu characters", path,
@@ -92,9 +92,10 @@ int unixsock_listen(const char *path, struct haul_err *err)
 	rc = remove_stale(&name);
 	if (rc < 0)
 		return haul_err_set(err, rc, "%s: %s", path,
-				    rc == -EADDRINUSE ? "is in use: somebody listens there, or it is "
-							"no socket"
-						      : haul_strerror(rc));
+				    rc == -EADDRINUSE
+					    ? "is in use: somebody listens there, or it is "
+					      "no socket"
+					    : haul_strerror(rc));
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return haul_err_set(err, -errno, "%s: %s", path, haul_strerror(-errno));

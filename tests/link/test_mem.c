@@ -3,9 +3,9 @@
 #include <pthread.h>
 #include <string.h>
 
+#include <haul/link.h>
 #include "lib/testlib.h"
 #include "link/link.h"
-#include <haul/link.h>
 
 enum { QUEUE = 8, ROWS = 64, FRAME_BYTES = 64 };
 

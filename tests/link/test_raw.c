@@ -5,11 +5,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <haul/link.h>
 #include "base/bytes.h"
 #include "lib/testlib.h"
 #include "link/link.h"
 #include "link/veth_lab.h"
-#include <haul/link.h>
 
 enum { ROWS = 300, MTU = 9000, ETHERNET = 14, FRAME_MIN = 46 };
 

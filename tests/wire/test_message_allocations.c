@@ -1,7 +1,7 @@
-#include "lib/testlib.h"
 #include <haul/err.h>
 #include <haul/frames.h>
 #include <haul/message.h>
+#include "lib/testlib.h"
 
 enum { BATCH = 64, ROW_BYTES = 128, FRAME_BYTES = 60 };
 
