@@ -1,8 +1,8 @@
-/* link/udp.c — a UDP socket: open and close. udp_rx.c and udp_tx.c carry the datagrams. */
+/* link/udp.c — a UDP socket: open and close. udp_bind.c says where it listens, udp_rx.c and udp_tx.c
+ * carry the datagrams. */
 #include "link/udp.h"
 
 #include <errno.h>
-#include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -28,7 +28,7 @@ struct haul_addr udp_addr_of(const union sockaddr_any *name)
 	return addr;
 }
 
-static union sockaddr_any name_of(const struct udp *udp, const struct haul_addr *addr)
+union sockaddr_any udp_name_of(const struct udp *udp, const struct haul_addr *addr)
 {
 	union sockaddr_any name = { 0 };
 	if (addr->kind == HAUL_ADDR_IPV6) {
@@ -45,11 +45,11 @@ static union sockaddr_any name_of(const struct udp *udp, const struct haul_addr 
 	return name;
 }
 
-static int udp_peer_set(struct haul_link *link, uint32_t peer, const struct haul_addr *addr)
+int udp_peer_set(struct haul_link *link, uint32_t peer, const struct haul_addr *addr)
 {
 	if (addr->kind != link->local.kind)
 		return -EAFNOSUPPORT;
-	union sockaddr_any name = name_of(udp_of(link), addr);
+	union sockaddr_any name = udp_name_of(udp_of(link), addr);
 	memcpy(link->peers->sockaddr[peer], &name, sizeof name);
 	return 0;
 }
@@ -81,7 +81,7 @@ static const struct link_ops udp_ops = {
 
 static const struct link_ops udp_ops_one = {
 	.rx = udp_rx_one,
-	.tx = udp_tx_one,
+	.tx = udp_tx,
 	.peer_set = udp_peer_set,
 	.close = udp_close,
 };
@@ -162,39 +162,6 @@ static uint32_t agree_offloads(int fd, uint32_t wanted)
 	return agreed;
 }
 
-static int bind_socket(struct udp *udp, const struct haul_link_options *options,
-		       struct haul_err *err)
-{
-	int one = 1;
-	char text[HAUL_ADDR_TEXT];
-	int fd = udp->link.fd;
-	if (udp->link.local.kind == HAUL_ADDR_IPV6)
-		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
-	if (options->ifname[0] != '\0') {
-		udp->scope = if_nametoindex(options->ifname);
-		if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, options->ifname,
-			       (socklen_t)strlen(options->ifname)) < 0)
-			return haul_err_set(err, -errno, "%s: bind to interface %s: %s",
-					    options->name, options->ifname, haul_strerror(-errno));
-	}
-	union sockaddr_any name = name_of(udp, &udp->link.local);
-	socklen_t name_bytes = udp->name_bytes;
-	if (bind(fd, &name.any, name_bytes) < 0 || getsockname(fd, &name.any, &name_bytes) < 0)
-		return haul_err_set(err, -errno, "%s: bind to %s: %s", options->name,
-				    haul_addr_format(&udp->link.local, text),
-				    haul_strerror(-errno));
-	udp->link.local = udp_addr_of(&name);
-	if (options->broadcast.kind == HAUL_ADDR_NONE)
-		return 0;
-	if (options->broadcast.kind != udp->link.local.kind)
-		return haul_err_set(err, -EAFNOSUPPORT,
-				    "%s: broadcast and local address differ in kind",
-				    options->name);
-	(void)setsockopt(fd, SOL_SOCKET, SO_BROADCAST, &one, sizeof one);
-	peers_set_broadcast(udp->link.peers, &options->broadcast);
-	return udp_peer_set(&udp->link, 0, &options->broadcast);
-}
-
 static int open_socket(struct udp *udp, const struct haul_link_options *options,
 		       struct haul_err *err)
 {
@@ -209,7 +176,7 @@ static int open_socket(struct udp *udp, const struct haul_link_options *options,
 	if (options->burst_max > 1)
 		udp->link.offloads = agree_offloads(udp->link.fd, options->offloads);
 	udp_tx_init(udp, (udp->link.offloads & HAUL_OFFLOAD_GSO) != 0, v6);
-	return bind_socket(udp, options, err);
+	return udp_bind(udp, options, err);
 }
 
 int link_udp_open(const struct haul_link_options *options, struct haul_link **ret_link,

@@ -1,5 +1,5 @@
-/* link/udp.h — what the parts of the UDP back end share: udp.c opens and closes, udp_rx.c receives,
- * udp_tx.c sends.
+/* link/udp.h — what the parts of the UDP back end share: udp.c opens and closes, udp_bind.c says
+ * where it listens, udp_rx.c receives, udp_tx.c sends.
  *
  * Threads    struct udp_rx belongs to the rx thread, struct udp_tx to the tx thread; the rest does
  *            not change after open, but for the peers (peers.h). */
@@ -65,6 +65,8 @@ struct udp {
 	struct haul_link link;
 	socklen_t name_bytes; /* of this family's addresses */
 	uint32_t scope;       /* interface of link-local IPv6 peers, 0 = none */
+	bool hears_itself;    /* what we broadcast comes back: leave out what comes from own */
+	union sockaddr_any own;
 	struct udp_rx rx;
 	struct udp_tx tx;
 };
@@ -74,15 +76,20 @@ static inline struct udp *udp_of(struct haul_link *link)
 	return (struct udp *)link;
 }
 
-/* The address in a name the kernel filled in. */
+/* The address in a name the kernel filled in, and back. */
 struct haul_addr udp_addr_of(const union sockaddr_any *name);
+union sockaddr_any udp_name_of(const struct udp *udp, const struct haul_addr *addr);
+
+int udp_peer_set(struct haul_link *link, uint32_t peer, const struct haul_addr *addr);
+
+/* Bind the socket so that it hears its local address and, where one is set, the broadcast one. */
+int udp_bind(struct udp *udp, const struct haul_link_options *options, struct haul_err *err);
 
 int udp_rx(struct haul_link *link, struct haul_frames *frames, struct link_burst *burst);
 int udp_tx(struct haul_link *link, struct haul_send_batch *batch, struct link_burst *burst);
 
-/* Individual mode: one recvfrom or sendto, one frame. */
+/* Individual mode: one recvfrom, one frame. */
 int udp_rx_one(struct haul_link *link, struct haul_frames *frames, struct link_burst *burst);
-int udp_tx_one(struct haul_link *link, struct haul_send_batch *batch, struct link_burst *burst);
 
 /* Set how many rows may make one kernel packet from now on: 1 without UDP_SEGMENT. */
 void udp_tx_init(struct udp *udp, bool gso, bool ipv6);

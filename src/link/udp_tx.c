@@ -88,15 +88,28 @@ static uint32_t add_run(struct udp *udp, const struct haul_frames *frames, const
 	return rows;
 }
 
-/* Send msg[0] … msg[entries - 1]. Returns how many were sent, or -errno for the first. */
-static int send_entries(struct udp *udp, struct link_burst *burst)
+/* One system call, the lightest that will do. Returns entries sent, or -1. */
+static int send_call(const struct udp *udp)
 {
-	struct udp_tx *tx = &udp->tx;
+	const struct udp_tx *tx = &udp->tx;
+	const struct msghdr *first = &tx->msg[0].msg_hdr;
+	ssize_t sent;
+	if (tx->entries > 1)
+		return sendmmsg(udp->link.fd, tx->msg, tx->entries, 0);
+	if (first->msg_iovlen > 1 || first->msg_controllen > 0)
+		sent = sendmsg(udp->link.fd, first, 0);
+	else
+		sent = sendto(udp->link.fd, first->msg_iov->iov_base, first->msg_iov->iov_len, 0,
+			      first->msg_name, first->msg_namelen);
+	return sent < 0 ? -1 : 1;
+}
+
+/* Send msg[0] … msg[entries - 1]. Returns how many were sent, or -errno for the first. */
+static int send_entries(const struct udp *udp, struct link_burst *burst)
+{
 	for (uint32_t errors = 0;;) {
 		burst->syscalls++;
-		int sent = tx->entries == 1
-				   ? (sendmsg(udp->link.fd, &tx->msg[0].msg_hdr, 0) < 0 ? -1 : 1)
-				   : sendmmsg(udp->link.fd, tx->msg, tx->entries, 0);
+		int sent = send_call(udp);
 		if (sent >= 0)
 			return sent;
 		/* These may be about an earlier datagram, and then are told only once. */
@@ -177,34 +190,6 @@ int udp_tx(struct haul_link *link, struct haul_send_batch *batch, struct link_bu
 {
 	struct udp_send send = { .udp = udp_of(link), .batch = batch, .burst = burst };
 	return send_all(link, batch, udp_send, &send);
-}
-
-static int udp_send_one(void *ctx, uint32_t first, uint32_t count)
-{
-	const struct udp_send *send = ctx;
-	struct udp *udp = send->udp;
-	const struct haul_frames *frames = &send->batch->frames;
-	uint32_t row = send->batch->order[first], unused;
-	HAUL_ASSERT(count > 0);
-	if (frames->tail_len[row] > 0 || !peers_has(udp->link.peers, frames->peer[row]))
-		return carry(send, first, 1, 1, &unused);
-	const void *name = udp->link.peers->sockaddr[frames->peer[row]];
-	for (uint32_t errors = 0;;) {
-		send->burst->syscalls++;
-		if (sendto(udp->link.fd, frames->data[row], frames->len[row], 0, name,
-			   udp->name_bytes) >= 0)
-			break;
-		if (errno != EINTR && (errno != ECONNREFUSED || errors++ == SEND_ERRORS_MAX))
-			return -errno;
-	}
-	send->burst->bytes += frames->len[row];
-	return 1;
-}
-
-int udp_tx_one(struct haul_link *link, struct haul_send_batch *batch, struct link_burst *burst)
-{
-	struct udp_send send = { .udp = udp_of(link), .batch = batch, .burst = burst };
-	return send_all(link, batch, udp_send_one, &send);
 }
 
 void udp_tx_init(struct udp *udp, bool gso, bool ipv6)

@@ -1,5 +1,5 @@
 /* link/test_udp_faults.c — the UDP link over a kernel that takes a part, refuses and interrupts.
- * sendmsg, sendmmsg and recvmmsg of the C library are replaced by ones that fail at random. */
+ * sendto, sendmsg, sendmmsg and recvmmsg of the C library are replaced by ones that fail at random. */
 #include <errno.h>
 #include <netinet/udp.h>
 #include <string.h>
@@ -55,6 +55,16 @@ ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	errno = send_fault(msg);
 	return errno != 0 ? -1 : syscall(SYS_sendmsg, fd, msg, flags);
+}
+
+ssize_t sendto(int fd, const void *data, size_t bytes, int flags, __CONST_SOCKADDR_ARG name,
+	       socklen_t name_bytes)
+{
+	const struct msghdr plain = { 0 };
+	errno = send_fault(&plain);
+	return errno != 0
+		       ? -1
+		       : syscall(SYS_sendto, fd, data, bytes, flags, name.__sockaddr__, name_bytes);
 }
 
 int sendmmsg(int fd, struct mmsghdr *msg, unsigned int count, int flags)
