@@ -28,6 +28,7 @@ enum {
 	X(LINK_RX_GRO_FRAMES, "gro_frames", "Frames that came in such packets.")                   \
 	X(LINK_RX_TRUNCATED, "truncated", "Received packets dropped because they were cut short.") \
 	X(LINK_RX_MALFORMED, "malformed", "Received packets dropped because they made no sense.")  \
+	X(LINK_RX_OWN, "own", "Our own broadcasts that the kernel handed back.")                   \
 	X(LINK_RX_QUEUE_DROPS, "queue_drops", "Packets the kernel dropped: our queue was full.")   \
 	X(LINK_RX_SOCKET_ERRORS, "socket_errors",                                                  \
 	  "Errors of earlier sends that a receive reported.")

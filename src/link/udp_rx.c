@@ -83,11 +83,18 @@ static uint32_t slot_stride(struct mmsghdr *msg)
 	return stride < 0 ? 0 : (uint32_t)stride;
 }
 
+static bool is_own(const struct udp *udp, const union sockaddr_any *name)
+{
+	return udp->hears_itself && memcmp(name, &udp->own, udp->name_bytes) == 0;
+}
+
 /* Whether slot may be delivered; counted if not. */
 static bool slot_is_good(struct udp *udp, struct mmsghdr *msg, uint32_t stride)
 {
 	enum link_rx_counter counter = LINK_RX_MALFORMED;
-	if ((msg->msg_hdr.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
+	if (is_own(udp, msg->msg_hdr.msg_name))
+		counter = LINK_RX_OWN;
+	else if ((msg->msg_hdr.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
 		counter = LINK_RX_TRUNCATED;
 	else if (stride > 0)
 		return true;
@@ -214,6 +221,10 @@ int udp_rx_one(struct haul_link *link, struct haul_frames *frames, struct link_b
 			return 0;
 		if (got < 0 && !is_report(-errno))
 			return -errno;
+		if (got >= 0 && is_own(udp, &name)) {
+			haul_stats_count(&link->rx_stats, LINK_RX_OWN, 1);
+			continue;
+		}
 		if (got > 0 && got <= (ssize_t)udp->rx.slot_bytes) {
 			find_sender(udp, &name, frames, &sender);
 			burst->bytes +=

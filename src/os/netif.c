@@ -3,9 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -48,18 +48,26 @@ static int mtu_of(const char *ifname, uint32_t *ret_mtu_bytes)
 	return 0;
 }
 
-int netif_mtu(const struct haul_addr *addr, uint32_t *ret_mtu_bytes)
+int netif_name(const struct haul_addr *addr, char ret_name[IF_NAMESIZE])
 {
 	struct ifaddrs *list;
 	int rc = -ENOENT;
 	if (getifaddrs(&list) < 0)
 		return -errno;
-	for (const struct ifaddrs *entry = list; entry != NULL && rc == -ENOENT;
-	     entry = entry->ifa_next)
-		if (same_address(addr, entry->ifa_addr))
-			rc = mtu_of(entry->ifa_name, ret_mtu_bytes);
+	for (const struct ifaddrs *entry = list; entry != NULL && rc < 0; entry = entry->ifa_next)
+		if (same_address(addr, entry->ifa_addr)) {
+			(void)snprintf(ret_name, IF_NAMESIZE, "%s", entry->ifa_name);
+			rc = 0;
+		}
 	freeifaddrs(list);
 	return rc;
+}
+
+int netif_mtu(const struct haul_addr *addr, uint32_t *ret_mtu_bytes)
+{
+	char name[IF_NAMESIZE];
+	int rc = netif_name(addr, name);
+	return rc < 0 ? rc : mtu_of(name, ret_mtu_bytes);
 }
 
 int netif_address(const char *ifname, const char *cidr, struct haul_err *err)

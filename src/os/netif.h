@@ -5,11 +5,14 @@
  * Blocking   control plane. */
 #pragma once
 
+#include <net/if.h>
 #include <stdint.h>
 
 #include <haul/err.h>
 #include <haul/frames.h>
 
+/* The interface that has this address; -ENOENT when none has (or it is a wildcard). */
+int netif_name(const struct haul_addr *addr, char ret_name[IF_NAMESIZE]);
 /* The MTU of the interface that has this address; -ENOENT when none has (or it is a wildcard). */
 int netif_mtu(const struct haul_addr *addr, uint32_t *ret_mtu_bytes);
 /* "10.0.0.1/24" or an IPv6 address with prefix, onto an interface. */
