@@ -86,7 +86,7 @@ static bool has_case(const struct bench *bench, const char *name)
 
 static bool wanted(const struct bench *bench, const struct request *request)
 {
-	if (request->name && strcmp(request->name, bench->name))
+	if (request->name && strcmp(request->name, bench->name) != 0)
 		return false;
 	return !request->options.only_case || has_case(bench, request->options.only_case);
 }

@@ -203,7 +203,7 @@ static int fetch(struct raw *raw, uint32_t first, uint32_t count)
 /* Nothing is queued and the interface has been seen down: gone, or only down? */
 static int look_for_interface(struct raw *raw)
 {
-	struct sockaddr_ll bound;
+	struct sockaddr_ll bound = { 0 };
 	socklen_t bytes = sizeof bound;
 	int rc = getsockname(raw->link.fd, (struct sockaddr *)&bound, &bytes);
 	HAUL_ASSERT(rc == 0);

@@ -4,9 +4,9 @@
  * the marked reply on to the others, once a period and at once when it is news: one message moves
  * an OBU, and who missed it learns a period later. Sequence numbers of the OBU order all these
  * statements. */
+#include <haul/err.h>
 #include "base/assert.h"
 #include "node/control_state.h"
-#include <haul/err.h>
 
 static bool is_backhaul_peer(const struct control *control, struct hop from)
 {
@@ -86,12 +86,11 @@ static void hear_claim(struct control *control, const struct control_event *even
 	    header->destination == control->options.self ||
 	    !clients_is_station(header->destination) ||
 	    (header->flags & HAUL_MESSAGE_ATTACHED) == 0 ||
-	    echo->period_ms < UPSTREAM_PERIOD_MS_MIN || echo->period_ms > UPSTREAM_PERIOD_MS_MAX)
+	    echo->period_ms < UPSTREAM_PERIOD_MS_MIN || echo->period_ms > UPSTREAM_PERIOD_MS_MAX ||
+	    (d != NULL && d->role != NODE_OBU))
 		rc = HAUL_ECORRUPT;
 	else if (d == NULL)
 		rc = routes_admit(&control->routes, header->origin, header->sequence, &d);
-	else if (d->role != NODE_OBU)
-		rc = HAUL_ECORRUPT;
 	if (rc < 0) {
 		control_refuse(control, rc);
 		return;

@@ -91,13 +91,13 @@ struct datapath;
 int datapath_open(const struct datapath_options *options, struct datapath **ret_datapath,
 		  struct haul_err *err);
 /* NULL is allowed. */
-void datapath_close(struct datapath *datapath);
+void datapath_close(struct datapath *dp);
 
 /* One turn; sleeps wait_max_ns at most (0 = not at all, INT64_MAX = for ever). Returns the frames
  * it received. */
-int datapath_turn(struct datapath *datapath, int64_t wait_max_ns);
+int datapath_turn(struct datapath *dp, int64_t wait_max_ns);
 /* Turn until mailbox.stop, then send what is still open. 0, or what broke. */
-int datapath_run(struct datapath *datapath);
+int datapath_run(struct datapath *dp);
 
-const struct haul_stats *datapath_stats(const struct datapath *datapath);
-const struct haul_stats *datapath_bundle_stats(const struct datapath *datapath);
+const struct haul_stats *datapath_stats(const struct datapath *dp);
+const struct haul_stats *datapath_bundle_stats(const struct datapath *dp);

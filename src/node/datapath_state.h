@@ -46,24 +46,23 @@ struct datapath {
 	struct haul_stats stats;
 };
 
-static inline void datapath_count(struct datapath *datapath, enum datapath_counter counter,
-				  uint64_t n)
+static inline void datapath_count(struct datapath *dp, enum datapath_counter counter, uint64_t n)
 {
-	datapath->counted[counter] += n;
+	dp->counted[counter] += n;
 }
 
 /* Send all that is queued (open aggregates stay open): afterwards every batch is empty. */
-void datapath_flush(struct datapath *datapath);
+void datapath_flush(struct datapath *dp);
 /* Queue one row; flushes first when the batch is full. */
-void datapath_push(struct datapath *datapath, uint32_t port, const struct haul_frame *row);
+void datapath_push(struct datapath *dp, uint32_t port, const struct haul_frame *row);
 /* Queue rows of Ethernet frames for a node, as messages. */
-void datapath_send(struct datapath *datapath, const struct bundle_run *run, const struct route *to);
+void datapath_send(struct datapath *dp, const struct bundle_run *run, const struct route *to);
 /* Queue Ethernet frames for our TAP. */
-void datapath_deliver(struct datapath *datapath, const struct haul_frames *frames, uint32_t first,
+void datapath_deliver(struct datapath *dp, const struct haul_frames *frames, uint32_t first,
 		      uint32_t count);
 /* Hand an event to control. */
-void datapath_tell(struct datapath *datapath, const struct control_event *event);
+void datapath_tell(struct datapath *dp, const struct control_event *event);
 
 /* intake.c: everything from one received burst of a port to the send batches. */
-void intake_tap(struct datapath *datapath);
-void intake_wire(struct datapath *datapath, uint32_t port);
+void intake_tap(struct datapath *dp);
+void intake_wire(struct datapath *dp, uint32_t port);

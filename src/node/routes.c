@@ -79,6 +79,7 @@ int routes_admit(struct routes *routes, uint64_t node, uint64_t sequence,
 	}
 	if (routes->count == routes->capacity)
 		return HAUL_EFULL;
+	HAUL_ASSERT(routes->row != NULL);
 	d = &routes->row[routes->count];
 	*d = (struct destination){ .node = node, .role = NODE_OBU, .newest = sequence, .seen = 1 };
 	index_put(&routes->index, node, routes->count++);

@@ -251,7 +251,7 @@ int status_open(const char *path, const struct status_source *source, struct sta
 		return haul_err_set(err, -ENOMEM, "control: no memory");
 	}
 	HAUL_ASSERT(strlen(path) < sizeof status->path);
-	memcpy(status->path, path, strlen(path));
+	memcpy(status->path, path, strlen(path) + 1);
 	status->source = *source;
 	status->fd = fd;
 	for (uint32_t i = 0; i < STATUS_CLIENTS; i++)

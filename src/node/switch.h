@@ -37,4 +37,4 @@ struct switch_input {
 	const uint64_t *origin;
 	uint32_t port; /* enum node_port */
 };
-void switch_frames(struct datapath *datapath, const struct switch_input *input);
+void switch_frames(struct datapath *dp, const struct switch_input *input);

@@ -101,7 +101,7 @@ void channel_close(struct channel *channel);
 /* Set the directed link from -> to. HAUL_EFULL when links_max links exist; -EINVAL for values that
  * are out of their range. */
 int channel_link_set(struct channel *channel, uint32_t from, uint32_t to,
-		     const struct channel_link *link);
+		     const struct channel_link *set);
 /* The link as it is, all zero where there never was one. */
 struct channel_link channel_link_get(const struct channel *channel, uint32_t from, uint32_t to);
 
