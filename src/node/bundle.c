@@ -76,7 +76,7 @@ int bundle_open(const struct bundle_options *options, struct bundle **ret_bundle
 	if (rc == 0 && options->stats != NULL)
 		rc = haul_stats_enter(options->stats, &bundle->stats);
 	if (rc < 0) {
-		bundle->options.stats = NULL;
+		bundle->options.stats = NULL; /* not entered */
 		bundle_close(bundle);
 		return rc;
 	}

@@ -100,6 +100,17 @@ static int open_parts(struct datapath *dp, struct haul_err *err)
 	return rc;
 }
 
+static int enter_stats(struct datapath *dp, struct haul_err *err)
+{
+	if (dp->options.stats == NULL)
+		return 0;
+	int rc = haul_stats_enter(dp->options.stats, &dp->stats);
+	if (rc < 0)
+		return haul_err_set(err, rc, "datapath: %s", haul_strerror(rc));
+	dp->entered = true;
+	return 0;
+}
+
 int datapath_open(const struct datapath_options *options, struct datapath **ret_datapath,
 		  struct haul_err *err)
 {
@@ -115,15 +126,9 @@ int datapath_open(const struct datapath_options *options, struct datapath **ret_
 	dp->deadline_ns = INT64_MAX;
 	memcpy(dp->link, options->link, sizeof dp->link);
 	haul_stats_init(&dp->stats, "datapath", counters, DATAPATH_COUNTERS);
-	dp->options.stats = NULL;
 	rc = open_parts(dp, err);
-	if (rc == 0 && options->stats != NULL) {
-		rc = haul_stats_enter(options->stats, &dp->stats);
-		if (rc < 0)
-			(void)haul_err_set(err, rc, "datapath: %s", haul_strerror(rc));
-		else
-			dp->options.stats = options->stats;
-	}
+	if (rc == 0)
+		rc = enter_stats(dp, err);
 	if (rc < 0) {
 		datapath_close(dp);
 		return rc;
@@ -136,7 +141,7 @@ void datapath_close(struct datapath *dp)
 {
 	if (dp == NULL)
 		return;
-	if (dp->options.stats != NULL)
+	if (dp->entered)
 		haul_stats_remove(dp->options.stats, &dp->stats);
 	dedupe_close(dp->dedupe);
 	bundle_close(dp->bundle);
@@ -383,6 +388,11 @@ static int receive(struct datapath *dp, uint32_t port)
 	/* The sizer bounds the work of a turn; frames beyond stay in the link until the next. */
 	frames->capacity = dp->sizer[port].target;
 	int count = haul_link_rx(dp->link[port], frames);
+	if (count == -ENETDOWN) {
+		/* The interface is down: the link says so once, and goes on when it is up again. */
+		datapath_count(dp, DATAPATH_LINK_DOWN, 1);
+		count = 0;
+	}
 	dp->more[port] = count > 0 && (uint32_t)count == frames->capacity;
 	if (count <= 0)
 		return count;

@@ -47,6 +47,7 @@ enum { DATAPATH_TURN_FRAMES_MAX = 256, DATAPATH_ORIGINS_MAX = NODE_ROUTES_MAX };
 	X(DATAPATH_EVENTS, "events", "heartbeats and replies handed to control")                   \
 	X(DATAPATH_COMMANDS, "commands", "messages of control sent")                               \
 	X(DATAPATH_FLUSHES, "flushes", "send batches that filled up before the end of a turn")     \
+	X(DATAPATH_LINK_DOWN, "link_down", "times a link said that its interface is down")         \
 	X(DATAPATH_DROP_DUPLICATE, "drop_duplicate", "messages seen before")                       \
 	X(DATAPATH_DROP_LOOP, "drop_loop", "messages of our own, or back to where they came from") \
 	X(DATAPATH_DROP_TTL, "drop_ttl", "messages not passed on: time to live used up")           \

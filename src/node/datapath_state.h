@@ -43,6 +43,7 @@ struct datapath {
 	bool told_control;                   /* this turn put something into the event ring */
 	uint32_t polls;                      /* system calls of this turn */
 	uint64_t counted[DATAPATH_COUNTERS]; /* of this turn; moved to stats at its end */
+	bool entered;                        /* stats, in options.stats */
 	struct haul_stats stats;
 };
 

@@ -110,6 +110,7 @@ static void take_control(const struct burst *burst, uint32_t i)
 		.kind = m->type[i] == HAUL_MESSAGE_REPLY ? CONTROL_REPLY : CONTROL_HEARTBEAT,
 		.from = {.port = burst->port, .peer = peer},
 		.now_ns = dp->now_ns,
+		.broadcast = (burst->frames->flags[i] & HAUL_FRAME_BROADCAST) != 0,
 		.header = {
 			.type = m->type[i],
 			.flags = m->flags[i],

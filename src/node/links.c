@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include <haul/message.h>
-
 #include "base/assert.h"
 #include "os/netif.h"
 
@@ -83,8 +82,8 @@ static int open_backhaul(const struct node_config *config, struct haul_stats_tab
 	return 0;
 }
 
-static int open_tap(const struct node_config *config, struct haul_stats_table *stats,
-		    uint32_t mtu, struct haul_link **ret_link, struct haul_err *err)
+static int open_tap(const struct node_config *config, struct haul_stats_table *stats, uint32_t mtu,
+		    struct haul_link **ret_link, struct haul_err *err)
 {
 	struct haul_link_options options;
 	struct haul_link *link;
@@ -112,13 +111,13 @@ static uint32_t message_bytes(const struct links *links)
 	uint32_t bytes = haul_link_mtu(links->link[NODE_RADIO]);
 	const struct haul_link *backhaul = links->link[NODE_BACKHAUL];
 	return backhaul != NULL && haul_link_mtu(backhaul) < bytes ? haul_link_mtu(backhaul)
-								    : bytes;
+								   : bytes;
 }
 
 int links_open(const struct node_config *config, struct haul_stats_table *stats,
 	       struct links *ret_links, struct haul_err *err)
 {
-	struct links links = {0};
+	struct links links = { 0 };
 	int rc = open_radio(config, stats, &links.link[NODE_RADIO], err);
 	if (rc == 0 && config->has_backhaul)
 		rc = open_backhaul(config, stats, &links.link[NODE_BACKHAUL], err);
