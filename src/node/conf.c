@@ -87,11 +87,13 @@ static const char *place_step(const char *place, char key[KEY_BYTES], long *ret_
 	return place + len;
 }
 
-/* The value under key; *ret_key is the key itself, the better line for what is a block below it. */
+/* The value under key, the last one where a key is there twice; *ret_key is the key itself, the better
+ * line for what is a block below it. */
 static yaml_node_t *mapping_find(yaml_document_t *document, const yaml_node_t *mapping,
 				 const char *key, yaml_node_t **ret_key)
 {
 	const yaml_node_pair_t *pair;
+	yaml_node_t *value = NULL;
 
 	if (mapping->type != YAML_MAPPING_NODE)
 		return NULL;
@@ -102,10 +104,10 @@ static yaml_node_t *mapping_find(yaml_document_t *document, const yaml_node_t *m
 		if (name->type == YAML_SCALAR_NODE &&
 		    strcmp((const char *)name->data.scalar.value, key) == 0) {
 			*ret_key = name;
-			return yaml_document_get_node(document, pair->value);
+			value = yaml_document_get_node(document, pair->value);
 		}
 	}
-	return NULL;
+	return value;
 }
 
 static yaml_node_t *sequence_find(yaml_document_t *document, const yaml_node_t *sequence,
