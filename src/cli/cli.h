@@ -20,6 +20,7 @@
 /* X(name, one line of help), in the order `haul --help` shows them. */
 #define CLI_COMMAND_LIST(X)                                                                        \
 	X(bench, "measure: batched against one at a time, on this machine")                        \
+	X(sim, "a network of OBUs and RSUs on this machine, with real traffic")                    \
 	X(node, "run one OBU or RSU")                                                              \
 	X(stats, "routes and batch statistics of a running daemon")                                \
 	X(help, "what a command does, with an example")

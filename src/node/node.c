@@ -119,6 +119,7 @@ static int open_status(struct node *node, struct haul_err *err)
 		.start_ns = node->os->now_ns(node->os),
 		.control = node->control,
 		.stats = node->stats,
+		.link = node->links.link,
 	};
 	if (node->config.control[0] == '\0')
 		return 0;

@@ -51,6 +51,19 @@ static const char *port_text(uint32_t port)
 	return names[port];
 }
 
+/* Only the datapath changes peers; one that it replaces this very moment may come out mixed, which
+ * is of no consequence here. */
+static json_t *next_text(const struct status_source *source, const struct hop *next)
+{
+	char text[HAUL_ADDR_TEXT];
+	struct haul_addr addr;
+	HAUL_ASSERT(next->port < NODE_PORTS);
+	if (source->link[next->port] == NULL ||
+	    haul_link_peer_addr(source->link[next->port], next->peer, &addr) < 0)
+		return json_null();
+	return json_string(haul_addr_format(&addr, text));
+}
+
 static json_t *hist_json(const struct haul_hist *hist)
 {
 	return json_pack("{s:f, s:I, s:I, s:I}", "mean", haul_hist_mean(hist), "p50",
@@ -88,14 +101,15 @@ static void add_block(const struct haul_stats *stats, void *arg)
 			  hist_json(&stats->wait_ns), "service_ns", hist_json(&stats->service_ns)));
 }
 
-static json_t *candidate_json(const struct control_candidate *candidate, int64_t now_ns)
+static json_t *candidate_json(const struct status_source *source,
+			      const struct control_candidate *candidate, int64_t now_ns)
 {
-	return json_pack("{s:o, s:o, s:I, s:f, s:I, s:s, s:I, s:b}", "rsu",
+	return json_pack("{s:o, s:o, s:I, s:f, s:I, s:s, s:I, s:o, s:b}", "rsu",
 			 mac_text(candidate->rsu), "next_node", mac_text(candidate->next_node),
 			 "hops", (json_int_t)candidate->hops, "reception", candidate->reception,
 			 "heard_ago_ns", (json_int_t)(now_ns - candidate->heard_ns), "port",
 			 port_text(candidate->next.port), "peer", (json_int_t)candidate->next.peer,
-			 "chosen", candidate->chosen);
+			 "next", next_text(source, &candidate->next), "chosen", candidate->chosen);
 }
 
 /* Fills both lists; returns the chosen candidate, or null. */
@@ -105,9 +119,10 @@ static json_t *candidates_json(struct status *status, int64_t now_ns, json_t *li
 	uint32_t count =
 		control_candidates(status->source.control, status->candidates, NODE_ROUTES_MAX);
 	for (uint32_t i = 0; i < count; i++) {
-		json_array_append_new(list, candidate_json(&status->candidates[i], now_ns));
+		json_array_append_new(
+			list, candidate_json(&status->source, &status->candidates[i], now_ns));
 		if (status->candidates[i].chosen && upstream == NULL)
-			upstream = candidate_json(&status->candidates[i], now_ns);
+			upstream = candidate_json(&status->source, &status->candidates[i], now_ns);
 	}
 	return upstream != NULL ? upstream : json_null();
 }
@@ -118,13 +133,14 @@ static json_t *routes_json(struct status *status)
 	uint32_t count = control_routes(status->source.control, status->routes, NODE_ROUTES_MAX);
 	for (uint32_t i = 0; i < count; i++) {
 		const struct route *route = &status->routes[i];
-		json_array_append_new(list, json_pack("{s:o, s:s, s:I, s:I, s:s, s:I}", "node",
+		json_array_append_new(list, json_pack("{s:o, s:s, s:I, s:I, s:s, s:I, s:o}", "node",
 						      mac_text(route->node), "role",
 						      role_text(route->role), "hops",
 						      (json_int_t)route->hops, "rtt_ns",
 						      (json_int_t)route->rtt_ns, "port",
 						      port_text(route->next.port), "peer",
-						      (json_int_t)route->next.peer));
+						      (json_int_t)route->next.peer, "next",
+						      next_text(&status->source, &route->next)));
 	}
 	return list;
 }
@@ -240,7 +256,7 @@ int64_t status_deadline(const struct status *status)
 int status_open(const char *path, const struct status_source *source, struct status **ret_status,
 		struct haul_err *err)
 {
-	HAUL_ASSERT(source->control != NULL && source->stats != NULL);
+	HAUL_ASSERT(source->control != NULL && source->stats != NULL && source->link != NULL);
 	int fd = unixsock_listen(path, err);
 	if (fd < 0)
 		return haul_err_wrap(err, fd, "control");

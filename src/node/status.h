@@ -4,8 +4,8 @@
  *            the control thread between its other work: nothing here waits, and who does not read
  *            within STATUS_PATIENCE_NS is cut off.
  *            {"node", "role", "id", "uptime_ns", "tap_mtu", "upstream": {…} or null,
- *             "candidates": […], "routes": [{"node", "role", "hops", "rtt_ns", "port", "peer"}],
- *             "clients": n,
+ *             "candidates": […], "routes": [{"node", "role", "hops", "rtt_ns", "port", "peer",
+ *             "next": address of that peer or null}], "clients": n,
  *             "stats": [{"name", "ops", "batches", "bytes", "syscalls", "closed": {reason: n},
  *                        "counters": {name: n}, "fill": {"mean", "p50", "p99"}, "wait_ns": {…},
  *                        "service_ns": {…}}]}
@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include <haul/err.h>
+#include <haul/link.h>
 #include <haul/stats.h>
 #include "node/control.h"
 
@@ -36,6 +37,7 @@ struct status_source {
 	int64_t start_ns;
 	const struct control *control;
 	struct haul_stats_table *stats;
+	struct haul_link *const *link; /* NODE_PORTS of them, absent ones NULL */
 };
 
 struct status;

@@ -214,6 +214,14 @@ static void deliver(struct hub *hub)
 
 /* ---- the thread ---- */
 
+static void awake(struct hub *hub)
+{
+	uint64_t times;
+	ssize_t got = read(hub->wake_fd, &times, sizeof times);
+
+	HAUL_ASSERT(got == sizeof times);
+}
+
 /* One turn; returns when the next has to be at the latest. */
 static int64_t turn(struct hub *hub, const struct epoll_event *events, int count)
 {
@@ -224,7 +232,9 @@ static int64_t turn(struct hub *hub, const struct epoll_event *events, int count
 	for (int i = 0; i < count; i++) {
 		uint64_t key = events[i].data.u64;
 
-		if (key != WAKE_EVENT)
+		if (key == WAKE_EVENT)
+			awake(hub);
+		else
 			receive(hub, (uint32_t)(key >> 32), (uint32_t)key);
 	}
 	deliver(hub);
@@ -287,10 +297,16 @@ int hub_start(struct hub *hub, hub_schedule *schedule, void *arg, struct haul_er
 	return 0;
 }
 
-void hub_stop(struct hub *hub)
+void hub_wake(struct hub *hub)
 {
 	uint64_t one = 1;
-	ssize_t wrote;
+	ssize_t wrote = write(hub->wake_fd, &one, sizeof one);
+
+	HAUL_ASSERT(wrote == sizeof one);
+}
+
+void hub_stop(struct hub *hub)
+{
 	int rc;
 
 	if (!hub->running)
@@ -298,12 +314,9 @@ void hub_stop(struct hub *hub)
 	hub_lock(hub);
 	hub->stopping = true;
 	hub_unlock(hub);
-	wrote = write(hub->wake_fd, &one, sizeof one);
-	HAUL_ASSERT(wrote == sizeof one);
+	hub_wake(hub);
 	rc = pthread_join(hub->thread, NULL);
 	HAUL_ASSERT(rc == 0);
-	wrote = read(hub->wake_fd, &one, sizeof one);
-	HAUL_ASSERT(wrote == sizeof one);
 	hub->running = false;
 }
 

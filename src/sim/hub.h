@@ -19,9 +19,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "sim/channel.h"
 #include <haul/err.h>
 #include <haul/stats.h>
+#include "sim/channel.h"
 
 enum { HUB_MEDIA_MAX = 2, HUB_ETHER_BYTES = 14 };
 
@@ -59,6 +59,8 @@ int hub_attach(struct hub *hub, const struct hub_attach *attach, struct haul_err
 /* schedule may be NULL. It is called first before any frame is carried. */
 int hub_start(struct hub *hub, hub_schedule *schedule, void *arg, struct haul_err *err);
 void hub_stop(struct hub *hub);
+/* Have the schedule called soon, whatever it said last. */
+void hub_wake(struct hub *hub);
 
 void hub_lock(struct hub *hub);
 void hub_unlock(struct hub *hub);

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <haul/batch.h>
 #include "base/assert.h"
 #include "node/conf.h"
-#include <haul/batch.h>
 
 enum { PLACE_BYTES = 64, MTU_MIN = 576, MTU_MAX = 9000, SIZE_MIB_MAX = 1024 };
 
@@ -271,7 +271,7 @@ static int check_top(const struct check *check)
 		{ "backhaul.queue_frames", s->backhaul.queue_frames, 1, 65536 },
 		{ "backhaul.mtu", s->backhaul.mtu, MTU_MIN, MTU_MAX },
 		{ "settings.heartbeat_ms", s->settings.heartbeat_ms, 10, MS_MAX },
-		{ "settings.ttl", s->settings.ttl, 1, 255 },
+		{ "settings.ttl", s->settings.ttl, 1, 64 },
 		{ NULL, 0, 0, 0 }
 	};
 

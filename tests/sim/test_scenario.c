@@ -135,7 +135,7 @@ static void test_scenario_load__tells_what_is_wrong_and_where(void **state)
 		  { ":2: settings.preset: \"fast\": want one of low-latency, balanced, "
 		    "throughput" } },
 		{ HEAD "settings: {ttl: 256}\n" NODES,
-		  { ":2: settings.ttl: \"256\": want 1 to 255" } },
+		  { ":2: settings.ttl: \"256\": want 1 to 64" } },
 		{ HEAD NODES "links:\n- {a: r1, b: c9}\n", { ":7: links[0].b: \"c9\": no node" } },
 		{ HEAD NODES "links:\n- {a: r1, b: r1}\n",
 		  { ":7: links[0].b: \"r1\": want another" } },
