@@ -51,21 +51,21 @@ enum {
 
 struct haul_link_options {
 	enum haul_link_kind kind;
-	char name[HAUL_LINK_NAME_BYTES];   /* of the stats blocks: "<name>.rx", "<name>.tx" */
-	char ifname[16];                   /* tap: interface to make or take; raw: to bind; udp: to
+	char name[HAUL_LINK_NAME_BYTES]; /* of the stats blocks: "<name>.rx", "<name>.tx" */
+	char ifname[16];                 /* tap: interface to make or take; raw: to bind; udp: to
 	                                    * bind to when not empty */
-	int fd;                            /* tap: an open /dev/net/tun queue to take over; -1 = open */
-	struct haul_addr local;            /* udp: address and port to bind; port 0 = any */
-	struct haul_addr broadcast;        /* udp: where HAUL_PEER 0 goes; raw: ff:ff:ff:ff:ff:ff */
-	uint32_t mtu_bytes;                /* largest frame it must carry, 0 = 1514 tap, 1472 udp, the
+	int fd;                     /* tap: an open /dev/net/tun queue to take over; -1 = open */
+	struct haul_addr local;     /* udp: address and port to bind; port 0 = any */
+	struct haul_addr broadcast; /* udp: where HAUL_PEER 0 goes; raw: ff:ff:ff:ff:ff:ff */
+	uint32_t mtu_bytes;         /* largest frame it must carry, 0 = 1514 tap, 1472 udp, the
 	                                    * interface's own raw */
-	uint32_t offloads;                 /* HAUL_OFFLOAD_* wanted; what the kernel refuses is left off */
-	uint32_t burst_max;                /* frames a kernel call; 1 = one frame a call (read, sendto,
+	uint32_t offloads;          /* HAUL_OFFLOAD_* wanted; what the kernel refuses is left off */
+	uint32_t burst_max;         /* frames a kernel call; 1 = one frame a call (read, sendto,
 	                                    * …: what haul is measured against); 0 = default 64 */
-	uint32_t sockbuf_bytes;            /* udp, raw: SO_RCVBUF and SO_SNDBUF, 0 = 4 MiB */
-	uint32_t txqueuelen;               /* tap: 0 = 1000 */
-	uint16_t ethertype;                /* raw: 0 = 0x88b5 */
-	struct haul_stats_table *stats;    /* may be NULL */
+	uint32_t sockbuf_bytes;     /* udp, raw: SO_RCVBUF and SO_SNDBUF, 0 = 4 MiB */
+	uint32_t txqueuelen;        /* tap: 0 = 1000 */
+	uint16_t ethertype;         /* raw: 0 = 0x88b5 */
+	struct haul_stats_table *stats; /* may be NULL */
 };
 
 struct haul_link;
@@ -121,6 +121,6 @@ struct haul_mem_faults {
 	uint32_t percent;        /* with seed: chance of a fault a call */
 };
 
-HAUL_API int haul_link_mem_pair(const char *name, uint32_t queue_frames,
-				struct haul_link **ret_a, struct haul_link **ret_b);
+HAUL_API int haul_link_mem_pair(const char *name, uint32_t queue_frames, struct haul_link **ret_a,
+				struct haul_link **ret_b);
 HAUL_API void haul_link_mem_faults(struct haul_link *link, const struct haul_mem_faults *faults);

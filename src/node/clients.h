@@ -19,7 +19,7 @@
 #include "node/index.h"
 #include "node/snapshot.h"
 
-#define CLIENTS_AGE_NS INT64_C(300000000000)
+#define CLIENTS_AGE_NS  INT64_C(300000000000)
 #define CLIENTS_SCAN_NS INT64_C(5000000000)
 
 struct clients {

@@ -24,7 +24,6 @@
 #include <haul/err.h>
 #include <haul/message.h>
 #include <haul/stats.h>
-
 #include "node/hop.h"
 #include "node/snapshot.h"
 
@@ -38,7 +37,7 @@ struct control_options {
 	uint32_t period_ms;      /* RSU: between heartbeats, 10 … 60000 */
 	uint32_t jitter_percent; /* RSU: spread of its heartbeats, of the period, 0 … 50 */
 	uint32_t history;        /* heartbeats remembered per candidate, 4 … 32 (default 10) */
-	uint32_t candidates;     /* OBU: next hops remembered an RSU, 1 … CONTROL_CANDIDATES_MAX (3) */
+	uint32_t candidates; /* OBU: next hops remembered an RSU, 1 … CONTROL_CANDIDATES_MAX (3) */
 	uint32_t missed_max;     /* heartbeats missed until a next hop is dead (default 3) */
 	uint32_t ttl;            /* of what we send first, default 8 */
 	uint64_t seed;           /* of the jitter */
@@ -58,7 +57,7 @@ struct control_event {
 	uint64_t owner;                    /* LEARN: node id it came from (self = our TAP) */
 };
 
-struct control_tx { /* one message to send, header included */
+struct control_tx {    /* one message to send, header included */
 	struct hop to; /* peer 0 = the link's broadcast */
 	uint32_t len;
 	uint8_t bytes[CONTROL_MESSAGE_BYTES];
@@ -66,8 +65,8 @@ struct control_tx { /* one message to send, header included */
 
 struct control;
 
-int control_open(const struct control_options *options, int64_t now_ns, struct control **ret_control,
-		 struct haul_err *err);
+int control_open(const struct control_options *options, int64_t now_ns,
+		 struct control **ret_control, struct haul_err *err);
 void control_close(struct control *control);
 
 /* Take in a batch of events. */
@@ -88,10 +87,10 @@ int control_snapshot(struct control *control, int64_t now_ns, struct snapshot **
 struct control_candidate {
 	uint64_t rsu;
 	struct hop next;
-	uint64_t next_node;  /* node id of the next hop, 0 when it never said */
+	uint64_t next_node; /* node id of the next hop, 0 when it never said */
 	uint32_t hops;
-	double reception;    /* heartbeats heard / expected over the history, 0 … 1 */
-	int64_t heard_ns;    /* when last */
+	double reception; /* heartbeats heard / expected over the history, 0 … 1 */
+	int64_t heard_ns; /* when last */
 	bool chosen;
 };
 uint32_t control_candidates(const struct control *control, struct control_candidate *out,
@@ -111,7 +110,8 @@ uint32_t control_routes(const struct control *control, struct route *out, uint32
 	X(CONTROL_DROP_DUPLICATE, "drop_duplicate", "control messages seen before")                \
 	X(CONTROL_DROP_STALE, "drop_stale", "heartbeats or replies older than what is known")      \
 	X(CONTROL_DROP_TTL, "drop_ttl", "control messages not passed on: time to live used up")    \
-	X(CONTROL_DROP_LOOP, "drop_loop", "our own messages come back, or a reply towards its sender") \
+	X(CONTROL_DROP_LOOP, "drop_loop",                                                          \
+	  "our own messages come back, or a reply towards its sender")                             \
 	X(CONTROL_DROP_NO_ROUTE, "drop_no_route", "replies with no way on")                        \
 	X(CONTROL_DROP_INVALID, "drop_invalid", "values no honest node sends")                     \
 	X(CONTROL_DROP_FULL, "drop_full", "a table or the send queue was full")
@@ -120,7 +120,7 @@ enum control_counter {
 #define X(id, name, help) id,
 	CONTROL_COUNTER_LIST(X)
 #undef X
-	CONTROL_COUNTERS
+		CONTROL_COUNTERS
 };
 
 /* The block that holds these counters (name "control"). */

@@ -38,7 +38,7 @@ struct claim {
 	struct hop next;   /* towards that RSU; not used when it is ourselves */
 	uint32_t hops;
 	int64_t until_ns;
-	bool told;         /* ours: other RSUs have been told, last at told_ns */
+	bool told; /* ours: other RSUs have been told, last at told_ns */
 	int64_t told_ns;
 };
 
@@ -48,7 +48,7 @@ struct destination {
 	uint64_t newest; /* sequence */
 	uint64_t seen;   /* bit k: newest - k was here */
 	uint32_t count;
-	uint32_t best;   /* path in use while count > 0 */
+	uint32_t best; /* path in use while count > 0 */
 	struct path path[ROUTES_PATHS_MAX];
 	struct claim claim;
 	struct route shown; /* as last counted in version: node 0 = no way */
@@ -56,7 +56,7 @@ struct destination {
 };
 
 struct routes {
-	struct index index; /* node -> row */
+	struct index index;      /* node -> row */
 	struct destination *row; /* dense: 0 … count-1 */
 	uint32_t count;
 	uint32_t capacity;

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <haul/link.h>
 #include "base/bytes.h"
 #include "lib/testlib.h"
 #include "link/link.h"
@@ -20,7 +21,6 @@
 #include "link/superframe.h"
 #include "link/tap_lab.h"
 #include "os/netns.h"
-#include <haul/link.h>
 
 enum { FRAMES = 300, FRAME_ROOM = 70000 };
 
