@@ -330,7 +330,7 @@ static void test_switch__drops_runts(void **state)
 /* Floods to many nodes fill the send batch before the turn ends: nothing is lost or reordered. */
 static void test_switch__flood_larger_than_a_batch(void **state)
 {
-	enum { OBUS = 60, FRAMES = 128 };
+	enum { OBUS = 40, FRAMES = 100 };
 	static struct route routes[OBUS];
 	static uint64_t attached[OBUS];
 	(void)state;
