@@ -1,5 +1,5 @@
-/* link/udp.c — a UDP socket: open and close. udp_bind.c says where it listens, udp_rx.c and udp_tx.c
- * carry the datagrams. */
+/* link/udp.c — a UDP socket: open and close. udp_bind.c says where it listens, udp_rx.c and
+ * udp_tx.c carry the datagrams. */
 #include "link/udp.h"
 
 #include <errno.h>

@@ -1,9 +1,9 @@
 /* link/udp_bind.c — where a UDP link listens.
  *
- * A socket bound to one address of the host gets neither broadcasts nor multicasts. So a link with a
- * broadcast address is bound to all addresses of one interface: the one that was named, or the one
- * that has the local address. What the kernel loops back of our own broadcasts is left out by its
- * source (udp_rx.c); multicasts are told not to come back. */
+ * A socket bound to one address of the host gets neither broadcasts nor multicasts. So a link with
+ * a broadcast address is bound to all addresses of one interface: the one that was named, or the
+ * one that has the local address. What the kernel loops back of our own broadcasts is left out by
+ * its source (udp_rx.c); multicasts are told not to come back. */
 #include <errno.h>
 #include <net/if.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* The schema, the checks and the defaults. A check that a schema cannot express stands in one of the
- * take_* functions; each has a case in tests/node/test_config.c. */
+/* The schema, the checks and the defaults. A check that a schema cannot express stands in one of
+ * the take_* functions; each has a case in tests/node/test_config.c. */
 #include "node/config.h"
 
 #include <arpa/inet.h>

@@ -1,13 +1,13 @@
 /* node/config.h — what the file of one node says.
  *
  * Model      A YAML file is read by a schema, checked whole, and turned into plain values with all
- *            defaults put in; nothing else is touched. examples/node-*.yaml show every key, haul-node(1)
- *            describes them.
+ *            defaults put in; nothing else is touched. examples/node-*.yaml show every key,
+ *            haul-node(1) describes them.
  * Units      as the key says.
  * Ownership  plain values, no pointers.
  * Threads    pure, but for reading the file.
- * Errors     HAUL_ECONFIG with file, line, key, value and what is right; -errno with the file's name
- *            when it cannot be read.
+ * Errors     HAUL_ECONFIG with file, line, key, value and what is right; -errno with the file's
+ *            name when it cannot be read.
  * Limits     CONFIG_BACKHAUL_PEERS, the *_BYTES below. */
 #pragma once
 
@@ -77,7 +77,7 @@ struct node_config {
 
 int config_load(const char *path, struct node_config *ret_config, struct haul_err *err);
 
-/* The MTU of the TAP when the smallest of the links carries messages of so many bytes: the configured
- * one, or the largest that fits. HAUL_ECONFIG when it does not fit. */
+/* The MTU of the TAP when the smallest of the links carries messages of so many bytes: the
+ * configured one, or the largest that fits. HAUL_ECONFIG when it does not fit. */
 int config_tap_mtu(const struct node_config *config, uint32_t message_bytes, uint32_t *ret_mtu,
 		   struct haul_err *err);

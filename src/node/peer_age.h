@@ -1,8 +1,9 @@
-/* node/peer_age.h — which radio peers have been silent for so long that their place can be given on.
+/* node/peer_age.h — which radio peers have been silent for so long that their place can be given
+ * on.
  *
- * Model      Control's thread notes who was heard; now and then it asks who may go: peers silent for
- *            PEER_AGE_NS that no route and no candidate uses. Without this, whoever sends heartbeats
- *            from many addresses would fill the table of peers for good.
+ * Model      Control's thread notes who was heard; now and then it asks who may go: peers silent
+ *            for PEER_AGE_NS that no route and no candidate uses. Without this, whoever sends
+ *            heartbeats from many addresses would fill the table of peers for good.
  * Units      ns.
  * Threads    control's.
  * Limits     HAUL_LINK_PEERS. */

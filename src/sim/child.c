@@ -55,7 +55,8 @@ void child_signal(struct child *child, int signal)
 {
 	if (!child_runs(child))
 		return;
-	/* It leads a group; if it died this instant we have not reaped it, and nobody has its id. */
+	/* It leads a group; if it died this instant we have not reaped it, and nobody has its
+	 * id. */
 	if (kill(-child->pid, signal) < 0)
 		HAUL_ASSERT(errno == ESRCH);
 }

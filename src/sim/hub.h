@@ -1,10 +1,10 @@
 /* sim/hub.h — the air between the nodes: Ethernet frames from TAP to TAP through channels.
  *
- * Model      A hub has media (the radio, a wired segment), each with a channel of its own. A node is
- *            attached to a medium by a TAP interface that lives in the node's namespace while its
- *            descriptor stays here. One thread reads all TAPs, hands frames to the channel of their
- *            medium, and writes to the TAPs what arrives. A frame goes to the node whose TAP has its
- *            destination address, or to all in range for a group address.
+ * Model      A hub has media (the radio, a wired segment), each with a channel of its own. A node
+ *            is attached to a medium by a TAP interface that lives in the node's namespace while
+ *            its descriptor stays here. One thread reads all TAPs, hands frames to the channel of
+ *            their medium, and writes to the TAPs what arrives. A frame goes to the node whose TAP
+ *            has its destination address, or to all in range for a group address.
  *            A schedule, called on the hub's thread, changes links as time passes.
  * Units      ns of one monotonic clock.
  * Ownership  the hub owns channels and TAPs; the caller owns the schedule's argument.

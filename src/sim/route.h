@@ -1,11 +1,11 @@
 /* sim/route.h — by which nodes traffic goes, from what the nodes say.
  *
- * Model      A node's traffic climbs from next hop to next hop to the RSU that each chose, crosses the
- *            backhaul if the destination hangs below another RSU, and goes down the chain by which
- *            the destination climbs. So a route is the chain of the one and the reversed chain of
- *            the other, without what they share.
- * Errors     -ENOENT when a node on the way has no upstream or does not answer; -ELOOP when the chains
- *            do not end. */
+ * Model      A node's traffic climbs from next hop to next hop to the RSU that each chose, crosses
+ *            the backhaul if the destination hangs below another RSU, and goes down the chain by
+ *            which the destination climbs. So a route is the chain of the one and the reversed
+ *            chain of the other, without what they share.
+ * Errors     -ENOENT when a node on the way has no upstream or does not answer; -ELOOP when the
+ *            chains do not end. */
 #pragma once
 
 #include <stdint.h>

@@ -1,5 +1,5 @@
-/* The schema, the defaults and the checks. A check that a schema cannot express is one line in one of
- * the check_* functions; each has a case in tests/sim/test_scenario.c. */
+/* The schema, the defaults and the checks. A check that a schema cannot express is one line in one
+ * of the check_* functions; each has a case in tests/sim/test_scenario.c. */
 #include "sim/scenario.h"
 
 #include <errno.h>
@@ -10,6 +10,7 @@
 #include <haul/batch.h>
 #include "base/assert.h"
 #include "node/conf.h"
+#include "sim/channel.h"
 
 enum { PLACE_BYTES = 64, MTU_MIN = 576, MTU_MAX = 9000, SIZE_MIB_MAX = 1024 };
 
@@ -116,6 +117,7 @@ static const cyaml_schema_field_t radio_fields[] = {
 	CYAML_FIELD_FLOAT("overhead_us", OPT, struct scenario_medium, overhead_us),
 	CYAML_FIELD_FLOAT("latency_ms", OPT, struct scenario_medium, latency_ms),
 	CYAML_FIELD_FLOAT("jitter_ms", OPT, struct scenario_medium, jitter_ms),
+	CYAML_FIELD_UINT("retries", OPT, struct scenario_medium, retries),
 	CYAML_FIELD_FLOAT("range_m", OPT, struct scenario_medium, range_m),
 	CYAML_FIELD_BOOL_PTR("shared", OPT_PTR, struct scenario_medium, shared),
 	CYAML_FIELD_UINT("queue_frames", OPT, struct scenario_medium, queue_frames),

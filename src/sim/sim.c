@@ -1,5 +1,6 @@
-/* The order of a run. Every wait is for a condition, with a deadline, and ends at once when a signal
- * comes; nothing waits for a length of time in the hope that something will have happened. */
+/* The order of a run. Every wait is for a condition, with a deadline, and ends at once when a
+ * signal comes; nothing waits for a length of time in the hope that something will have
+ * happened. */
 #include "sim/sim.h"
 
 #include <errno.h>

@@ -1,9 +1,9 @@
 /* sim/world.h — all that a scenario is made of on this machine: folder, namespaces, hub, nodes.
  *
- * Model      world_open makes the folder, a namespace a node, and the hub with a radio0 interface in
- *            each namespace and a back0 interface in those of RSUs. world_start starts a `haul node`
- *            in each; world_poll follows them until all are ready. world_begin starts the clock of
- *            the scenario: from then on its events happen.
+ * Model      world_open makes the folder, a namespace a node, and the hub with a radio0 interface
+ *            in each namespace and a back0 interface in those of RSUs. world_start starts a `haul
+ *            node` in each; world_poll follows them until all are ready. world_begin starts the
+ *            clock of the scenario: from then on its events happen.
  * Ownership  world_close takes back everything, in whatever state it is. Should we be killed, the
  *            kernel ends the nodes (PR_SET_PDEATHSIG) and with them and us go namespaces and
  *            interfaces, which have no names; the folder is removed by the next world_open, which

@@ -1,5 +1,5 @@
-/* link/test_peers.c — the peer table against a plain array, and with a reader beside the writer; the
- * addresses that it holds, as text. */
+/* link/test_peers.c — the peer table against a plain array, and with a reader beside the writer;
+ * the addresses that it holds, as text. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>

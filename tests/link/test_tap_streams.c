@@ -1,5 +1,5 @@
-/* link/test_tap_streams.c — real sockets of two namespaces, TAP to TAP: TCP and segmented UDP arrive
- * byte for byte, whatever offloads either side has. */
+/* link/test_tap_streams.c — real sockets of two namespaces, TAP to TAP: TCP and segmented UDP
+ * arrive byte for byte, whatever offloads either side has. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/udp.h>

@@ -1,5 +1,6 @@
 /* link/test_udp_faults.c — the UDP link over a kernel that takes a part, refuses and interrupts.
- * sendto, sendmsg, sendmmsg and recvmmsg of the C library are replaced by ones that fail at random. */
+ * sendto, sendmsg, sendmmsg and recvmmsg of the C library are replaced by ones that fail at
+ * random. */
 #include <errno.h>
 #include <netinet/udp.h>
 #include <string.h>

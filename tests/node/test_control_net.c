@@ -116,8 +116,8 @@ static void test_control_net__broken_link_to_rsu_hands_over_within_three_heartbe
 	net_close(net);
 }
 
-/* Defect 11: a vanished neighbour was noticed after up to 60 s. Here a dead relay is left within three
- * missed heartbeats, in both directions. */
+/* Defect 11: a vanished neighbour was noticed after up to 60 s. Here a dead relay is left within
+ * three missed heartbeats, in both directions. */
 static void test_control_net__defect_11_dead_relay_is_left_within_three_heartbeats(void **state)
 {
 	(void)state;
@@ -163,8 +163,8 @@ static void test_control_net__obu_without_candidates_has_no_upstream(void **stat
 	net_close(net);
 }
 
-/* A restarted RSU counts its heartbeats from one again: its higher boot time says so, and all is well
- * with its first heartbeat. */
+/* A restarted RSU counts its heartbeats from one again: its higher boot time says so, and all is
+ * well with its first heartbeat. */
 static void test_control_net__restarted_rsu_is_accepted_at_once(void **state)
 {
 	(void)state;
@@ -206,8 +206,8 @@ static void test_control_net__restarted_obu_is_accepted_at_once(void **state)
 	net_close(net);
 }
 
-/* A link that comes and goes every second next to a steady one of the same length: hysteresis and the
- * memory of its past keep the OBU on the steady one. */
+/* A link that comes and goes every second next to a steady one of the same length: hysteresis and
+ * the memory of its past keep the OBU on the steady one. */
 static void test_control_net__flapping_link_causes_few_changes(void **state)
 {
 	(void)state;
@@ -229,8 +229,8 @@ static void test_control_net__flapping_link_causes_few_changes(void **state)
 		assert_int_equal(net->node[3].snapshot->upstream.next.peer, 1 + 1);
 	}
 	assert_int_equal(net_counter(net, 3, CONTROL_UPSTREAM_CHANGES), 1);
-	/* The link in use flaps: each time it breaks it is left once. Coming back it is no better than
-	 * the one in use, so nothing changes then. */
+	/* The link in use flaps: each time it breaks it is left once. Coming back it is no better
+	 * than the one in use, so nothing changes then. */
 	for (uint32_t i = 0; i < 60; i++) {
 		if (i % 2 == 0)
 			net_part(net, 1, 3);
@@ -242,8 +242,8 @@ static void test_control_net__flapping_link_causes_few_changes(void **state)
 	net_close(net);
 }
 
-/* A ring of eight around one RSU: both ways round are used, the far node has one way only, and cutting
- * any one link leaves everybody reachable. */
+/* A ring of eight around one RSU: both ways round are used, the far node has one way only, and
+ * cutting any one link leaves everybody reachable. */
 static void test_control_net__ring_survives_any_cut(void **state)
 {
 	(void)state;
@@ -376,8 +376,8 @@ static void test_control_net__no_circles_in_random_topologies(void **state)
 	assert_true(longest_ns <= NET_PERIOD_NS);
 }
 
-/* The same without loss, in peace: every OBU that the radio connects to an RSU gets there and back, by
- * a shortest way. */
+/* The same without loss, in peace: every OBU that the radio connects to an RSU gets there and back,
+ * by a shortest way. */
 static void test_control_net__random_topologies_get_shortest_ways(void **state)
 {
 	(void)state;
@@ -410,8 +410,8 @@ static void test_control_net__random_topologies_get_shortest_ways(void **state)
 	}
 }
 
-/* The largest network of the original had 119 nodes. 8 RSUs and 112 OBUs on a grid, some links lossy:
- * everybody reaches everybody, and the messages a period stay in proportion to the links. */
+/* The largest network of the original had 119 nodes. 8 RSUs and 112 OBUs on a grid, some links
+ * lossy: everybody reaches everybody, and the messages a period stay in proportion to the links. */
 static void test_control_net__120_nodes_converge(void **state)
 {
 	(void)state;
