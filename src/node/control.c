@@ -168,6 +168,20 @@ bool control_send_reply(struct control *control, struct hop to,
 	return true;
 }
 
+struct haul_message_header control_reply_header(const struct haul_message_header *header,
+						uint8_t ttl)
+{
+	HAUL_ASSERT(ttl >= 1);
+	return (struct haul_message_header){
+		.type = HAUL_MESSAGE_REPLY,
+		.flags = header->flags & HAUL_MESSAGE_ATTACHED,
+		.ttl = ttl,
+		.sequence = header->sequence,
+		.origin = header->origin,
+		.destination = header->destination,
+	};
+}
+
 uint32_t control_take(struct control *control, struct control_tx *out, uint32_t max)
 {
 	const uint32_t count = control->tx_count < max ? control->tx_count : max;
@@ -229,6 +243,7 @@ static int check_message(const struct control *control, const struct control_eve
 		return header->destination == HAUL_NODE_BROADCAST ? 0 : HAUL_ECORRUPT;
 	/* A reply is for one neighbour; broadcast, all who hear it would pass it on. */
 	if (event->broadcast || !clients_is_station(header->destination) ||
+	    !clients_is_station(event->reply.client) ||
 	    event->reply.heartbeat.hops + header->ttl > UINT8_MAX)
 		return HAUL_ECORRUPT;
 	return 0;

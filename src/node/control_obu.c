@@ -89,7 +89,7 @@ static int check_reply(struct control *control, const struct control_event *even
 	const struct haul_heartbeat *echo = &event->reply.heartbeat;
 	struct route route;
 
-	if (event->from.port != NODE_RADIO || !clients_is_station(event->reply.client) ||
+	if (event->from.port != NODE_RADIO ||
 	    upstream_find(&control->upstream, header->origin) != NULL)
 		return HAUL_ECORRUPT;
 	if (rsu == NULL || !upstream_route(rsu, &route))
@@ -104,15 +104,15 @@ static int check_reply(struct control *control, const struct control_event *even
 
 void obu_reply(struct control *control, const struct control_event *event)
 {
-	struct haul_message_header header = event->header;
+	const struct haul_message_header *header = &event->header;
 	struct haul_heartbeat_reply reply = event->reply;
-	struct source *rsu = upstream_find(&control->upstream, header.destination);
+	struct source *rsu = upstream_find(&control->upstream, header->destination);
 	struct destination *d;
 	struct route route;
 
 	int rc = check_reply(control, event, rsu);
 	if (rc == 0)
-		rc = routes_admit(&control->routes, header.origin, header.sequence, &d);
+		rc = routes_admit(&control->routes, header->origin, header->sequence, &d);
 	if (rc < 0) {
 		control_refuse(control, rc);
 		return;
@@ -124,11 +124,12 @@ void obu_reply(struct control *control, const struct control_event *event)
 		.until_ns = control->now_ns + upstream_patience_ns(control->options.missed_max,
 								   reply.heartbeat.period_ms),
 	};
-	routes_set_path(&control->routes, d, header.sequence, &back);
+	routes_set_path(&control->routes, d, header->sequence, &back);
 	const bool known = upstream_route(rsu, &route);
-	HAUL_ASSERT(known && header.ttl > 1);
-	header.ttl--;
+	HAUL_ASSERT(known);
+	const struct haul_message_header onward =
+		control_reply_header(header, (uint8_t)(header->ttl - 1));
 	reply.heartbeat.hops++;
-	if (control_send_reply(control, route.next, &header, &reply))
+	if (control_send_reply(control, route.next, &onward, &reply))
 		control_count(control, CONTROL_REPLIES_PASSED_ON);
 }

@@ -62,10 +62,10 @@ void rsu_heartbeat(struct control *control, const struct control_event *event)
 
 static void pass_on(struct control *control, const struct control_event *event)
 {
-	struct haul_message_header header = event->header;
+	/* No further than to its peer. */
+	const struct haul_message_header header = control_reply_header(&event->header, 1);
 	struct haul_heartbeat_reply reply = event->reply;
 
-	header.ttl = 1; /* no further than to its peer */
 	reply.heartbeat.hops++;
 	for (uint32_t peer = 1; peer <= control->options.backhaul_peers; peer++) {
 		const struct hop to = { .port = NODE_BACKHAUL, .peer = peer };

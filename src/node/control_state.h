@@ -47,6 +47,10 @@ bool control_send_reply(struct control *control, struct hop to,
 			const struct haul_message_header *header,
 			const struct haul_heartbeat_reply *reply);
 
+/* The header under which a reply is passed on: only what a reply has, whatever came with it. */
+struct haul_message_header control_reply_header(const struct haul_message_header *header,
+						uint8_t ttl);
+
 /* The events of each role: headers are plausible, kinds and ports are not yet looked at. */
 void rsu_heartbeat(struct control *control, const struct control_event *event);
 void rsu_reply(struct control *control, const struct control_event *event);

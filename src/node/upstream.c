@@ -78,6 +78,11 @@ static bool same_hop(struct hop a, struct hop b)
 	return a.port == b.port && a.peer == b.peer;
 }
 
+static uint64_t hop_key(struct hop hop)
+{
+	return (uint64_t)hop.port << 32 | hop.peer;
+}
+
 static const struct candidate *selected_of(const struct source *s)
 {
 	return s->node != 0 && s->selected != UPSTREAM_NONE ? &s->candidate[s->selected] : NULL;
@@ -115,24 +120,25 @@ static void select_candidate(struct upstream *u, struct source *s, int64_t now_n
 	if (s->selected != UPSTREAM_NONE && !is_alive(u, s, &s->candidate[s->selected], now_ns)) {
 		haul_stats_count(u->stats, CONTROL_UPSTREAM_LOST, 1);
 		s->selected = UPSTREAM_NONE;
+		s->rival = (struct rival){ 0 };
 	}
-	int32_t best = s->selected;
+	const struct candidate *used = selected_of(s);
+	int32_t best = UPSTREAM_NONE;
 	for (uint32_t i = 0; i < s->count; i++) {
 		const struct candidate *c = &s->candidate[i];
-		if (!is_alive(u, s, c, now_ns) || !is_feasible(s, &c->heartbeat))
+		if (c == used || !is_alive(u, s, c, now_ns) || !is_feasible(s, &c->heartbeat) ||
+		    (used != NULL && !rank_takes_over(u->history, c, used)))
 			continue;
-		if (best == UPSTREAM_NONE || rank_before(u->history, c, &s->candidate[best]))
+		if (best == UPSTREAM_NONE || s->rival.who == hop_key(c->next) ||
+		    (s->rival.who != hop_key(s->candidate[best].next) &&
+		     rank_before(u->history, c, &s->candidate[best])))
 			best = (int32_t)i;
 	}
-	if (best == s->selected)
+	if (best == UPSTREAM_NONE)
 		return;
-	const struct candidate *rival = &s->candidate[best];
-	if (s->selected != UPSTREAM_NONE) {
-		const uint64_t who = (uint64_t)rival->next.port << 32 | rival->next.peer;
-		if (!rank_takes_over(u->history, rival, &s->candidate[s->selected]) ||
-		    !rank_confirm(&s->rival, who, s->newest.id))
-			return;
-	}
+	if (used != NULL &&
+	    !rank_confirm(&s->rival, hop_key(s->candidate[best].next), s->newest.id))
+		return;
 	s->selected = best;
 	s->rival = (struct rival){ 0 };
 	s->reply_due = true; /* the RSU and those between learn of the new way at once */
@@ -165,26 +171,28 @@ static void set_chosen(struct upstream *u, int32_t chosen)
 
 static void choose_rsu(struct upstream *u)
 {
-	int32_t best = u->chosen;
+	const struct candidate *used =
+		u->chosen != UPSTREAM_NONE ? selected_of(&u->source[u->chosen]) : NULL;
+	int32_t best = UPSTREAM_NONE;
 
-	if (best != UPSTREAM_NONE && selected_of(&u->source[best]) == NULL)
-		best = UPSTREAM_NONE;
-	const bool lost = best == UPSTREAM_NONE;
+	if (used == NULL)
+		u->rival = (struct rival){ 0 };
 	for (int32_t i = 0; i < UPSTREAM_SOURCES_MAX; i++) {
-		const struct candidate *c = selected_of(&u->source[i]);
-		if (c == NULL)
+		const struct source *s = &u->source[i];
+		const struct candidate *c = selected_of(s);
+		if (c == NULL || c == used ||
+		    (used != NULL && !rank_takes_over(u->history, c, used)))
 			continue;
-		if (best == UPSTREAM_NONE ||
-		    rank_before(u->history, c, selected_of(&u->source[best])))
+		if (best == UPSTREAM_NONE || u->rival.who == s->node ||
+		    (u->rival.who != u->source[best].node &&
+		     rank_before(u->history, c, selected_of(&u->source[best]))))
 			best = i;
 	}
-	if (best != u->chosen) {
-		if (lost ||
-		    (rank_takes_over(u->history, selected_of(&u->source[best]),
-				     selected_of(&u->source[u->chosen])) &&
-		     rank_confirm(&u->rival, u->source[best].node, u->source[best].newest.id)))
-			set_chosen(u, best);
-	}
+	if (used == NULL && best != u->chosen)
+		set_chosen(u, best);
+	else if (used != NULL && best != UPSTREAM_NONE &&
+		 rank_confirm(&u->rival, u->source[best].node, u->source[best].newest.id))
+		set_chosen(u, best);
 	if (u->chosen != UPSTREAM_NONE)
 		count_choice(u);
 }

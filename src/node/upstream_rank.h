@@ -3,7 +3,8 @@
  * Model      Quality is the share of the last history heartbeats that came by a way. Good ways
  *            (half or more) compare by hops, then quality; others by quality, then hops. What is in
  *            use is left only for what is better by hops or by a clear margin of quality, two
- *            heartbeats on end.
+ *            heartbeats on end. Who has been better once stays the rival while it is better: of
+ *            two that take turns in being best neither would ever last.
  * Units      hops in radio hops to the RSU.
  * Threads    pure. */
 #pragma once
