@@ -75,7 +75,7 @@ struct haul_gate_input {
 /* Pure. Returns HAUL_CLOSE_NONE while the batch stays open, and only then sets *ret_deadline_ns:
  * the one moment to ask again at the latest (INT64_MAX when nothing is queued). An empty batch
  * never closes. When several reasons hold, the first in this order is told: ops, bytes, manual,
- * barrier, deadline, idle. */
+ * barrier, idle, deadline. So "deadline" is told only of a batch that something made wait. */
 HAUL_API enum haul_close haul_gate(const struct haul_limits *limits,
 				   const struct haul_gate_input *input, int64_t *ret_deadline_ns);
 

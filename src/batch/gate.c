@@ -38,10 +38,10 @@ enum haul_close haul_gate(const struct haul_limits *limits, const struct haul_ga
 		return HAUL_CLOSE_MANUAL;
 	if (input->barrier)
 		return HAUL_CLOSE_BARRIER;
-	if (input->now_ns >= deadline_ns)
-		return HAUL_CLOSE_DEADLINE;
 	if (input->in_flight == 0)
 		return HAUL_CLOSE_IDLE;
+	if (input->now_ns >= deadline_ns)
+		return HAUL_CLOSE_DEADLINE;
 	*ret_deadline_ns = deadline_ns;
 	return HAUL_CLOSE_NONE;
 }
