@@ -241,27 +241,34 @@ static int64_t fate_delay_ns(const struct link *link)
 	return delay_ns > 0 ? delay_ns : 0;
 }
 
-/* One frame, on the air until end_ns, for one link: lost, or on its way. */
+/* One frame, on the air, for one link: is it lost? */
+static bool link_loses(struct link *link)
+{
+	bool lost;
+
+	link->stats.sent++; /* first: it is the number of the frame, by which fate goes */
+	lost = fate_is_lost(link);
+	link->stats.lost += lost;
+	return lost;
+}
+
+/* A frame that was not lost and has left the air at end_ns is on its way. */
 static void link_carry(struct channel *channel, struct link *link, struct channel_frame *frame,
 		       uint32_t to, int64_t end_ns)
 {
-	bool lost = fate_is_lost(link);
 	struct event arrival = { .at_ns = end_ns + fate_delay_ns(link),
 				 .order = ++channel->turn,
 				 .node = to,
 				 .link = (uint32_t)(link - channel->links),
 				 .frame = (uint32_t)(frame - channel->frames) };
 
-	link->stats.sent++;
-	if (lost) {
-		link->stats.lost++;
-	} else if (channel->arrival_count == channel->options.deliveries_max) {
+	if (channel->arrival_count == channel->options.deliveries_max) {
 		link->stats.dropped++;
-	} else {
-		frame->refs++;
-		channel->arrival_count++;
-		heap_push(channel, &arrival);
+		return;
 	}
+	frame->refs++;
+	channel->arrival_count++;
+	heap_push(channel, &arrival);
 }
 
 /* ---- transmitting ---- */
@@ -280,33 +287,73 @@ static int64_t airtime_ns(const struct channel *channel, const struct channel_fr
 	       (rate > 0.0 ? (int64_t)(bits * (double)NS_PER_S / rate) : 0);
 }
 
-/* Put a frame on the air at at_ns: occupy the medium, and decide what each receiver gets. */
-static void transmit(struct channel *channel, struct channel_frame *frame, int64_t at_ns)
+/* A frame to one node, again and again until it arrives or the retries are used up. Returns when the
+ * last attempt ends. */
+static int64_t transmit_to_one(struct channel *channel, struct channel_frame *frame, int64_t at_ns)
 {
-	uint32_t count = channel->options.node_count;
-	struct node *sender = &channel->nodes[frame->from];
-	int64_t end_ns = at_ns + airtime_ns(channel, frame);
+	struct link *link = link_find(channel, frame->from, frame->to);
+	int64_t each_ns = airtime_ns(channel, frame);
+
+	if (link == NULL || !link->set.up) {
+		channel->nodes[frame->from].stats.out_of_range++;
+		return at_ns + each_ns * (1 + channel->options.retries_max);
+	}
+	for (uint32_t attempt = 0; attempt <= channel->options.retries_max; attempt++) {
+		at_ns += each_ns;
+		if (!link_loses(link)) {
+			link_carry(channel, link, frame, frame->to, at_ns);
+			break;
+		}
+	}
+	return at_ns;
+}
+
+/* A frame to all, once: nobody acknowledges it. */
+static int64_t transmit_to_all(struct channel *channel, struct channel_frame *frame, int64_t at_ns)
+{
 	bool heard = false;
 
-	HAUL_ASSERT(at_ns >= sender->busy_until_ns);
-	sender->busy_until_ns = end_ns;
-	sender->last_transmit = ++channel->turn;
-	sender->stats.sent++;
-	sender->stats.airtime_ns += end_ns - at_ns;
-	for (uint32_t to = 0; to < count; to++) {
+	at_ns += airtime_ns(channel, frame);
+	for (uint32_t to = 0; to < channel->options.node_count; to++) {
 		struct link *link = link_find(channel, frame->from, to);
 
 		if (link == NULL || !link->set.up)
 			continue;
-		if (channel->options.shared && channel->nodes[to].busy_until_ns < end_ns)
-			channel->nodes[to].busy_until_ns = end_ns;
-		if (frame->to != CHANNEL_TO_ALL && frame->to != to)
-			continue;
 		heard = true;
-		link_carry(channel, link, frame, to, end_ns);
+		if (!link_loses(link))
+			link_carry(channel, link, frame, to, at_ns);
 	}
 	if (!heard)
-		sender->stats.out_of_range++;
+		channel->nodes[frame->from].stats.out_of_range++;
+	return at_ns;
+}
+
+/* Whoever hears the sender keeps silent as long. */
+static void occupy(struct channel *channel, uint32_t from, int64_t end_ns)
+{
+	channel->nodes[from].busy_until_ns = end_ns;
+	for (uint32_t to = 0; channel->options.shared && to < channel->options.node_count; to++) {
+		const struct link *link = link_find(channel, from, to);
+
+		if (link != NULL && link->set.up && channel->nodes[to].busy_until_ns < end_ns)
+			channel->nodes[to].busy_until_ns = end_ns;
+	}
+}
+
+static void transmit(struct channel *channel, struct channel_frame *frame, int64_t at_ns)
+{
+	struct node *sender = &channel->nodes[frame->from];
+	int64_t end_ns;
+
+	HAUL_ASSERT(at_ns >= sender->busy_until_ns);
+	if (frame->to == CHANNEL_TO_ALL)
+		end_ns = transmit_to_all(channel, frame, at_ns);
+	else
+		end_ns = transmit_to_one(channel, frame, at_ns);
+	occupy(channel, frame->from, end_ns);
+	sender->last_transmit = ++channel->turn;
+	sender->stats.sent++;
+	sender->stats.airtime_ns += end_ns - at_ns;
 	channel_put(channel, frame);
 }
 
@@ -431,7 +478,8 @@ static bool options_are_valid(const struct channel_options *options)
 	       options->links_max <= options->node_count * options->node_count &&
 	       options->frames_max >= 1 && options->frame_bytes_max >= 1 &&
 	       options->deliveries_max >= 1 && options->queue_frames >= 1 &&
-	       options->queue_frames <= CHANNEL_QUEUE_FRAMES_MAX && options->overhead_ns >= 0 &&
+	       options->queue_frames <= CHANNEL_QUEUE_FRAMES_MAX &&
+	       options->retries_max <= CHANNEL_RETRIES_MAX && options->overhead_ns >= 0 &&
 	       options->rate_bit_per_s >= 0.0;
 }
 

@@ -10,11 +10,13 @@
  *              loss      independent a frame; or Gilbert-Elliott, where burst_enter > 0
  *              delay     latency ± jitter, uniform; frames overtake each other where jitter is
  *                        larger than their distance
+ *              retries   a lost frame to one node is sent again at once, up to retries_max times,
+ *                        and takes the air each time; frames to all are sent once
  *            Not modelled: collisions (everyone waits for those it hears, and a hidden sender does
- *            no harm), link-layer retries, and capture.
+ *            no harm), and capture.
  * Fate       What becomes of frame k of a link depends on (seed, from, to, k) and the link's
  *            parameters alone: never on other links, on time or on the order of calls. k counts the
- *            frames that went on the air for that link.
+ *            frames that went on the air for that link, retries included.
  * Units      ns, bytes, bit/s; probabilities 0 … 1.
  * Ownership  a frame from channel_get is the caller's until channel_send or channel_put. A delivery
  *            holds the frame until the caller puts it. Broadcast frames are shared, not copied.
@@ -31,7 +33,7 @@
 #include <haul/err.h>
 #include <haul/stats.h>
 
-enum { CHANNEL_NODES_MAX = 1024, CHANNEL_QUEUE_FRAMES_MAX = 65536 };
+enum { CHANNEL_NODES_MAX = 1024, CHANNEL_QUEUE_FRAMES_MAX = 65536, CHANNEL_RETRIES_MAX = 16 };
 
 #define CHANNEL_TO_ALL UINT32_MAX
 
@@ -42,6 +44,7 @@ struct channel_options {
 	uint32_t frame_bytes_max; /* of one */
 	uint32_t deliveries_max;  /* frames under way, a broadcast counted once a receiver */
 	uint32_t queue_frames;    /* a sender's queue; what does not fit is dropped at its tail */
+	uint32_t retries_max;     /* of a lost frame to one node */
 	bool shared;              /* half duplex: a transmission keeps its hearers silent */
 	int64_t overhead_ns;      /* of airtime, for each frame */
 	double rate_bit_per_s;    /* 0 = without limit */
@@ -61,7 +64,7 @@ struct channel_link {
 
 /* What happened on a link, as measured. */
 struct channel_link_stats {
-	uint64_t sent;             /* frames that went on the air for it */
+	uint64_t sent;             /* frames that went on the air for it, retries included */
 	uint64_t lost;             /* of these: lost by chance */
 	uint64_t dropped;          /* of these: no room among the deliveries */
 	uint64_t delivered;        /* of these: taken by the caller */

@@ -11,6 +11,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -27,7 +28,8 @@ enum {
 	DELIVERIES_A_TURN = 256,
 	TXQUEUELEN = 1000,
 	MAC_SLOTS = 4 * CHANNEL_NODES_MAX, /* power of two, at most a quarter full */
-	WAIT_MAX_S = 3600
+	WAIT_MAX_S = 3600,
+	HUB_NICE = -15
 };
 
 #define WAKE_EVENT UINT64_MAX
@@ -269,6 +271,8 @@ static void *hub_thread(void *arg)
 	/* Only a thread may ask for its own; the default slack of 50 us would show in every
 	 * delay. */
 	prctl(PR_SET_TIMERSLACK, 1UL);
+	/* The air does not wait for processors: go before the nodes. Not allowed, it is only later. */
+	(void)setpriority(PRIO_PROCESS, 0, HUB_NICE);
 	for (;;) {
 		hub_lock(hub);
 		next_ns = turn(hub, events, count);

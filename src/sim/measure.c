@@ -90,22 +90,26 @@ static double quantile(const double *sorted, size_t count, double share)
 	return sorted[at < count ? at : count - 1];
 }
 
+/* What was sent last and has had no time for an answer when ping ended is left out: it was not lost.
+ * A tail longer than the slowest answers is silence. */
 static void ping_figures(struct answers *answers, double sent, uint32_t interval_ms,
 			 struct measure *measure)
 {
-	double tail_ms = (sent - answers->last_seq) * interval_ms;
+	double tail = sent - answers->last_seq;
 
+	if (answers->count > 0) {
+		qsort(answers->rtt_ms, answers->count, sizeof *answers->rtt_ms, compare_doubles);
+		measure->rtt_p50_ms = quantile(answers->rtt_ms, answers->count, 0.5);
+		measure->rtt_p99_ms = quantile(answers->rtt_ms, answers->count, 0.99);
+		if (tail * interval_ms <= measure->rtt_p99_ms + interval_ms)
+			sent -= tail;
+	}
 	measure->sent = (int64_t)sent;
 	measure->received = (int64_t)answers->count;
 	measure->loss = sent > 0 ? 1 - (double)answers->count / sent : 1;
 	measure->gap_ms = answers->gap_s * 1000;
-	if (tail_ms > measure->gap_ms)
-		measure->gap_ms = tail_ms;
-	if (answers->count == 0)
-		return;
-	qsort(answers->rtt_ms, answers->count, sizeof *answers->rtt_ms, compare_doubles);
-	measure->rtt_p50_ms = quantile(answers->rtt_ms, answers->count, 0.5);
-	measure->rtt_p99_ms = quantile(answers->rtt_ms, answers->count, 0.99);
+	if ((sent - answers->last_seq) * interval_ms > measure->gap_ms)
+		measure->gap_ms = (sent - answers->last_seq) * interval_ms;
 }
 
 int measure_ping(const char *output, uint32_t interval_ms, struct measure *ret_measure,

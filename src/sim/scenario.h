@@ -102,6 +102,7 @@ struct scenario_medium {
 	double overhead_us; /* of airtime, each frame */
 	double latency_ms;  /* of links that follow from distance */
 	double jitter_ms;
+	uint32_t retries;      /* of a lost frame to one node */
 	double range_m;        /* 0 = links do not follow from distance */
 	bool *shared;          /* one node at a time within earshot; NULL = true */
 	uint32_t queue_frames; /* of each sender; default SCENARIO_QUEUE_FRAMES */

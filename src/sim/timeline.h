@@ -22,7 +22,7 @@
 
 #define TIMELINE_PATH_LOSS_EXPONENT 2.7
 #define TIMELINE_FADE_DB            1.5
-#define TIMELINE_LOSS_MAX           0.98
+#define TIMELINE_LOSS_MAX           0.9
 /* How often links of moving nodes are computed anew. */
 #define TIMELINE_TICK_S 0.1
 

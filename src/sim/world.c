@@ -142,6 +142,7 @@ static int make_hub(struct world *world, struct haul_err *err)
 
 	medium_options(world, &scenario->radio, &options[WORLD_RADIO]);
 	options[WORLD_RADIO].shared = scenario->radio.shared == NULL || *scenario->radio.shared;
+	options[WORLD_RADIO].retries_max = scenario->radio.retries;
 	options[WORLD_RADIO].links_max = timeline_links_max(scenario);
 	medium_options(world, &scenario->backhaul, &options[WORLD_BACKHAUL]);
 	options[WORLD_BACKHAUL].links_max = rsus > 1 ? rsus * (rsus - 1) : 1;
