@@ -165,25 +165,25 @@ static uint8_t check_known(struct dedupe_origin *row, uint64_t sequence, int64_t
 	return 1;
 }
 
-uint32_t dedupe_check(struct dedupe *dedupe, const uint64_t *origin, const uint64_t *sequence,
-		      uint32_t count, int64_t now_ns, uint8_t *ret_fresh)
+uint32_t dedupe_check(struct dedupe *dedupe, const struct dedupe_batch *batch, int64_t now_ns,
+		      uint8_t *ret_fresh)
 {
 	uint32_t row = INDEX_NONE;
 	uint32_t fresh_count = 0;
 
-	for (uint32_t i = 0; i < count; i++) {
+	for (uint32_t i = 0; i < batch->count; i++) {
 		ret_fresh[i] = 0;
-		if (origin[i] == 0)
+		if (batch->origin[i] == 0)
 			continue;
 		/* Bursts come from few origins: most rows are the one of the message before. */
-		if (row == INDEX_NONE || dedupe->rows[row].origin != origin[i])
-			row = index_find(&dedupe->index, origin[i]);
+		if (row == INDEX_NONE || dedupe->rows[row].origin != batch->origin[i])
+			row = index_find(&dedupe->index, batch->origin[i]);
 		if (row == INDEX_NONE) {
-			row = row_new(dedupe, origin[i]);
-			window_start(&dedupe->rows[row], sequence[i]);
+			row = row_new(dedupe, batch->origin[i]);
+			window_start(&dedupe->rows[row], batch->sequence[i]);
 			ret_fresh[i] = 1;
 		} else {
-			ret_fresh[i] = check_known(&dedupe->rows[row], sequence[i], now_ns);
+			ret_fresh[i] = check_known(&dedupe->rows[row], batch->sequence[i], now_ns);
 		}
 		if (ret_fresh[i] == 0)
 			continue;
@@ -194,6 +194,6 @@ uint32_t dedupe_check(struct dedupe *dedupe, const uint64_t *origin, const uint6
 			list_put_first(dedupe, row);
 		}
 	}
-	HAUL_ASSERT(fresh_count <= count);
+	HAUL_ASSERT(fresh_count <= batch->count);
 	return fresh_count;
 }

@@ -27,7 +27,13 @@ int dedupe_open(uint32_t origins, struct dedupe **ret_dedupe);
 /* NULL is allowed. */
 void dedupe_close(struct dedupe *dedupe);
 
+struct dedupe_batch { /* columns of a burst, count rows each */
+	const uint64_t *origin;
+	const uint64_t *sequence;
+	uint32_t count;
+};
+
 /* ret_fresh[i] = 1 for messages not seen before (they are now), 0 for all others. Twice the same in
  * one batch counts as twice. Returns how many are fresh. */
-uint32_t dedupe_check(struct dedupe *dedupe, const uint64_t *origin, const uint64_t *sequence,
-		      uint32_t count, int64_t now_ns, uint8_t *ret_fresh);
+uint32_t dedupe_check(struct dedupe *dedupe, const struct dedupe_batch *batch, int64_t now_ns,
+		      uint8_t *ret_fresh);

@@ -257,7 +257,10 @@ static void find_fresh(const struct burst *burst)
 			m->status[i] == 0 && !is_control(m->type[i]) && !is_stranger(burst, i);
 		dp->origin[i] = counts ? m->origin[i] : 0;
 	}
-	(void)dedupe_check(dp->dedupe, dp->origin, m->sequence, m->count, dp->now_ns, dp->fresh);
+	const struct dedupe_batch batch = {
+		.origin = dp->origin, .sequence = m->sequence, .count = m->count
+	};
+	(void)dedupe_check(dp->dedupe, &batch, dp->now_ns, dp->fresh);
 }
 
 void intake_wire(struct datapath *dp, uint32_t port)

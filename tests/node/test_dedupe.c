@@ -15,10 +15,20 @@ static struct dedupe *open_table(uint32_t origins)
 	return dedupe;
 }
 
+static uint32_t check_all(struct dedupe *dedupe, const uint64_t *origin, const uint64_t *sequence,
+			  uint32_t count, uint8_t *fresh)
+{
+	const struct dedupe_batch batch = { .origin = origin,
+					    .sequence = sequence,
+					    .count = count };
+	return dedupe_check(dedupe, &batch, 0, fresh);
+}
+
 static bool is_fresh(struct dedupe *dedupe, uint64_t origin, uint64_t sequence, int64_t now_ns)
 {
 	uint8_t fresh = 2;
-	const uint32_t count = dedupe_check(dedupe, &origin, &sequence, 1, now_ns, &fresh);
+	const struct dedupe_batch one = { .origin = &origin, .sequence = &sequence, .count = 1 };
+	const uint32_t count = dedupe_check(dedupe, &one, now_ns, &fresh);
 	assert_int_equal(count, fresh);
 	return fresh == 1;
 }
@@ -32,14 +42,15 @@ static void test_dedupe_check__fresh_once(void **state)
 	const uint64_t sequence[] = { 10, 9, 10, 10, 11, 10, 1, 2 };
 	const uint8_t expected[] = { 1, 1, 1, 0, 1, 0, 0, 0 };
 	uint8_t fresh[8];
-	assert_int_equal(dedupe_check(dedupe, origin, sequence, 8, 0, fresh), 4);
+	assert_int_equal(check_all(dedupe, origin, sequence, 8, fresh), 4);
 	assert_memory_equal(fresh, expected, sizeof expected);
-	assert_int_equal(dedupe_check(dedupe, origin, sequence, 8, 0, fresh), 0);
+	assert_int_equal(check_all(dedupe, origin, sequence, 8, fresh), 0);
 	dedupe_close(dedupe);
 	dedupe_close(NULL);
 }
 
-/* The last number inside the window counts, the first below it does not, wherever the window lies. */
+/* The last number inside the window counts, the first below it does not, wherever the window lies.
+ * */
 static void test_dedupe_check__window_is_exact(void **state)
 {
 	(void)state;
@@ -56,8 +67,8 @@ static void test_dedupe_check__window_is_exact(void **state)
 	}
 }
 
-/* A restarted node has a later boot time: accepted at once. One whose clock went back is accepted when
- * the old numbers have been silent for long enough, and not a nanosecond before. */
+/* A restarted node has a later boot time: accepted at once. One whose clock went back is accepted
+ * when the old numbers have been silent for long enough, and not a nanosecond before. */
 static void test_dedupe_check__restart(void **state)
 {
 	(void)state;
@@ -72,8 +83,8 @@ static void test_dedupe_check__restart(void **state)
 	dedupe_close(dedupe);
 }
 
-/* A forged number at the end of all numbers mutes its victim for the time of silence, not for ever; the
- * victim's own refused messages do not prolong it. */
+/* A forged number at the end of all numbers mutes its victim for the time of silence, not for ever;
+ * the victim's own refused messages do not prolong it. */
 static void test_dedupe_check__forged_number_mutes_for_a_time(void **state)
 {
 	(void)state;
@@ -103,8 +114,8 @@ static void test_dedupe_check__evicts_the_longest_silent(void **state)
 	dedupe_close(dedupe);
 }
 
-/* Against a plain list of all that was said: random bursts of a few origins, with repeats, late ones and
- * jumps. */
+/* Against a plain list of all that was said: random bursts of a few origins, with repeats, late
+ * ones and jumps. */
 static void test_dedupe_check__equals_a_simple_model(void **state)
 {
 	(void)state;
@@ -137,7 +148,7 @@ static void test_dedupe_check__equals_a_simple_model(void **state)
 			origin[i] = o + 1;
 			sequence[i] = number + EPOCH(7);
 		}
-		dedupe_check(dedupe, origin, sequence, BATCH, 0, fresh);
+		check_all(dedupe, origin, sequence, BATCH, fresh);
 		assert_memory_equal(fresh, expected, sizeof fresh);
 	}
 	dedupe_close(dedupe);

@@ -175,8 +175,8 @@ static void test_routes_add_path__paths_are_bounded(void **state)
 	assert_int_equal(published(routes).node, 0);
 }
 
-/* The newest claim says where an OBU is; an older one that comes late does not; when the claim ends, our
- * own path is used again. */
+/* The newest claim says where an OBU is; an older one that comes late does not; when the claim
+ * ends, our own path is used again. */
 static void test_routes_claim__newest_wins(void **state)
 {
 	struct routes *routes = *state;

@@ -40,8 +40,8 @@ static void test_snapshot_build__empty(void **state)
 	snapshot_free(NULL);
 }
 
-/* As many routes and clients as there may be: each is found with what was put in, others are not, and
- * the tables stay half empty so that a probe always ends. */
+/* As many routes and clients as there may be: each is found with what was put in, others are not,
+ * and the tables stay half empty so that a probe always ends. */
 static void test_snapshot_build__full_tables_find_all_and_nothing_else(void **state)
 {
 	(void)state;

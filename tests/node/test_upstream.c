@@ -70,7 +70,8 @@ static double reception(struct bench *bench, uint32_t peer)
 	return -1;
 }
 
-/* One heartbeat through each neighbour whose bit is set (bit k: peer k + 1, k + 1 hops from the RSU). */
+/* One heartbeat through each neighbour whose bit is set (bit k: peer k + 1, k + 1 hops from the
+ * RSU). */
 static void beat(struct bench *bench, uint32_t id, uint32_t neighbours)
 {
 	wait_ms(bench, PERIOD_MS);
@@ -91,8 +92,8 @@ static void test_upstream__takes_the_first_at_once(void **state)
 	assert_int_equal(bench->stats.extra[CONTROL_UPSTREAM_CHANGES], 1);
 }
 
-/* Defect 8: the original's history froze at its first entries, and its quality rose above 1. Here the
- * newest heartbeats always count, the oldest fall out, and repeats change nothing. */
+/* Defect 8: the original's history froze at its first entries, and its quality rose above 1. Here
+ * the newest heartbeats always count, the oldest fall out, and repeats change nothing. */
 static void test_upstream__defect_8_history_keeps_the_newest(void **state)
 {
 	struct bench *bench = *state;
@@ -115,8 +116,8 @@ static void test_upstream__defect_8_history_keeps_the_newest(void **state)
 	assert_true(reception(bench, 1) > 0.59 && reception(bench, 1) < 0.61);
 }
 
-/* Defect 9: one rule, stated once. A rival with fewer hops takes over after two heartbeats, not after
- * one; with more hops it never does while the one in use is good. */
+/* Defect 9: one rule, stated once. A rival with fewer hops takes over after two heartbeats, not
+ * after one; with more hops it never does while the one in use is good. */
 static void test_upstream__defect_9_fewer_hops_take_over_after_two_heartbeats(void **state)
 {
 	struct bench *bench = *state;
@@ -169,8 +170,8 @@ static void test_upstream__different_rivals_do_not_add_up(void **state)
 	}
 }
 
-/* Two RSUs next to us, as good as each other, each best while the other's heartbeat is late: they take
- * turns as the rival, and one of them is chosen all the same. */
+/* Two RSUs next to us, as good as each other, each best while the other's heartbeat is late: they
+ * take turns as the rival, and one of them is chosen all the same. */
 static void test_upstream__rivals_that_take_turns_do_take_over(void **state)
 {
 	struct bench *bench = *state;
@@ -221,8 +222,8 @@ static void test_upstream__silence_is_the_end_of_all(void **state)
 	assert_null(upstream_find(&bench->upstream, SAID_RSU));
 }
 
-/* What we cannot send to is left at once, for the next best that is no farther than we are; without one
- * the next heartbeat brings it. */
+/* What we cannot send to is left at once, for the next best that is no farther than we are; without
+ * one the next heartbeat brings it. */
 static void test_upstream__failed_send_rotates_at_once(void **state)
 {
 	struct bench *bench = *state;
@@ -283,7 +284,8 @@ static void test_upstream__passes_on_from_the_selected_once(void **state)
 	assert_int_equal(heartbeat.id, 2);
 }
 
-/* A reply is due once a heartbeat, with the time it was held; a change of ways makes it due again. */
+/* A reply is due once a heartbeat, with the time it was held; a change of ways makes it due again.
+ * */
 static void test_upstream__replies_once_and_after_changes(void **state)
 {
 	struct bench *bench = *state;
@@ -301,8 +303,8 @@ static void test_upstream__replies_once_and_after_changes(void **state)
 	assert_true(upstream_take_reply(source, bench->now_ns, &reply));
 }
 
-/* No more candidates than configured are kept: a better one takes the place of the worst, a worse one
- * finds none, and the one in use is never put out. */
+/* No more candidates than configured are kept: a better one takes the place of the worst, a worse
+ * one finds none, and the one in use is never put out. */
 static void test_upstream__keeps_the_best_candidates(void **state)
 {
 	struct bench *bench = *state;
@@ -321,8 +323,8 @@ static void test_upstream__keeps_the_best_candidates(void **state)
 	assert_int_equal(selected(bench), 5);
 }
 
-/* Values no honest node sends: an impossible period, more hops than TTL allows, a number that time does
- * not explain. Nothing changes. */
+/* Values no honest node sends: an impossible period, more hops than TTL allows, a number that time
+ * does not explain. Nothing changes. */
 static void test_upstream__refuses_what_no_honest_node_sends(void **state)
 {
 	struct bench *bench = *state;
@@ -380,8 +382,8 @@ static void test_upstream__heartbeat_numbers_wrap(void **state)
 	assert_int_equal(bench->stats.extra[CONTROL_UPSTREAM_LOST], 0);
 }
 
-/* One RSU more than there is room for is refused while all others live, and takes the place of a silent
- * one later; the chosen one is never put out. */
+/* One RSU more than there is room for is refused while all others live, and takes the place of a
+ * silent one later; the chosen one is never put out. */
 static void test_upstream__sources_are_bounded(void **state)
 {
 	struct bench *bench = *state;
