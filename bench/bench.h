@@ -36,6 +36,7 @@ struct bench_case {
 	const char *unit;     /* "Gbit/s", "kpps", "ns/op" */
 	bool lower_is_better; /* ns/op: ratio = individual / batched; else batched / individual */
 	double goal;          /* ratio wanted, 0 = none stated */
+	double excess_max;    /* instead, with lower_is_better: batched may be so much more */
 	const char *arms;     /* what the two arms are: "sendto+recvfrom | UDP_SEGMENT+UDP_GRO" */
 	int (*run)(void *ctx, const struct bench_case *self, enum bench_arm arm, double seconds,
 		   struct bench_sample *ret_sample, struct haul_err *err);

@@ -44,6 +44,22 @@ static const char *maybe(char out[24], double value, int digits)
 	return out;
 }
 
+static bool goal_missed(const struct bench_row *row)
+{
+	const struct bench_case *of = row->of;
+	if (of->excess_max > 0.0)
+		return row->batched.value > row->individual.value + of->excess_max;
+	return row->ratio < of->goal;
+}
+
+static const char *goal_text(const struct bench_case *of, char out[24])
+{
+	if (of->excess_max <= 0.0)
+		return of->goal > 0.0 ? number(out, of->goal) : "-";
+	snprintf(out, 24, "+%.3g", of->excess_max);
+	return out;
+}
+
 static void table_row(const struct bench_row *row, FILE *out)
 {
 	const struct bench_case *of = row->of;
@@ -56,8 +72,7 @@ static void table_row(const struct bench_row *row, FILE *out)
 		 number(b, row->ratio_min), number(c, row->ratio_max));
 	fprintf(out, "%-20s %10s %10s %-8s %-22s", of->name, number(a, row->individual.value),
 		number(b, row->batched.value), of->unit, spread);
-	fprintf(out, " %s%6s", row->ratio < of->goal ? "!" : " ",
-		of->goal > 0.0 ? number(a, of->goal) : "-");
+	fprintf(out, " %s%6s", goal_missed(row) ? "!" : " ", goal_text(of, a));
 	fprintf(out, " %9s %7s\n", maybe(a, row->batched.syscalls_per_op, 3),
 		maybe(b, row->batched.fill_mean, 1));
 	if (row->individual.note[0] || row->batched.note[0])
@@ -86,8 +101,8 @@ static json_t *json_row(const struct bench_row *row, uint32_t pairs)
 {
 	const struct bench_case *of = row->of;
 	bool ran = !row->left_out[0];
-	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:i, s:s,"
-			 " s:s, s:s}",
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s, s:i,"
+			 " s:s, s:s, s:s}",
 			 "case", of->name, "unit", of->unit, "individual",
 			 json_maybe(row->individual.value, ran), "batched",
 			 json_maybe(row->batched.value, ran), "ratio", json_maybe(row->ratio, ran),
@@ -97,7 +112,8 @@ static json_t *json_row(const struct bench_row *row, uint32_t pairs)
 				    ran && row->batched.syscalls_per_op >= 0.0),
 			 "fill_mean",
 			 json_maybe(row->batched.fill_mean, ran && row->batched.fill_mean >= 0.0),
-			 "goal", json_maybe(of->goal, of->goal > 0.0), "lower_is_better",
+			 "goal", json_maybe(of->goal, of->goal > 0.0), "excess_max",
+			 json_maybe(of->excess_max, of->excess_max > 0.0), "lower_is_better",
 			 of->lower_is_better, "arms", of->arms, "pairs", (int)pairs,
 			 "individual_note", row->individual.note, "batched_note", row->batched.note,
 			 "left_out", row->left_out);
