@@ -35,6 +35,6 @@ fi
 
 echo "haul: installing $wanted" >&2
 export DEBIAN_FRONTEND=noninteractive
-apt-get -q -o Acquire::Retries=3 update </dev/null >&2
+apt-get -qq -o Acquire::Retries=3 update </dev/null >&2
 # shellcheck disable=SC2086 # one word a package
-apt-get -q -y -o Acquire::Retries=3 install --no-install-recommends $wanted </dev/null >&2
+apt-get -qq -y -o Dpkg::Use-Pty=0 -o Acquire::Retries=3 install --no-install-recommends $wanted </dev/null >&2
