@@ -53,9 +53,12 @@ static void tap_close(void *ctx)
 static int load_tcp(const struct overlay *overlay, double seconds, struct bench_sample *sample,
 		    struct haul_err *err)
 {
+	const struct load_tcp load = { .from_netns = overlay->obu_netns,
+				       .to_netns = overlay->rsu_netns,
+				       .to_address = OVERLAY_RSU_ADDRESS,
+				       .seconds = seconds };
 	uint32_t retransmits;
-	int r = load_tcp_run(overlay->obu_netns, overlay->rsu_netns, OVERLAY_RSU_ADDRESS, seconds,
-			     &sample->value, &retransmits, err);
+	int r = load_tcp_run(&load, &sample->value, &retransmits, err);
 
 	if (!r)
 		snprintf(sample->note, sizeof sample->note, "cubic, %u retransmits", retransmits);

@@ -350,25 +350,25 @@ static int spawn_piped(int netns, const char *const argv[], pid_t *ret_pid, stru
 	return pipe_fd[0];
 }
 
-int load_tcp_run(int from_netns, int to_netns, const char *to_address, double seconds,
-		 double *ret_gbit_per_s, uint32_t *ret_retransmits, struct haul_err *err)
+int load_tcp_run(const struct load_tcp *load, double *ret_gbit_per_s, uint32_t *ret_retransmits,
+		 struct haul_err *err)
 {
 	char port[16], time[16], line[256], *text;
 	const char *server[] = { "iperf3", "-s", "-1", "-p", port, "--forceflush", NULL };
-	const char *client[] = { "iperf3", "-c", to_address, "-p", port, "-t",
+	const char *client[] = { "iperf3", "-c", load->to_address, "-p", port, "-t",
 				 time,     "-C", "cubic",    "-J", NULL };
 	pid_t server_pid, client_pid;
 	int server_fd, client_fd, r;
 	ssize_t got;
 
 	snprintf(port, sizeof port, "%d", IPERF_PORT_FIRST);
-	snprintf(time, sizeof time, "%.0f", seconds < 1 ? 1 : seconds);
-	server_fd = spawn_piped(to_netns, server, &server_pid, err);
+	snprintf(time, sizeof time, "%.0f", load->seconds < 1 ? 1 : load->seconds);
+	server_fd = spawn_piped(load->to_netns, server, &server_pid, err);
 	if (server_fd < 0)
 		return server_fd;
 	/* It says that it listens before it accepts. */
 	got = read(server_fd, line, sizeof line);
-	client_fd = got > 0 ? spawn_piped(from_netns, client, &client_pid, err) : -EIO;
+	client_fd = got > 0 ? spawn_piped(load->from_netns, client, &client_pid, err) : -EIO;
 	if (client_fd < 0) {
 		kill(server_pid, SIGTERM);
 		waitpid(server_pid, NULL, 0);

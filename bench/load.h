@@ -30,5 +30,11 @@ struct load_echo {
 int load_echo_run(const struct load_echo *load, int64_t *rtt_ns, struct haul_err *err);
 
 /* iperf3 with one TCP stream, congestion control pinned to cubic. */
-int load_tcp_run(int from_netns, int to_netns, const char *to_address, double seconds,
-		 double *ret_gbit_per_s, uint32_t *ret_retransmits, struct haul_err *err);
+struct load_tcp {
+	int from_netns;
+	int to_netns;
+	const char *to_address;
+	double seconds;
+};
+int load_tcp_run(const struct load_tcp *load, double *ret_gbit_per_s, uint32_t *ret_retransmits,
+		 struct haul_err *err);

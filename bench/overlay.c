@@ -68,7 +68,7 @@ int overlay_open(struct overlay *overlay, const char *program, uint32_t wire_mtu
 		r = netns_address(overlay->obu_netns, "wire0", "10.50.0.2/24", err);
 	if (r)
 		goto fail;
-	strcpy(overlay->directory, "/tmp/haul-bench-XXXXXX");
+	snprintf(overlay->directory, sizeof overlay->directory, "/tmp/haul-bench-XXXXXX");
 	if (mkdtemp(overlay->directory))
 		return 0;
 	r = haul_err_set(err, -errno, "overlay: temporary directory: %s", haul_strerror(-errno));

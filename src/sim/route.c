@@ -48,8 +48,8 @@ static int climb(const struct world *world, uint32_t node, struct route_trace *r
 int route_trace(const struct world *world, uint32_t from, uint32_t to,
 		struct route_trace *ret_trace)
 {
-	struct route_trace up;
-	struct route_trace down;
+	struct route_trace up = { 0 };
+	struct route_trace down = { 0 };
 	int rc = climb(world, from, &up);
 
 	HAUL_ASSERT(from != to);

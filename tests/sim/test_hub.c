@@ -158,6 +158,8 @@ static int64_t take_down(void *arg, struct hub *hub, int64_t now_ns)
 	return INT64_MAX;
 }
 
+/* What the schedule takes down is down: a ping gets no answer, and the frame is told as out of
+ * range. */
 static void test_hub__schedule_changes_links(void **state)
 {
 	const char *const argv[] = { "ping", "-q", "-c1", "-W1", "10.5.0.2", NULL };

@@ -85,7 +85,10 @@ class Tidy(unittest.TestCase):
         return [f"{f.line} {f.rule}" for f in tidy.check_tree(self.root, **options)]
 
     def test_clean_tree__has_no_findings(self):
-        """Words in comments and strings, variadic functions and noted plans are no violations."""
+        """Words in comments and strings, variadic functions, noted plans and long tables of
+        constants in a short function are no violations."""
+        self.write("src/batch/b.c", "int b(void)\n{\n\tstatic const struct {\n\t\tint x;\n\t} t[] = {\n"
+                   + "\t\t{ 1 },\n" * 90 + "\t};\n\treturn t[0].x;\n}\n")
         self.write("src/base/a.h", HEAD.format("base/a.h") + "/* TO" "DO(0001): see there. */\n")
         self.assertEqual(self.found(compiler=COMPILER), [])
 
