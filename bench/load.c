@@ -356,7 +356,7 @@ int load_tcp_run(const struct load_tcp *load, double *ret_gbit_per_s, uint32_t *
 	char port[16], time[16], line[256], *text;
 	const char *server[] = { "iperf3", "-s", "-1", "-p", port, "--forceflush", NULL };
 	const char *client[] = { "iperf3", "-c", load->to_address, "-p", port, "-t",
-				 time,     "-C", "cubic",    "-J", NULL };
+				 time,     "-C", "cubic",          "-J", NULL };
 	pid_t server_pid, client_pid;
 	int server_fd, client_fd, r;
 	ssize_t got;

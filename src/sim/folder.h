@@ -13,5 +13,5 @@
 
 /* In $TMPDIR, or where the system keeps such files. Only the user may enter it. */
 int folder_open(char *path, size_t path_bytes, DIR **ret_lock, struct haul_err *err);
-/* Remove it with all that is in it. dir NULL: nothing was opened. */
-void folder_close(const char *path, DIR *dir);
+/* Remove it with all that is in it. lock NULL: nothing was opened. */
+void folder_close(const char *path, DIR *lock);
