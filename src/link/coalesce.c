@@ -93,6 +93,8 @@ static bool ipv4_follows(struct grow *grow, const uint8_t *next, uint32_t index,
 	const uint8_t *a = grow->first + grow->at.l3;
 	const uint8_t *b = next + grow->at.l3;
 	uint32_t header_bytes = (uint32_t)(grow->at.l4 - grow->at.l3);
+	HAUL_ASSERT(index > 0);
+	HAUL_ASSERT(header_bytes >= 20 && header_bytes <= 60);
 	if (memcmp(a, b, 2) != 0 || memcmp(a + 6, b + 6, 4) != 0 ||
 	    memcmp(a + 12, b + 12, header_bytes - 12) != 0)
 		return false;
@@ -119,6 +121,7 @@ static bool tcp_follows(const struct grow *grow, const uint8_t *next, uint32_t i
 	const uint8_t *a = grow->first + grow->at.l4;
 	const uint8_t *b = next + grow->at.l4;
 	uint32_t option_bytes = (uint32_t)(grow->at.payload - grow->at.l4 - 20);
+	HAUL_ASSERT(option_bytes <= 40);
 	if (memcmp(a, b, 4) != 0 ||
 	    be32_load(b + 4) != be32_load(a + 4) + index * grow->payload_bytes)
 		return false;
@@ -140,6 +143,7 @@ static bool sum_follows(const struct grow *grow, const uint8_t *next, uint32_t b
 {
 	uint32_t field = headers_csum(&grow->at);
 	uint32_t first_bytes = grow->at.payload + grow->payload_bytes;
+	HAUL_ASSERT(bytes <= first_bytes);
 	uint64_t sum = (uint64_t)checksum_load(grow->first + field) +
 		       (uint16_t)~checksum_word(first_bytes - grow->at.l4) +
 		       checksum_word(bytes - grow->at.l4);
@@ -191,6 +195,8 @@ struct coalesce_run coalesce_find(const struct coalesce *in)
 		last = in->order[run.count++];
 		grow.ip_bytes += haul_frame_bytes(in->frames, last) - grow.at.payload;
 	}
+	HAUL_ASSERT(run.count <= limit);
+	HAUL_ASSERT(grow.ip_bytes <= IP_TOTAL_MAX);
 	run.bytes = grow.at.l3 + grow.ip_bytes;
 	run.payload_bytes = grow.payload_bytes;
 	run.headers = grow.at;

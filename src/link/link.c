@@ -94,6 +94,8 @@ int haul_link_open(const struct haul_link_options *options, struct haul_link **r
 int link_init(struct haul_link *link, const struct haul_link_options *options,
 	      const struct link_ops *ops, struct haul_err *err)
 {
+	HAUL_ASSERT(ops->rx != NULL && ops->tx != NULL && ops->close != NULL);
+	HAUL_ASSERT(options->burst_max >= 1);
 	link->ops = ops;
 	link->fd = -1;
 	link->mtu_bytes = options->mtu_bytes;
@@ -170,6 +172,7 @@ const struct haul_stats *haul_link_tx_stats(const struct haul_link *link)
 static void record(struct haul_stats *stats, uint32_t *pending, uint32_t ops,
 		   const struct link_burst *burst)
 {
+	HAUL_ASSERT(burst->reason > HAUL_CLOSE_NONE && burst->reason < HAUL_CLOSE_REASONS);
 	*pending += burst->syscalls;
 	if (ops == 0)
 		return;

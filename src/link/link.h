@@ -77,8 +77,8 @@ struct link_ops {
 
 struct haul_link {
 	const struct link_ops *ops;
-	int fd;            /* what haul_link_fd returns */
-	uint32_t offloads; /* on now; the tx thread may clear bits */
+	int fd;                    /* what haul_link_fd returns */
+	_Atomic uint32_t offloads; /* on now; the tx thread may clear bits */
 	uint32_t mtu_bytes;
 	uint32_t burst_max;    /* 1 = individual mode */
 	uint32_t tx_offer_max; /* rows send_all may offer at once */

@@ -149,11 +149,13 @@ int peers_add(struct peers *peers, const struct haul_addr *addr)
 	struct key key = key_of(addr);
 	uint32_t known;
 	uint32_t slot = probe(peers, &key, &known);
+	HAUL_ASSERT(slot < PEERS_SLOTS);
 	if (known != 0)
 		return (int)(known - 1);
 	if (peers->free_count == 0)
 		return HAUL_EFULL;
 	uint32_t peer = peers->free[--peers->free_count];
+	HAUL_ASSERT(peer > 0 && !peers_has(peers, peer));
 	enter(peers, peer, &key, slot);
 	return (int)peer;
 }
@@ -197,6 +199,7 @@ int peers_remove(struct peers *peers, uint32_t peer)
 	uint32_t known;
 	uint32_t slot = probe(peers, &key, &known);
 	HAUL_ASSERT(known == peer + 1);
+	HAUL_ASSERT(peers->free_count < HAUL_LINK_PEERS);
 	change_begin(peers);
 	slot_remove(peers, slot);
 	key_store(peers, peer, &none);

@@ -58,6 +58,7 @@ int segment_open(struct segment *segment, uint8_t *frame, uint32_t len,
 	if (headers.payload + vnet->gso_size > HAUL_FRAME_BYTES_MAX || headers.payload == len)
 		return HAUL_ECORRUPT;
 	uint16_t l4_bytes = checksum_word(len - headers.l4);
+	HAUL_ASSERT(headers.payload < len);
 	*segment = (struct segment){
 		.frame = frame,
 		.len = len,
@@ -80,6 +81,7 @@ static void fix_ip(const struct segment *segment, uint8_t *header, uint32_t fram
 {
 	uint8_t *ip = header + segment->headers.l3;
 	uint32_t bytes = frame_bytes - segment->headers.l3;
+	HAUL_ASSERT(frame_bytes > segment->headers.payload && bytes <= UINT16_MAX);
 	if (segment->headers.version == 6) {
 		be16_store(ip + 4, (uint16_t)(bytes - 40));
 		return;
@@ -116,6 +118,7 @@ static uint32_t cut(struct segment *segment, uint8_t *header, struct haul_frames
 	uint32_t left = segment->len - segment->at;
 	uint32_t payload = left < segment->payload_bytes ? left : segment->payload_bytes;
 	uint32_t row = frames->count++;
+	HAUL_ASSERT(payload > 0 && row < frames->capacity);
 	memcpy(header, segment->frame, at->payload);
 	fix_ip(segment, header, at->payload + payload);
 	fix_l4(segment, header, at->payload + payload);

@@ -79,6 +79,7 @@ static void push_frame(struct haul_frames *frames, uint8_t *frame, uint32_t byte
 		       const struct virtio_net_hdr *vnet)
 {
 	uint32_t row = frames->count++;
+	HAUL_ASSERT(row < frames->capacity);
 	uint16_t flags = HAUL_FRAME_HEADROOM;
 	if ((frame[0] & 1) != 0)
 		flags |= HAUL_FRAME_BROADCAST;
@@ -161,6 +162,7 @@ static int tap_rx(struct haul_link *link, struct haul_frames *frames, struct lin
 		else
 			return bytes;
 	}
+	HAUL_ASSERT(tap->slab_used <= SLAB_BYTES);
 	burst->reason = frames->count >= limit ? HAUL_CLOSE_OPS : HAUL_CLOSE_BYTES;
 	return (int)frames->count;
 }
@@ -233,6 +235,7 @@ static int send_merged(struct tap *tap, const struct coalesce *in, const struct 
 	const struct haul_frames *frames = in->frames;
 	uint32_t header = run->headers.payload;
 	uint32_t count = 1;
+	HAUL_ASSERT(tap->vnet && run->count > 1);
 	coalesce_header(in, run, tx->header, &tx->vnet);
 	count = add_iov(tx->iov, count, tx->header, header);
 	for (uint32_t i = 0; i < run->count; i++) {

@@ -160,6 +160,7 @@ static int receive(struct udp *udp, uint32_t want, struct link_burst *burst)
 	int got = recvmmsg(udp->link.fd, msg, want, MSG_DONTWAIT, NULL);
 	if (got < 0)
 		return -errno;
+	HAUL_ASSERT((uint32_t)got <= want);
 	for (int i = 0; i < got; i++)
 		bytes += msg[i].msg_len;
 	if (got > 0)

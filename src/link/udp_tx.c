@@ -55,6 +55,8 @@ static uint32_t add_run(struct udp *udp, const struct haul_frames *frames, const
 	uint32_t peer = frames->peer[order[0]];
 	uint32_t size = haul_frame_bytes(frames, order[0]);
 	uint32_t rows = 0, total = 0;
+	HAUL_ASSERT(entry < udp->link.burst_max);
+	HAUL_ASSERT(left > 0 && segments_max > 0);
 	if (size > udp->link.peers->gso_bytes_max[peer])
 		segments_max = 1;
 	if (left > segments_max)
@@ -70,6 +72,7 @@ static uint32_t add_run(struct udp *udp, const struct haul_frames *frames, const
 		add_piece(tx, iov_first, frames->tail[row], frames->tail_len[row]);
 		total += last;
 	}
+	HAUL_ASSERT(rows == 1 || total <= tx->payload_max);
 	struct msghdr *msg = &tx->msg[entry].msg_hdr;
 	msg->msg_name = udp->link.peers->sockaddr[peer];
 	msg->msg_namelen = udp->name_bytes;
@@ -94,6 +97,7 @@ static int send_call(const struct udp *udp)
 	const struct udp_tx *tx = &udp->tx;
 	const struct msghdr *first = &tx->msg[0].msg_hdr;
 	ssize_t sent;
+	HAUL_ASSERT(tx->entries > 0);
 	if (tx->entries > 1)
 		return sendmmsg(udp->link.fd, tx->msg, tx->entries, 0);
 	if (first->msg_iovlen > 1 || first->msg_controllen > 0)
@@ -142,6 +146,7 @@ static int carry(const struct udp_send *send, uint32_t first, uint32_t count, ui
 		*ret_refused = tx->run[0].rows;
 		return sent;
 	}
+	HAUL_ASSERT((uint32_t)sent <= tx->entries);
 	rows = 0;
 	for (int i = 0; i < sent; i++) {
 		rows += tx->run[i].rows;
@@ -158,6 +163,7 @@ static int carry(const struct udp_send *send, uint32_t first, uint32_t count, ui
 static void lower_limit(struct udp *udp, uint32_t peer, uint32_t rows, uint32_t size, int code)
 {
 	uint16_t *limit = &udp->link.peers->gso_bytes_max[peer];
+	HAUL_ASSERT(rows >= SEGMENTS_MIN && code < 0);
 	if (code == -EINVAL && rows > SEGMENTS_MAX_OLD)
 		udp->tx.segments_max = SEGMENTS_MAX_OLD;
 	else if (code == -EMSGSIZE && size > 0)
