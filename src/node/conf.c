@@ -87,8 +87,8 @@ static const char *place_step(const char *place, char key[KEY_BYTES], long *ret_
 	return place + len;
 }
 
-/* The value under key, the last one where a key is there twice; *ret_key is the key itself, the better
- * line for what is a block below it. */
+/* The value under key, the last one where a key is there twice; *ret_key is the key itself, the
+ * better line for what is a block below it. */
 static yaml_node_t *mapping_find(yaml_document_t *document, const yaml_node_t *mapping,
 				 const char *key, yaml_node_t **ret_key)
 {

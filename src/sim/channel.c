@@ -287,8 +287,8 @@ static int64_t airtime_ns(const struct channel *channel, const struct channel_fr
 	       (rate > 0.0 ? (int64_t)(bits * (double)NS_PER_S / rate) : 0);
 }
 
-/* A frame to one node, again and again until it arrives or the retries are used up. Returns when the
- * last attempt ends. */
+/* A frame to one node, again and again until it arrives or the retries are used up. Returns when
+ * the last attempt ends. */
 static int64_t transmit_to_one(struct channel *channel, struct channel_frame *frame, int64_t at_ns)
 {
 	struct link *link = link_find(channel, frame->from, frame->to);

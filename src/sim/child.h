@@ -1,6 +1,6 @@
 /* sim/child.h — a program that runs in a namespace, with all it says in a file.
  *
- * Model      Started with its standard streams in place, asked whether it still runs, ended.
+ * Model      A child leads a process group of its own; what is sent to it reaches all it started.
  * Ownership  the file belongs to whoever made its folder.
  * Threads    one; the child is killed when the thread that started it ends.
  * Errors     -errno with text.

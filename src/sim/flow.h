@@ -3,8 +3,8 @@
  * Model      flow_prepare starts the server, if its kind has one; once flow_is_ready, flow_begin
  *            starts the client; flow_poll follows it until the state is final:
  *              WAITS -> RUNS -> (CHECKS ->) PASSED or FAILED; SKIPPED from WAITS
- *            http: `from` downloads a file of random bytes that `to` serves, and the SHA-256 sums of
- *            both copies are compared. TCP congestion control is cubic for all.
+ *            http: `from` downloads a file of random bytes that `to` serves, and the SHA-256 sums
+ *            of both copies are compared. TCP congestion control is cubic for all.
  * Units      seconds of the scenario.
  * Ownership  files are in the folder given, which belongs to the caller; children are the flow's.
  * Threads    one.

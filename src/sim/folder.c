@@ -39,7 +39,7 @@ static void remove_tree(const char *path)
 }
 
 /* The lock, if nobody has it and the folder is ours. */
-static DIR *lock(const char *path)
+static DIR *lock_folder(const char *path)
 {
 	struct stat st;
 	DIR *dir;
@@ -68,7 +68,7 @@ static void remove_left_behind(void)
 		if (strncmp(entry->d_name, prefix, sizeof prefix - 1) != 0)
 			continue;
 		(void)snprintf(path, sizeof path, "%.255s/%.255s", parent(), entry->d_name);
-		folder_close(path, lock(path));
+		folder_close(path, lock_folder(path));
 	}
 	(void)closedir(all);
 }
@@ -86,7 +86,7 @@ int folder_open(char *path, size_t path_bytes, DIR **ret_lock, struct haul_err *
 		if (mkdtemp(path) == NULL)
 			return haul_err_set(err, -errno, "%s: %s", path, haul_strerror(-errno));
 		/* Somebody who tidies up just now may have taken it for left behind. */
-		dir = lock(path);
+		dir = lock_folder(path);
 		if (dir != NULL) {
 			*ret_lock = dir;
 			return 0;
@@ -96,11 +96,11 @@ int folder_open(char *path, size_t path_bytes, DIR **ret_lock, struct haul_err *
 	return haul_err_set(err, -EBUSY, "%s: cannot be locked", path);
 }
 
-void folder_close(const char *path, DIR *dir)
+void folder_close(const char *path, DIR *lock)
 {
-	if (dir == NULL)
+	if (lock == NULL)
 		return;
 	HAUL_ASSERT(strstr(path, prefix) != NULL);
 	remove_tree(path);
-	(void)closedir(dir);
+	(void)closedir(lock);
 }

@@ -271,7 +271,7 @@ static void *hub_thread(void *arg)
 	/* Only a thread may ask for its own; the default slack of 50 us would show in every
 	 * delay. */
 	prctl(PR_SET_TIMERSLACK, 1UL);
-	/* The air does not wait for processors: go before the nodes. Not allowed, it is only later. */
+	/* The air does not wait for processors: go before the nodes. If not, it is later. */
 	(void)setpriority(PRIO_PROCESS, 0, HUB_NICE);
 	for (;;) {
 		hub_lock(hub);

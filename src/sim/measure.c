@@ -90,8 +90,8 @@ static double quantile(const double *sorted, size_t count, double share)
 	return sorted[at < count ? at : count - 1];
 }
 
-/* What was sent last and has had no time for an answer when ping ended is left out: it was not lost.
- * A tail longer than the slowest answers is silence. */
+/* What was sent last and has had no time for an answer when ping ended is left out: it was not
+ * lost. A tail longer than the slowest answers is silence. */
 static void ping_figures(struct answers *answers, double sent, uint32_t interval_ms,
 			 struct measure *measure)
 {

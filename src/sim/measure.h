@@ -3,7 +3,7 @@
  * Model      Pure functions from a program's output to a struct measure. Nothing is taken from the
  *            scenario: what was configured cannot show up as measured.
  * Units      ms; Mbit/s of payload; loss as a share 0 … 1.
- * Threads    any: all calls are pure.
+ * Threads    pure.
  * Errors     HAUL_ECORRUPT with text when the output is not what that program says when it has
  *            worked; its own complaint is quoted. */
 #pragma once

@@ -100,10 +100,13 @@ static int hold_signals(struct sim *sim, struct haul_err *err)
 	sigemptyset(&ours);
 	sigaddset(&ours, SIGINT);
 	sigaddset(&ours, SIGTERM);
+	sigaddset(&ours, SIGHUP);
 	sigaddset(&ours, SIGCHLD);
 	sim->signal_fd = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (sim->signal_fd < 0)
 		return haul_err_set(err, -errno, "signalfd: %s", haul_strerror(-errno));
+	/* A reader of our output that goes away must not keep us from tidying up. */
+	sigaddset(&ours, SIGPIPE);
 	sigprocmask(SIG_BLOCK, &ours, &sim->signals_before);
 	return 0;
 }

@@ -4,9 +4,9 @@
  *            sim_run brings the network up, waits until every node that can has a route, starts the
  *            clock and the traffic, and builds the report. sim_keep then leaves all as it is until
  *            a signal comes.
- * Signals    SIGINT, SIGTERM and SIGCHLD are blocked between sim_open and sim_close, and SIGINT and
- *            SIGTERM end sim_run and sim_keep with -EINTR. A node that dies is reported and the run
- *            goes on; before all nodes are up it ends the run.
+ * Signals    SIGINT, SIGTERM, SIGHUP, SIGPIPE and SIGCHLD are blocked from sim_open to sim_close;
+ *            the first three end sim_run and sim_keep with -EINTR. A node that dies is reported,
+ *            and the run goes on; before all nodes are up it ends the run.
  * Ownership  the report is the caller's (json_decref). sim_close leaves nothing behind.
  * Threads    the one that opened it, and it must stay: children die with it.
  * Errors     HAUL_ECONFIG for the file, -ENOENT for a missing program, -EPERM without root,

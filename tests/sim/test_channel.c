@@ -355,6 +355,42 @@ static void test_channel__loss_is_as_configured(void **state)
 	}
 }
 
+/* A lost frame to one node is sent again and takes the air each time; one to all is not. */
+static void test_channel__retries_take_the_air(void **state)
+{
+	struct channel_options options = { .node_count = 2,
+					   .links_max = 2,
+					   .frames_max = 1024,
+					   .frame_bytes_max = FRAME_BYTES,
+					   .deliveries_max = 1024,
+					   .queue_frames = 1024,
+					   .retries_max = 3,
+					   .rate_bit_per_s = 8e6,
+					   .seed = 5 };
+	const struct channel_link_stats *stats;
+	struct channel *channel = NULL;
+	uint64_t sent;
+
+	(void)state;
+	assert_int_equal(channel_open(&options, &channel, NULL), 0);
+	link_up(channel, 0, 1, (struct channel_link){ .loss = 0.5 });
+	for (uint32_t i = 0; i < 1000; i++)
+		send_frame(channel, 0, 1, 1000, 0);
+	free(run(channel));
+	stats = channel_link_stats(channel, 0, 1);
+	assert_int_equal(stats->sent, stats->lost + stats->delivered);
+	/* 1 - 0.5^4 = 93.75 % arrive, after 1.875 attempts each in the mean */
+	assert_in_range(stats->delivered, 907, 968);
+	assert_in_range(stats->sent, 1780, 1970);
+	sent = stats->sent;
+	assert_int_equal(channel_node_stats(channel, 0)->airtime_ns, (int64_t)sent * NS_PER_MS);
+	for (uint32_t i = 0; i < 1000; i++)
+		send_frame(channel, 0, CHANNEL_TO_ALL, 1000, 4000 * NS_PER_MS);
+	free(run(channel));
+	assert_int_equal(stats->sent, sent + 1000);
+	channel_close(channel);
+}
+
 /* Gilbert-Elliott: the share of frames lost is that of the stationary chain, and losses come in
  * runs as long as the bursts. */
 static void test_channel__bursts_lose_runs_of_frames(void **state)
@@ -546,10 +582,10 @@ static void test_channel_open__refuses_bad_options(void **state)
 					      .queue_frames = 1 };
 	struct channel *channel = NULL;
 	struct haul_err err = { 0 };
-	struct channel_options bad[8];
+	struct channel_options bad[9];
 
 	(void)state;
-	for (uint32_t i = 0; i < 8; i++)
+	for (uint32_t i = 0; i < 9; i++)
 		bad[i] = good;
 	bad[0].node_count = 0;
 	bad[1].node_count = CHANNEL_NODES_MAX + 1;
@@ -559,7 +595,8 @@ static void test_channel_open__refuses_bad_options(void **state)
 	bad[5].queue_frames = CHANNEL_QUEUE_FRAMES_MAX + 1;
 	bad[6].overhead_ns = -1;
 	bad[7].rate_bit_per_s = -1;
-	for (uint32_t i = 0; i < 8; i++)
+	bad[8].retries_max = CHANNEL_RETRIES_MAX + 1;
+	for (uint32_t i = 0; i < 9; i++)
 		assert_int_equal(channel_open(&bad[i], &channel, &err), -EINVAL);
 	assert_null(channel);
 	assert_true(err.text[0] != '\0');
@@ -579,6 +616,7 @@ int main(void)
 		cmocka_unit_test(test_channel__keeps_order_without_jitter),
 		cmocka_unit_test(test_channel__same_seed_same_drop_sequence),
 		cmocka_unit_test(test_channel__loss_is_as_configured),
+		cmocka_unit_test(test_channel__retries_take_the_air),
 		cmocka_unit_test(test_channel__bursts_lose_runs_of_frames),
 		cmocka_unit_test(test_channel__queue_is_bounded),
 		cmocka_unit_test(test_channel_get__null_when_exhausted),

@@ -147,7 +147,6 @@ static void test_hub__out_of_range_is_silence(void **state)
 	bench_close(&bench);
 }
 
-/* The schedule runs on the hub's thread at its times: here it takes the link down at once. */
 static int64_t take_down(void *arg, struct hub *hub, int64_t now_ns)
 {
 	struct channel_link down = { 0 };
@@ -160,6 +159,7 @@ static int64_t take_down(void *arg, struct hub *hub, int64_t now_ns)
 
 /* What the schedule takes down is down: a ping gets no answer, and the frame is told as out of
  * range. */
+/* The schedule runs on the hub's thread at its times: here it takes the link down at once. */
 static void test_hub__schedule_changes_links(void **state)
 {
 	const char *const argv[] = { "ping", "-q", "-c1", "-W1", "10.5.0.2", NULL };

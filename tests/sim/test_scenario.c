@@ -91,95 +91,90 @@ static void test_scenario_load__reads_all_keys(void **state)
 	scenario_free(s);
 }
 
+static const struct mistake {
+	const char *text;
+	const char *wants[4];
+} mistakes[] = {
+	{ "", { "is empty" } },
+	{ "nodes: [\n", { ":2:", "not YAML" } },
+	{ "\tx: 1\n", { ":1:", "not YAML" } },
+	{ HEAD, { ":1:", "\"nodes\" is missing" } },
+	{ HEAD NODES "speed: 3\n", { ":6: speed: unknown key; known: seed, duration_s" } },
+	{ HEAD "nodes:\n- {name: r1, role: rsu, rol: x}\n",
+	  { ":3: nodes[0].rol: unknown key; known: name, role" } },
+	{ HEAD "nodes:\n- {name: r1, role: car}\n",
+	  { ":3: nodes[0].role: \"car\": want one of obu, rsu" } },
+	{ HEAD "nodes:\n- {name: c1, role: obu}\n", { ":2: nodes: ", "role: rsu" } },
+	{ HEAD "nodes: {a: b}\n", { ":2: nodes: want a list of 1 to 512" } },
+	{ HEAD "nodes:\n- {role: rsu}\n", { ":3: nodes[0]: key \"name\" is missing" } },
+	{ HEAD "nodes:\n- {name: r 1, role: rsu}\n", { ":3: nodes[0].name: \"r 1\": want" } },
+	{ HEAD NODES "- {name: r1, role: rsu}\n", { ":6: nodes[3].name: \"r1\": another" } },
+	{ HEAD "nodes:\n- {name: r1, role: rsu, y_m: 3}\n",
+	  { ":3: nodes[0].y_m: \"3\": want both" } },
+	{ HEAD "nodes:\n- {name: r1, role: rsu, path: [{at_s: 1, x_m: 1, y_m: 1}]}\n",
+	  { ":3: nodes[0].path: ", "x_m and y_m" } },
+	{ HEAD "nodes:\n- {name: r1, role: rsu, x_m: 1, y_m: 1, path: [{at_s: 2, x_m: 1, "
+	       "y_m: 1},\n  {at_s: 1, x_m: 1, y_m: 1}]}\n",
+	  { ":4: nodes[0].path[1].at_s: \"1\": want 2 to" } },
+	{ "duration_s: 0\n" NODES, { ":1: duration_s: \"0\": want 1 to 86400" } },
+	{ "duration_s: ten\n" NODES, { ":1: duration_s: \"ten\": want a number" } },
+	{ "duration_s: 1.5x\n" NODES, { ":1: \"1.5x\": want a number" } },
+	{ "duration_s: .nan\n" NODES, { ":1: ", "want a number" } },
+	{ "duration_s: 3\nduration_s: 4\n" NODES, { ":2: duration_s: ", "given twice" } },
+	{ HEAD "seed: -1\n" NODES, { ":2: \"-1\": want a whole number" } },
+	{ HEAD "radio: {mtu: 100}\n" NODES, { ":2: radio.mtu: \"100\": want 576 to 9000" } },
+	{ HEAD "radio: {shared: maybe}\n" NODES, { ":2: \"maybe\": want true or false" } },
+	{ HEAD "settings: {preset: fast}\n" NODES,
+	  { ":2: settings.preset: \"fast\": want one of low-latency, balanced, "
+	    "throughput" } },
+	{ HEAD "settings: {ttl: 256}\n" NODES, { ":2: settings.ttl: \"256\": want 1 to 64" } },
+	{ HEAD NODES "links:\n- {a: r1, b: c9}\n", { ":7: links[0].b: \"c9\": no node" } },
+	{ HEAD NODES "links:\n- {a: r1, b: r1}\n", { ":7: links[0].b: \"r1\": want another" } },
+	{ HEAD NODES LINKS "- {a: c1, b: r1}\n", { ":8: links[1].a: ", "a link already" } },
+	{ HEAD NODES "links:\n- {a: r1, b: c1, loss: 1.5}\n",
+	  { ":7: links[0].loss: \"1.5\": want 0 to 1" } },
+	{ HEAD NODES "links:\n- {a: r1, b: c1}\n- {a: r1, b: c2, loss: x}\n",
+	  { ":8: links[1].loss: \"x\": want a number" } },
+	{ HEAD NODES LINKS "events:\n- {at_s: 1, a: r1, b: c2}\n",
+	  { ":9: events[0].a: ", "none" } },
+	{ HEAD NODES LINKS "events:\n- {at_s: 2, a: r1, b: c1}\n- {at_s: 1, a: r1, b: c1}\n",
+	  { ":10: events[1].at_s: \"1\": want 2 to" } },
+	{ HEAD NODES LINKS "events:\n- {at_s: 2, a: r1, b: c1, loss: -1}\n",
+	  { ":9: events[0].loss: \"-1\": want 0 to 1" } },
+	{ HEAD NODES "traffic:\n- {kind: ftp, from: c1, to: r1}\n",
+	  { ":7: traffic[0].kind: \"ftp\": want one of ping, iperf3-tcp, iperf3-udp, "
+	    "http" } },
+	{ HEAD NODES "traffic:\n- {kind: ping, from: c1, to: x}\n",
+	  { ":7: traffic[0].to: \"x\"" } },
+	{ HEAD NODES "traffic:\n- {kind: ping, from: c1, to: r1, start_s: 30}\n",
+	  { ":7: traffic[0].start_s: \"30\": want 0 to 9" } },
+	{ HEAD NODES "traffic:\n- {kind: iperf3-udp, from: c1, to: r1}\n",
+	  { ":7: traffic[0].rate_mbit: want 0.01" } },
+	{ HEAD NODES "traffic:\n- {kind: http, from: c1, to: r1}\n",
+	  { ":7: traffic[0].size_mib: want 1 to 1024" } },
+	{ HEAD NODES "traffic:\n- {kind: ping, from: c1, to: r1, loss_max: 2}\n",
+	  { ":7: traffic[0].loss_max: \"2\": want 0 to 1" } },
+};
+
 /* Each mistake is told with its line, its place, the value and what is allowed; nothing is
  * loaded. */
 static void test_scenario_load__tells_what_is_wrong_and_where(void **state)
 {
-	static const struct {
-		const char *text;
-		const char *wants[4];
-	} cases[] = {
-		{ "", { "is empty" } },
-		{ "nodes: [\n", { ":2:", "not YAML" } },
-		{ "\tx: 1\n", { ":1:", "not YAML" } },
-		{ HEAD, { ":1:", "\"nodes\" is missing" } },
-		{ HEAD NODES "speed: 3\n", { ":6: speed: unknown key; known: seed, duration_s" } },
-		{ HEAD "nodes:\n- {name: r1, role: rsu, rol: x}\n",
-		  { ":3: nodes[0].rol: unknown key; known: name, role" } },
-		{ HEAD "nodes:\n- {name: r1, role: car}\n",
-		  { ":3: nodes[0].role: \"car\": want one of obu, rsu" } },
-		{ HEAD "nodes:\n- {name: c1, role: obu}\n", { ":2: nodes: ", "role: rsu" } },
-		{ HEAD "nodes: {a: b}\n", { ":2: nodes: want a list of 1 to 512" } },
-		{ HEAD "nodes:\n- {role: rsu}\n", { ":3: nodes[0]: key \"name\" is missing" } },
-		{ HEAD "nodes:\n- {name: r 1, role: rsu}\n",
-		  { ":3: nodes[0].name: \"r 1\": want" } },
-		{ HEAD NODES "- {name: r1, role: rsu}\n",
-		  { ":6: nodes[3].name: \"r1\": another" } },
-		{ HEAD "nodes:\n- {name: r1, role: rsu, y_m: 3}\n",
-		  { ":3: nodes[0].y_m: \"3\": want both" } },
-		{ HEAD "nodes:\n- {name: r1, role: rsu, path: [{at_s: 1, x_m: 1, y_m: 1}]}\n",
-		  { ":3: nodes[0].path: ", "x_m and y_m" } },
-		{ HEAD "nodes:\n- {name: r1, role: rsu, x_m: 1, y_m: 1, path: [{at_s: 2, x_m: 1, "
-		       "y_m: 1},\n  {at_s: 1, x_m: 1, y_m: 1}]}\n",
-		  { ":4: nodes[0].path[1].at_s: \"1\": want 2 to" } },
-		{ "duration_s: 0\n" NODES, { ":1: duration_s: \"0\": want 1 to 86400" } },
-		{ "duration_s: ten\n" NODES, { ":1: duration_s: \"ten\": want a number" } },
-		{ "duration_s: 1.5x\n" NODES, { ":1: \"1.5x\": want a number" } },
-		{ "duration_s: .nan\n" NODES, { ":1: ", "want a number" } },
-		{ "duration_s: 3\nduration_s: 4\n" NODES, { ":1: duration_s: ", "given twice" } },
-		{ HEAD "seed: -1\n" NODES, { ":2: \"-1\": want a whole number" } },
-		{ HEAD "radio: {mtu: 100}\n" NODES,
-		  { ":2: radio.mtu: \"100\": want 576 to 9000" } },
-		{ HEAD "radio: {shared: maybe}\n" NODES, { ":2: \"maybe\": want true or false" } },
-		{ HEAD "settings: {preset: fast}\n" NODES,
-		  { ":2: settings.preset: \"fast\": want one of low-latency, balanced, "
-		    "throughput" } },
-		{ HEAD "settings: {ttl: 256}\n" NODES,
-		  { ":2: settings.ttl: \"256\": want 1 to 64" } },
-		{ HEAD NODES "links:\n- {a: r1, b: c9}\n", { ":7: links[0].b: \"c9\": no node" } },
-		{ HEAD NODES "links:\n- {a: r1, b: r1}\n",
-		  { ":7: links[0].b: \"r1\": want another" } },
-		{ HEAD NODES LINKS "- {a: c1, b: r1}\n", { ":8: links[1].a: ", "a link already" } },
-		{ HEAD NODES "links:\n- {a: r1, b: c1, loss: 1.5}\n",
-		  { ":7: links[0].loss: \"1.5\": want 0 to 1" } },
-		{ HEAD NODES "links:\n- {a: r1, b: c1}\n- {a: r1, b: c2, loss: x}\n",
-		  { ":8: links[1].loss: \"x\": want a number" } },
-		{ HEAD NODES LINKS "events:\n- {at_s: 1, a: r1, b: c2}\n",
-		  { ":9: events[0].a: ", "none" } },
-		{ HEAD NODES LINKS
-		  "events:\n- {at_s: 2, a: r1, b: c1}\n- {at_s: 1, a: r1, b: c1}\n",
-		  { ":10: events[1].at_s: \"1\": want 2 to" } },
-		{ HEAD NODES LINKS "events:\n- {at_s: 2, a: r1, b: c1, loss: -1}\n",
-		  { ":9: events[0].loss: \"-1\": want 0 to 1" } },
-		{ HEAD NODES "traffic:\n- {kind: ftp, from: c1, to: r1}\n",
-		  { ":7: traffic[0].kind: \"ftp\": want one of ping, iperf3-tcp, iperf3-udp, "
-		    "http" } },
-		{ HEAD NODES "traffic:\n- {kind: ping, from: c1, to: x}\n",
-		  { ":7: traffic[0].to: \"x\"" } },
-		{ HEAD NODES "traffic:\n- {kind: ping, from: c1, to: r1, start_s: 30}\n",
-		  { ":7: traffic[0].start_s: \"30\": want 0 to 9" } },
-		{ HEAD NODES "traffic:\n- {kind: iperf3-udp, from: c1, to: r1}\n",
-		  { ":7: traffic[0].rate_mbit: want 0.01" } },
-		{ HEAD NODES "traffic:\n- {kind: http, from: c1, to: r1}\n",
-		  { ":7: traffic[0].size_mib: want 1 to 1024" } },
-		{ HEAD NODES "traffic:\n- {kind: ping, from: c1, to: r1, loss_max: 2}\n",
-		  { ":7: traffic[0].loss_max: \"2\": want 0 to 1" } },
-	};
-
 	(void)state;
-	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+	for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++) {
 		struct scenario *scenario = NULL;
 		struct haul_err err = { 0 };
-		int rc = load(cases[i].text, &scenario, &err);
+		int rc = load(mistakes[i].text, &scenario, &err);
 
 		if (rc != HAUL_ECONFIG || err.code != HAUL_ECONFIG || scenario != NULL)
-			fail_msg("case %zu: code %d, \"%s\"\n%s", i, rc, err.text, cases[i].text);
+			fail_msg("case %zu: code %d, \"%s\"\n%s", i, rc, err.text,
+				 mistakes[i].text);
 		if (strncmp(err.text, path, strlen(path)) != 0)
 			fail_msg("case %zu: no file name: %s", i, err.text);
-		for (size_t k = 0; k < 4 && cases[i].wants[k] != NULL; k++)
-			if (strstr(err.text, cases[i].wants[k]) == NULL)
+		for (size_t k = 0; k < 4 && mistakes[i].wants[k] != NULL; k++)
+			if (strstr(err.text, mistakes[i].wants[k]) == NULL)
 				fail_msg("case %zu: \"%s\" lacks \"%s\"\n%s", i, err.text,
-					 cases[i].wants[k], cases[i].text);
+					 mistakes[i].wants[k], mistakes[i].text);
 	}
 }
 
