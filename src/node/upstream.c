@@ -188,10 +188,10 @@ static void choose_rsu(struct upstream *u)
 		     rank_before(u->history, c, selected_of(&u->source[best]))))
 			best = i;
 	}
-	if (used == NULL && best != u->chosen)
-		set_chosen(u, best);
-	else if (used != NULL && best != UPSTREAM_NONE &&
-		 rank_confirm(&u->rival, u->source[best].node, u->source[best].newest.id))
+	const bool confirmed = used == NULL || (best != UPSTREAM_NONE &&
+						rank_confirm(&u->rival, u->source[best].node,
+							     u->source[best].newest.id));
+	if (confirmed && best != u->chosen)
 		set_chosen(u, best);
 	if (u->chosen != UPSTREAM_NONE)
 		count_choice(u);

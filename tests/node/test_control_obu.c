@@ -143,6 +143,29 @@ static void test_control_obu__failed_send_rotates_and_tells(void **state)
 	assert_int_equal(bench_counter(bench, CONTROL_UPSTREAM_CHANGES), 2);
 }
 
+/* When the chosen RSU falls silent the next best is told at once that it is chosen now, without
+ * waiting for its next heartbeat. */
+static void test_control_obu__new_choice_is_told_at_once(void **state)
+{
+	struct bench *bench = *state;
+	struct control_event other = said_heartbeat(1, 5, 1, bench->now_ns);
+	other.header.origin = SAID_RSU + 5;
+	const struct control_event first = said_heartbeat(1, 4, 0, bench->now_ns);
+	bench_tell(bench, &first);
+	for (uint32_t id = 1; id <= 4; id++) {
+		other.reply.heartbeat.id = id;
+		other.now_ns = bench->now_ns;
+		bench_tell(bench, &other);
+		assert_int_equal(bench->tx[1].bytes[2], 0);
+		bench_wait_ms(bench, id < 4 ? SAID_PERIOD_MS : SAID_PERIOD_MS / 2 + 1);
+	}
+	assert_int_equal(bench->tx_count, 1);
+	assert_int_equal(bench->tx[0].to.peer, 5);
+	assert_int_equal(bench->tx[0].bytes[1], HAUL_MESSAGE_REPLY);
+	assert_int_equal(bench->tx[0].bytes[2], HAUL_MESSAGE_ATTACHED);
+	assert_int_equal(bench_routes(bench)->upstream.node, SAID_RSU + 5);
+}
+
 /* What no honest node sends to an OBU is counted, and changes nothing. */
 static void test_control_obu__refuses_nonsense(void **state)
 {
@@ -216,6 +239,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_control_obu__downstream_routes_end,
 						bench_open_obu, bench_close),
 		cmocka_unit_test_setup_teardown(test_control_obu__failed_send_rotates_and_tells,
+						bench_open_obu, bench_close),
+		cmocka_unit_test_setup_teardown(test_control_obu__new_choice_is_told_at_once,
 						bench_open_obu, bench_close),
 		cmocka_unit_test_setup_teardown(test_control_obu__refuses_nonsense, bench_open_obu,
 						bench_close),
