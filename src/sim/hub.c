@@ -11,7 +11,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,8 +27,7 @@ enum {
 	DELIVERIES_A_TURN = 256,
 	TXQUEUELEN = 1000,
 	MAC_SLOTS = 4 * CHANNEL_NODES_MAX, /* power of two, at most a quarter full */
-	WAIT_MAX_S = 3600,
-	HUB_NICE = -15
+	WAIT_MAX_S = 3600
 };
 
 #define WAKE_EVENT UINT64_MAX
@@ -263,6 +261,7 @@ static void *hub_thread(void *arg)
 {
 	struct hub *hub = arg;
 	struct epoll_event events[EVENTS_MAX];
+	struct sched_param first = { .sched_priority = 1 };
 	struct timespec wait;
 	int64_t next_ns;
 	bool stopping;
@@ -271,8 +270,9 @@ static void *hub_thread(void *arg)
 	/* Only a thread may ask for its own; the default slack of 50 us would show in every
 	 * delay. */
 	prctl(PR_SET_TIMERSLACK, 1UL);
-	/* The air does not wait for processors: go before the nodes. If not, it is later. */
-	(void)setpriority(PRIO_PROCESS, 0, HUB_NICE);
+	/* The air does not wait for processors: go before the nodes, and at once. Where that is not
+	 * allowed, frames are only later. */
+	(void)pthread_setschedparam(pthread_self(), SCHED_RR, &first);
 	for (;;) {
 		hub_lock(hub);
 		next_ns = turn(hub, events, count);
