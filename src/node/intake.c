@@ -257,9 +257,9 @@ static void find_fresh(const struct burst *burst)
 			m->status[i] == 0 && !is_control(m->type[i]) && !is_stranger(burst, i);
 		dp->origin[i] = counts ? m->origin[i] : 0;
 	}
-	const struct dedupe_batch batch = {
-		.origin = dp->origin, .sequence = m->sequence, .count = m->count
-	};
+	const struct dedupe_batch batch = { .origin = dp->origin,
+					    .sequence = m->sequence,
+					    .count = m->count };
 	(void)dedupe_check(dp->dedupe, &batch, dp->now_ns, dp->fresh);
 }
 

@@ -5,8 +5,9 @@
  * answers the status socket. All they share is in the mailbox.
  *
  * Sequence numbers: control and datapath number their messages apart, as neither may wait for the
- * other. Both start at the boot second << 32; control's have the top bit set besides. So no number of
- * this origin is ever used twice (until 2106 - 2^31 s, in 2038, the second has 31 bits). */
+ * other. Both start at the boot second << 32, control's with the top bit set besides, so no number
+ * of this origin is ever used twice while clocks go on. Seconds are counted from SEQUENCE_EPOCH_S
+ * on, so that 31 bits last until 2072; a machine that does not know the time counts as at 0. */
 #include "node/node.h"
 
 #include <errno.h>
@@ -33,6 +34,7 @@ enum {
 #define SEEN_NS          (2 * NS_PER_S) /* between looks at which clients were seen */
 #define CONTROL_SEQUENCE (UINT64_C(1) << 63)
 #define SEQUENCE_SECONDS UINT64_C(0x7fffffff)
+#define SEQUENCE_EPOCH_S (INT64_C(1) << 30) /* January 2004 */
 
 struct node {
 	struct node_config config;
@@ -61,8 +63,8 @@ struct node {
 
 static uint64_t first_sequence(struct node *node)
 {
-	uint64_t seconds = (uint64_t)node->os->real_time_s(node->os);
-	return (seconds & SEQUENCE_SECONDS) << 32;
+	int64_t seconds = node->os->real_time_s(node->os) - SEQUENCE_EPOCH_S;
+	return seconds > 0 ? ((uint64_t)seconds & SEQUENCE_SECONDS) << 32 : 0;
 }
 
 static int open_control(struct node *node, struct haul_err *err)

@@ -1,8 +1,8 @@
 /* node/status.h — a node's status socket: connect, read one JSON document, end of file.
  *
- * Model      The document is made when somebody connects and written as fast as they read. Served by
- *            the control thread between its other work: nothing here waits, and who does not read
- *            within STATUS_PATIENCE_NS is cut off.
+ * Model      The document is made when somebody connects and written as fast as they read. Served
+ *            by the control thread between its other work: nothing here waits, and who does not
+ *            read within STATUS_PATIENCE_NS is cut off.
  *            {"node", "role", "id", "uptime_ns", "tap_mtu", "upstream": {…} or null,
  *             "candidates": […], "routes": [{"node", "role", "hops", "rtt_ns", "port", "peer",
  *             "next": address of that peer or null}], "clients": n,

@@ -111,6 +111,7 @@ static struct lab_link *lab_link_open(const char *name, uint32_t mtu_bytes)
 	haul_link_options_init(&options, HAUL_LINK_MEM);
 	strncpy(options.name, name, sizeof options.name - 1);
 	options.mtu_bytes = mtu_bytes;
+	options.burst_max = LINK_BURST_DEFAULT;
 	assert_int_equal(link_init(&lab->link, &options, &lab_ops, NULL), 0);
 	assert_int_equal(peers_open(&lab->link.peers), 0);
 	lab->link.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);

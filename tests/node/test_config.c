@@ -123,8 +123,8 @@ static void test_config__every_key(void **state)
 	assert_string_equal(config.control, "/run/x.sock");
 }
 
-/* Each wrong file is refused, and the one line that says so has the line number, the key, the value
- * and what would be right; nothing is written to the configuration. */
+/* Each wrong file is refused, and the one line that says so has the line number, the key, the
+ * value and what would be right; nothing is written to the configuration. */
 static void test_config__says_what_is_wrong_and_where(void **state)
 {
 	static const struct {
@@ -244,8 +244,8 @@ static void test_config__file_that_cannot_be_read(void **state)
 	free(endless);
 }
 
-/* The TAP's MTU follows from what the links carry; a configured one that does not fit is refused with
- * both numbers. */
+/* The TAP's MTU follows from what the links carry; a configured one that does not fit is refused
+ * with both numbers. */
 static void test_config__tap_mtu_fits_the_links(void **state)
 {
 	struct node_config config;

@@ -1,5 +1,5 @@
-/* node/test_pipeline.c — car, relay and road-side unit in a row: what goes into one TAP comes out of
- * the other unchanged; and a node that is fed rubbish forwards none of it. */
+/* node/test_pipeline.c — car, relay and road-side unit in a row: what goes into one TAP comes out
+ * of the other unchanged; and a node that is fed rubbish forwards none of it. */
 #include <string.h>
 
 #include "base/bytes.h"
@@ -168,7 +168,8 @@ static void run_row(const struct lab_options *options)
 }
 
 /* VLAN-tagged, jumbo, IPv6, unknown and broadcast frames of all sizes cross two radio hops in both
- * directions unchanged and in order, with the notes on their checksums; in batches and one by one. */
+ * directions unchanged and in order, with the notes on their checksums; in batches and one by
+ * one. */
 static void test_pipeline__frames_cross_unchanged(void **state)
 {
 	(void)state;
@@ -233,8 +234,8 @@ static void test_pipeline__forwards_no_garbage(void **state)
 	close_row();
 }
 
-/* Good messages with a few bytes wrong: whatever is still sent is a message that decodes, and the TAP
- * gets nothing shorter than an Ethernet header. */
+/* Good messages with a few bytes wrong: whatever is still sent is a message that decodes, and the
+ * TAP gets nothing shorter than an Ethernet header. */
 static void test_pipeline__survives_bit_errors(void **state)
 {
 	static uint8_t body[600];

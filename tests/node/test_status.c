@@ -160,8 +160,8 @@ static void test_status__gives_one_document(void **state)
 	json_decref(root);
 }
 
-/* Clients that do not read cost nobody else anything, and are cut off after a while; while all places
- * are taken nobody is accepted, then the next ones are served. */
+/* Clients that do not read cost nobody else anything, and are cut off after a while; while all
+ * places are taken nobody is accepted, then the next ones are served. */
 static void test_status__stalling_clients_are_cut_off(void **state)
 {
 	enum { DIALLERS = STATUS_CLIENTS + 2 };
@@ -208,8 +208,8 @@ static void test_status__survives_hang_ups(void **state)
 	(void)close(fd);
 }
 
-/* The socket is for its owner only; a live one is not taken away, a stale one is, and a file that is
- * no socket stays. */
+/* The socket is for its owner only; a live one is not taken away, a stale one is, and a file that
+ * is no socket stays. */
 static void test_status__respects_what_is_there(void **state)
 {
 	struct haul_err err = { 0 };
