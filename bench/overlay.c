@@ -15,37 +15,13 @@
 
 #include "base/assert.h"
 #include "os/netns.h"
+#include "tool.h"
 
 enum { TAP_MTU_DEFAULT_BYTES = 1400, LINE_BYTES = 256, STATUS_BYTES_MAX = 1 << 18 };
 
-static int run_in(int netns, const char *const argv[], struct haul_err *err)
+int overlay_split(const struct overlay *overlay, bool split, struct haul_err *err)
 {
-	int status, devnull = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	int pid = netns_spawn(netns, argv, devnull, err);
-
-	if (devnull >= 0)
-		close(devnull);
-	if (pid < 0)
-		return pid;
-	if (waitpid(pid, &status, 0) != pid || status)
-		return haul_err_set(err, -EIO, "overlay: %s failed", argv[0]);
-	return 0;
-}
-
-int overlay_split(struct overlay *overlay, bool split, struct haul_err *err)
-{
-	const char *segment = split ? "off" : "on";
-	const char *argv[] = { "ethtool",
-			       "-K",
-			       "wire0",
-			       "tx-udp-segmentation",
-			       segment,
-			       "gro",
-			       split ? "on" : "off",
-			       NULL };
-	int r = run_in(overlay->rsu_netns, argv, err);
-
-	return r ? r : run_in(overlay->obu_netns, argv, err);
+	return tool_split(overlay->rsu_netns, overlay->obu_netns, split, err);
 }
 
 int overlay_open(struct overlay *overlay, const char *program, uint32_t wire_mtu_bytes,
@@ -181,7 +157,7 @@ int overlay_start(struct overlay *overlay, const struct overlay_nodes *nodes, st
 	if (!r)
 		r = start_node(overlay, "obu", &overlay->obu, err);
 	if (!r)
-		r = run_in(overlay->obu_netns, ping, err);
+		r = tool_run(overlay->obu_netns, ping, err);
 	if (r)
 		overlay_stop(overlay);
 	return r;

@@ -36,7 +36,7 @@ int overlay_open(struct overlay *overlay, const char *program, uint32_t wire_mtu
 void overlay_close(struct overlay *overlay);
 
 /* Cut superframes to the MTU on the wire (with GRO at the receiver), or let them cross whole. */
-int overlay_split(struct overlay *overlay, bool split, struct haul_err *err);
+int overlay_split(const struct overlay *overlay, bool split, struct haul_err *err);
 
 /* Start both nodes and wait until a ping has crossed. */
 int overlay_start(struct overlay *overlay, const struct overlay_nodes *nodes, struct haul_err *err);

@@ -1,7 +1,6 @@
 #include "wire_path.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -9,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,6 +15,7 @@
 #include "base/assert.h"
 #include "os/netns.h"
 #include "os/os.h"
+#include "tool.h"
 
 enum {
 	MTU_BYTES = 1500,
@@ -66,32 +65,11 @@ void wire_path_close(struct wire_path *path)
 		close(path->far_netns);
 }
 
-/* A veth runs GRO only for a sender without any TSO (or else it would be undoing work for nothing),
- * so splitting turns off both kinds of segmentation. */
-static int ethtool(int netns, bool split, struct haul_err *err)
-{
-	const char *segmentation = split ? "off" : "on", *gro = split ? "on" : "off";
-	const char *argv[] = { "ethtool",    "-K",  "wire0",      "tx-udp-segmentation",
-			       segmentation, "tso", segmentation, "gro",
-			       gro,          NULL };
-	int status, quiet = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	int pid = netns_spawn(netns, argv, quiet, err);
-	if (quiet >= 0)
-		close(quiet);
-	if (pid < 0)
-		return pid;
-	if (waitpid(pid, &status, 0) != pid || status != 0)
-		return haul_err_set(err, -ENOTSUP, "ethtool -K wire0 failed");
-	return 0;
-}
-
 int wire_path_split(struct wire_path *path, bool split, struct haul_err *err)
 {
 	if (path->split == split)
 		return 0;
-	int rc = ethtool(path->near_netns, split, err);
-	if (rc >= 0)
-		rc = ethtool(path->far_netns, split, err);
+	int rc = tool_split(path->near_netns, path->far_netns, split, err);
 	if (rc >= 0)
 		path->split = split;
 	return rc;
