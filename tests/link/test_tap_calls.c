@@ -1,5 +1,5 @@
-/* link/test_tap_calls.c — what the TAP link asks of the kernel, and what it makes of older ones that
- * refuse a part. ioctl and writev of the C library are replaced by ones that look and pass on. */
+/* link/test_tap_calls.c — what the TAP link asks of the kernel, and what it makes of one that
+ * refuses a part. ioctl and writev of the C library are replaced by ones that look and pass on. */
 #include <errno.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
