@@ -55,6 +55,7 @@ enum { DATAPATH_TURN_FRAMES_MAX = 256, DATAPATH_ORIGINS_MAX = NODE_ROUTES_MAX };
 	X(DATAPATH_DROP_SPLIT, "drop_split", "frames kept from going back where they came from")   \
 	X(DATAPATH_DROP_DIRECTION, "drop_direction", "data up at an OBU, data down at an RSU")     \
 	X(DATAPATH_DROP_STRANGER, "drop_stranger", "messages on the backhaul from no peer")        \
+	X(DATAPATH_DROP_BROADCAST, "drop_broadcast", "data sent to all who hear it")               \
 	X(DATAPATH_DROP_PEERS, "drop_peers", "control messages from one peer too many")            \
 	X(DATAPATH_DROP_QUEUE, "drop_queue", "frames the kernel's full queue did not take")        \
 	X(DATAPATH_DROP_SEND, "drop_send", "frames the kernel refused")                            \

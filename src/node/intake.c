@@ -92,6 +92,12 @@ static bool is_stranger(const struct burst *burst, uint32_t i)
 	return burst->port == NODE_BACKHAUL && burst->frames->peer[i] == HAUL_PEER_NONE;
 }
 
+/* Data is sent to one neighbour at a time: passed on by all who hear it, it would multiply. */
+static bool is_for_all(const struct burst *burst, uint32_t i)
+{
+	return (burst->frames->flags[i] & HAUL_FRAME_BROADCAST) != 0;
+}
+
 static void take_control(const struct burst *burst, uint32_t i)
 {
 	struct datapath *dp = burst->dp;
@@ -110,7 +116,7 @@ static void take_control(const struct burst *burst, uint32_t i)
 		.kind = m->type[i] == HAUL_MESSAGE_REPLY ? CONTROL_REPLY : CONTROL_HEARTBEAT,
 		.from = {.port = burst->port, .peer = peer},
 		.now_ns = dp->now_ns,
-		.broadcast = (burst->frames->flags[i] & HAUL_FRAME_BROADCAST) != 0,
+		.broadcast = is_for_all(burst, i),
 		.header = {
 			.type = m->type[i],
 			.flags = m->flags[i],
@@ -253,8 +259,8 @@ static void find_fresh(const struct burst *burst)
 	struct datapath *dp = burst->dp;
 	const struct haul_messages *m = burst->messages;
 	for (uint32_t i = 0; i < m->count; i++) {
-		bool counts =
-			m->status[i] == 0 && !is_control(m->type[i]) && !is_stranger(burst, i);
+		bool counts = m->status[i] == 0 && !is_control(m->type[i]) &&
+			      !is_stranger(burst, i) && !is_for_all(burst, i);
 		dp->origin[i] = counts ? m->origin[i] : 0;
 	}
 	const struct dedupe_batch batch = { .origin = dp->origin,
@@ -284,6 +290,8 @@ void intake_wire(struct datapath *dp, uint32_t port)
 			datapath_count(dp, DATAPATH_DROP_STRANGER, 1);
 		else if (is_control(dp->messages.type[i]))
 			take_control(&burst, i);
+		else if (is_for_all(&burst, i))
+			datapath_count(dp, DATAPATH_DROP_BROADCAST, 1);
 		else
 			take_data(&burst, i);
 	}
