@@ -8,10 +8,11 @@
 #include <errno.h>
 
 #include "base/assert.h"
+#include "base/bytes.h"
 #include "link/checksum.h"
 #include "node/datapath_state.h"
 
-enum { ETH_BYTES = 14, CSUM_OFFSET_MAX = UINT8_MAX };
+enum { ETH_BYTES = 14, ETH_SOURCE_AT = 6, CSUM_OFFSET_MAX = UINT8_MAX };
 
 /* ---- checksums ---- */
 
@@ -134,6 +135,18 @@ static void take_control(const struct burst *burst, uint32_t i)
 	datapath_tell(dp, &event);
 }
 
+/* What other RSUs send to our OBUs is all we hear of the stations behind them. */
+static void learn_in_passing(const struct burst *burst, uint32_t i)
+{
+	const struct haul_messages *m = burst->messages;
+	const uint8_t *frame = m->body[i];
+	if (burst->dp->options.role != NODE_RSU || burst->port != NODE_BACKHAUL)
+		return;
+	if (m->type[i] == HAUL_MESSAGE_AGGREGATE)
+		frame += HAUL_AGGREGATE_ENTRY_BYTES;
+	switch_source(burst->dp, mac_load(frame + ETH_SOURCE_AT), m->origin[i]);
+}
+
 static void relay(const struct burst *burst, uint32_t i)
 {
 	struct datapath *dp = burst->dp;
@@ -155,6 +168,7 @@ static void relay(const struct burst *burst, uint32_t i)
 		datapath_count(dp, DATAPATH_DROP_SPLIT, 1);
 		return;
 	}
+	learn_in_passing(burst, i);
 	haul_message_relay(frames->data[i]);
 	datapath_count(dp, DATAPATH_RELAYED, 1);
 	datapath_push(dp, to->next.port,

@@ -55,7 +55,7 @@ static void tell_source(struct datapath *dp, uint64_t mac, uint64_t owner)
 			  });
 }
 
-static void see_source(struct datapath *dp, uint64_t mac, uint64_t origin)
+void switch_source(struct datapath *dp, uint64_t mac, uint64_t origin)
 {
 	if (mac_is_group(mac) || mac == 0)
 		return; /* no station has such an address: nothing to learn */
@@ -90,7 +90,7 @@ static void find_owners(struct datapath *dp, const struct switch_input *in)
 			dp->owner[i] = OWNER_NONE;
 			continue;
 		}
-		see_source(dp, mac_load(frame + MAC_BYTES), origin);
+		switch_source(dp, mac_load(frame + MAC_BYTES), origin);
 		dp->owner[i] = owner_of(dp, mac_load(frame), origin);
 	}
 }

@@ -38,3 +38,6 @@ struct switch_input {
 	uint32_t port; /* enum node_port */
 };
 void switch_frames(struct datapath *dp, const struct switch_input *input);
+
+/* A frame of origin has mac as its source: mark the client as alive, or tell control of it. */
+void switch_source(struct datapath *dp, uint64_t mac, uint64_t origin);

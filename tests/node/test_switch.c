@@ -285,6 +285,43 @@ static void test_switch__believes_an_rsu_about_its_obus(void **state)
 	assert_int_equal(count_learnt(MAC_A, RSU_2), 1);
 }
 
+/* What another RSU sends to our OBUs is passed on unopened, and is all we ever hear of the stations
+ * behind it: their MACs are learnt in passing, or every answer to them would be flooded. */
+static void test_switch__learns_from_what_it_passes_on(void **state)
+{
+	struct haul_message_header header = { .type = HAUL_MESSAGE_DATA_DOWN,
+					      .ttl = 8,
+					      .origin = RSU_2,
+					      .destination = OBU_B,
+					      .sequence = 1000 };
+	(void)state;
+	lab_ethernet(frame, FRAME, MAC_B, MAC_NEW, 1);
+	lab_message(&lab, NODE_BACKHAUL, PEER_2, &header, frame, FRAME);
+	lab_run(&lab);
+	assert_string_equal(left(), "b ");
+	assert_int_equal(count_learnt(MAC_NEW, RSU_2), 1);
+	/* the same in an aggregate, seen by its first frame */
+	header.type = HAUL_MESSAGE_AGGREGATE;
+	header.flags = HAUL_MESSAGE_DOWN;
+	header.sequence++;
+	memset(frame, 0, WIRE_ENTRY_BYTES);
+	be16_store(frame + WIRE_ENTRY_OFF_LENGTH, 60);
+	lab_ethernet(frame + WIRE_ENTRY_BYTES, 60, MAC_B, MAC_NEW + 1, 2);
+	lab_message(&lab, NODE_BACKHAUL, PEER_2, &header, frame, WIRE_ENTRY_BYTES + 60);
+	lab_run(&lab);
+	assert_string_equal(left(), "b ");
+	assert_int_equal(count_learnt(MAC_NEW + 1, RSU_2), 1);
+	/* a known one is only marked */
+	header.type = HAUL_MESSAGE_DATA_DOWN;
+	header.flags = 0;
+	header.sequence++;
+	lab_ethernet(frame, FRAME, MAC_B, MAC_R2, 3);
+	lab_message(&lab, NODE_BACKHAUL, PEER_2, &header, frame, FRAME);
+	lab_run(&lab);
+	assert_int_equal(count_learnt(0, 0), 0);
+	assert_int_equal(atomic_load(&snapshot_client(lab.snapshot, MAC_R2)->seen), 1);
+}
+
 /* An aggregate is switched frame by frame, and small frames for one node are packed again. */
 static void test_switch__switches_what_an_aggregate_holds(void **state)
 {
@@ -364,6 +401,7 @@ int main(void)
 		RSU_TEST(test_switch__direction_and_peer),
 		RSU_TEST(test_switch__flood_copies_no_payload),
 		RSU_TEST(test_switch__learns_sources),
+		RSU_TEST(test_switch__learns_from_what_it_passes_on),
 		RSU_TEST(test_switch__marks_clients_seen),
 		RSU_TEST(test_switch__believes_an_rsu_about_its_obus),
 		RSU_TEST(test_switch__switches_what_an_aggregate_holds),
