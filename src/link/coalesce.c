@@ -185,10 +185,12 @@ struct coalesce_run coalesce_find(const struct coalesce *in)
 	struct coalesce_run run = { .count = 1 };
 	struct grow grow;
 	uint32_t last = in->order[0];
-	HAUL_ASSERT(in->left > 0 && in->rows_max > 0);
+	HAUL_ASSERT(in->left > 0 && in->rows_max > 0 && in->uso_rows_max > 0);
 	if (!start(in, last, &grow))
 		return run;
-	uint32_t limit = in->left < in->rows_max ? in->left : in->rows_max;
+	uint32_t limit = grow.at.proto == IPPROTO_UDP ? in->uso_rows_max : in->rows_max;
+	if (limit > in->left)
+		limit = in->left;
 	while (run.count < limit &&
 	       !is_last(&grow, in->frames->data[last], haul_frame_bytes(in->frames, last)) &&
 	       follows(in, &grow, in->order[run.count], run.count)) {

@@ -19,6 +19,7 @@ struct coalesce {
 	const uint32_t *order; /* rows in the order they are to be sent */
 	uint32_t left;         /* how many of them */
 	uint32_t rows_max;     /* most rows of a run */
+	uint32_t uso_rows_max; /* the same for UDP, of which the kernel takes fewer */
 	uint32_t offloads;     /* HAUL_OFFLOAD_TSO, HAUL_OFFLOAD_USO: which kinds may be merged */
 };
 

@@ -35,11 +35,14 @@ enum {
 	READ_BYTES_MAX = HAUL_FRAME_BYTES_MAX + 22,
 	/* headers of as many rows as a batch can have: cutting never stops for want of it */
 	ARENA_BYTES = HAUL_FRAMES_MAX * (HAUL_FRAME_HEADROOM_BYTES + HEADERS_BYTES_MAX),
-	IOV_COUNT = 1024, /* IOV_MAX */
-	PIECES_MAX = 2    /* of a row */
+	IOV_COUNT = 1024,      /* IOV_MAX */
+	USO_ROWS_MAX = 128,    /* datagrams the kernel takes in one superframe … */
+	USO_ROWS_MAX_OLD = 64, /* … and before Linux 6.9 */
+	PIECES_MAX = 2         /* of a row */
 };
 
 struct tap_tx {
+	uint32_t uso_rows_max;
 	uint8_t header[HEADERS_BYTES_MAX];
 	uint16_t checksum; /* a completed one, on its way */
 	struct virtio_net_hdr vnet;
@@ -259,6 +262,17 @@ static bool is_refusal(int code)
 	return code != -EAGAIN && code != -ENOBUFS && code != -ENOMEM && code != -EBADFD;
 }
 
+/* Single frames passed where their superframe did not: it was too long, or its kind is not taken. */
+static void believe_refusal(struct tap *tap, const struct coalesce_run *run)
+{
+	if (run->headers.proto == IPPROTO_TCP)
+		tap->link.offloads &= ~(uint32_t)HAUL_OFFLOAD_TSO;
+	else if (run->count > USO_ROWS_MAX_OLD)
+		tap->tx.uso_rows_max = USO_ROWS_MAX_OLD;
+	else
+		tap->link.offloads &= ~(uint32_t)HAUL_OFFLOAD_USO;
+}
+
 struct tap_send {
 	struct tap *tap;
 	struct haul_send_batch *batch;
@@ -275,6 +289,7 @@ static int tap_send(void *ctx, uint32_t first, uint32_t count)
 		.order = send->batch->order + first,
 		.left = count,
 		.rows_max = (IOV_COUNT - 2) / PIECES_MAX,
+		.uso_rows_max = tap->tx.uso_rows_max,
 		.offloads = tap->link.offloads,
 	};
 	struct coalesce_run run = coalesce_find(&in);
@@ -291,9 +306,7 @@ static int tap_send(void *ctx, uint32_t first, uint32_t count)
 			return sent > 0 ? sent : rc;
 		sent++;
 	}
-	/* Single frames pass where the superframe did not: believe the refusal from now on. */
-	uint32_t kind = run.headers.proto == IPPROTO_TCP ? HAUL_OFFLOAD_TSO : HAUL_OFFLOAD_USO;
-	tap->link.offloads &= ~kind;
+	believe_refusal(tap, &run);
 	return sent;
 }
 
@@ -348,6 +361,7 @@ int link_tap_open(const struct haul_link_options *options, struct haul_link **re
 	tap->link.tx_offer_max = HAUL_FRAMES_MAX;
 	tap->arena = (struct segment_arena){ .base = tap->slab + SLAB_BYTES, .bytes = ARENA_BYTES };
 	tap->vnet = dev.vnet;
+	tap->tx.uso_rows_max = USO_ROWS_MAX;
 	tap->tx.iov[0] = (struct iovec){ .iov_base = &tap->tx.vnet, .iov_len = VNET_BYTES };
 	tap->link.fd = dev.fd;
 	tap->link.offloads = dev.offloads;

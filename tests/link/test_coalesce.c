@@ -61,6 +61,7 @@ static struct coalesce all_rows(struct bed *bed)
 		.order = bed->order,
 		.left = bed->frames.count,
 		.rows_max = ROWS_MAX,
+		.uso_rows_max = ROWS_MAX,
 		.offloads = KINDS,
 	};
 }
@@ -135,7 +136,7 @@ static void test_coalesce__leaves_alone_what_it_may_not_merge(void **state)
 		bed->frames.csum_start[1]++;
 		assert_int_equal(coalesce_find(&in).count, 1);
 		bed->frames.csum_start[1]--;
-		in.rows_max = 1 + prng_below(&bed->prng, 8);
+		in.rows_max = in.uso_rows_max = 1 + prng_below(&bed->prng, 8);
 		in.left = 1 + prng_below(&bed->prng, bed->frames.count);
 		uint32_t most = in.rows_max < in.left ? in.rows_max : in.left;
 		assert_true(coalesce_find(&in).count <= most);

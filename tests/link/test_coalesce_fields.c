@@ -76,6 +76,7 @@ static uint32_t merged(struct bed *bed)
 		.order = bed->order,
 		.left = bed->frames.count,
 		.rows_max = ROWS_MAX,
+		.uso_rows_max = ROWS_MAX,
 		.offloads = HAUL_OFFLOAD_ALL,
 	};
 	return coalesce_find(&in).count;
