@@ -262,7 +262,7 @@ static bool is_refusal(int code)
 	return code != -EAGAIN && code != -ENOBUFS && code != -ENOMEM && code != -EBADFD;
 }
 
-/* Single frames passed where their superframe did not: it was too long, or its kind is not taken. */
+/* Single frames passed where their superframe did not: it was too long, or its kind is refused. */
 static void believe_refusal(struct tap *tap, const struct coalesce_run *run)
 {
 	if (run->headers.proto == IPPROTO_TCP)

@@ -349,8 +349,8 @@ static void test_tap__merges_segments_of_a_flow(void **state)
 	}
 }
 
-/* A kernel takes no more than 128 datagrams (64 before Linux 6.9) in one superframe: longer runs are
- * cut to that, and nothing is refused. */
+/* A kernel takes no more than 128 datagrams (64 before Linux 6.9) in one superframe: longer runs
+ * are cut to that, and merging goes on. */
 static void test_tap__cuts_long_runs_to_what_the_kernel_takes(void **state)
 {
 	struct bed *bed = *state;
