@@ -26,7 +26,9 @@ check: ## run all tests; those that need root are skipped without it
 	@status=0; meson test -C $(BUILD) --no-rebuild --print-errorlogs || status=$$?; \
 		$(GIVE_BACK) exit $$status
 
-bench: all ## measure: batched against one at a time
+bench: ## measure: batched against one at a time
+	@tools/deps.sh build run test
+	@$(MAKE) --no-print-directory all
 	$(BUILD)/src/cli/haul bench
 
 install: all ## install the program, the library and its headers (DESTDIR is honoured)
