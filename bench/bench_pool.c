@@ -203,7 +203,6 @@ static const struct bench_case pool_cases[] = {
 	{ .name = "get_put",
 	  .unit = "ns/op",
 	  .lower_is_better = true,
-	  .goal = 4.0,
 	  .arms = "malloc + free of 1500 B | get + put (goal: at most 5 ns)",
 	  .run = local_run,
 	  .parameter = 1 },
