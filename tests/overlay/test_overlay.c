@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -338,11 +339,64 @@ static void test_overlay__tcp_gives_identical_bytes(void **state)
 	overlay_close(&overlay);
 }
 
+/* ---- a host that is busy with something else ---- */
+
+/* A counter of the block "control" of a node. */
+static double control_counter(const struct overlay *overlay, const char *role, const char *name)
+{
+	json_t *status = overlay_status(overlay, role), *block;
+	double value = -1;
+	size_t i;
+
+	json_array_foreach(json_object_get(status, "stats"), i,
+			   block) if (!strcmp(json_string_value(json_object_get(block, "name")),
+					      "control")) value =
+		json_number_value(json_object_get(json_object_get(block, "counters"), name));
+	json_decref(status);
+	return value;
+}
+
+/* Until a node has counted so many more; a ping's patience at the most. */
+static void wait_for(const struct overlay *overlay, const char *role, const char *name, double more)
+{
+	double first = control_counter(overlay, role, name);
+	struct pollfd none = { .fd = -1 };
+
+	for (int ms = 0; ms < ANSWER_MS; ms += 10) {
+		if (control_counter(overlay, role, name) >= first + more)
+			return;
+		(void)poll(&none, 1, 10);
+	}
+	fail_msg("%s: %s did not rise by %g", role, name, more);
+}
+
+/* A node that did not run for longer than its patience looks into its socket before it takes its
+ * own absence for its neighbour's: heartbeats that came meanwhile count. */
+static void test_overlay__a_stopped_node_keeps_its_route(void **state)
+{
+	const struct overlay_nodes nodes = { false, false, 0 };
+	struct overlay overlay;
+	struct haul_err err = { 0 };
+
+	(void)state;
+	CHECK_OK(overlay_open(&overlay, haul_program, WIRE_MTU_BYTES, &err));
+	CHECK_OK(overlay_start(&overlay, &nodes, &err));
+	for (uint32_t round = 0; round < 5; round++) {
+		assert_int_equal(kill(overlay.obu, SIGSTOP), 0);
+		wait_for(&overlay, "rsu", "heartbeats_sent", 6);
+		assert_int_equal(kill(overlay.obu, SIGCONT), 0);
+		wait_for(&overlay, "obu", "heartbeats_heard", 2);
+		assert_true(control_counter(&overlay, "obu", "upstream_lost") == 0);
+	}
+	overlay_close(&overlay);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_overlay__frames_cross_unchanged),
 		cmocka_unit_test(test_overlay__tcp_gives_identical_bytes),
+		cmocka_unit_test(test_overlay__a_stopped_node_keeps_its_route),
 	};
 
 	if (argc < 2)
