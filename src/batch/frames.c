@@ -14,29 +14,8 @@
 #include <haul/err.h>
 #include <haul/frames.h>
 #include "base/assert.h"
+#include "base/columns.h"
 #include "base/hash.h"
-
-enum { COLUMN_ALIGN = 64 };
-
-static size_t column_bytes(uint32_t count, size_t item_bytes)
-{
-	return (count * item_bytes + COLUMN_ALIGN - 1) & ~(size_t)(COLUMN_ALIGN - 1);
-}
-
-static void *column_take(uint8_t **cursor, uint32_t count, size_t item_bytes)
-{
-	void *column = *cursor;
-	*cursor += column_bytes(count, item_bytes);
-	return column;
-}
-
-static uint8_t *block_alloc(size_t bytes)
-{
-	uint8_t *block = aligned_alloc(COLUMN_ALIGN, bytes);
-	if (block)
-		memset(block, 0, bytes);
-	return block;
-}
 
 int haul_frames_init(struct haul_frames *frames, uint32_t capacity)
 {
@@ -44,25 +23,25 @@ int haul_frames_init(struct haul_frames *frames, uint32_t capacity)
 		return -EINVAL;
 	uint32_t n = capacity;
 	size_t bytes =
-		2 * column_bytes(n, sizeof(uint8_t *)) + 5 * column_bytes(n, sizeof(uint32_t)) +
-		3 * column_bytes(n, sizeof(uint16_t)) + column_bytes(n, sizeof(struct haul_addr));
-	uint8_t *block = block_alloc(bytes);
+		2 * columns_bytes(n, sizeof(uint8_t *)) + 5 * columns_bytes(n, sizeof(uint32_t)) +
+		3 * columns_bytes(n, sizeof(uint16_t)) + columns_bytes(n, sizeof(struct haul_addr));
+	uint8_t *block = columns_alloc(bytes);
 	if (!block)
 		return -ENOMEM;
 
 	uint8_t *at = block;
 	*frames = (struct haul_frames){ .capacity = capacity };
-	frames->data = column_take(&at, n, sizeof *frames->data);
-	frames->tail = column_take(&at, n, sizeof *frames->tail);
-	frames->len = column_take(&at, n, sizeof *frames->len);
-	frames->tail_len = column_take(&at, n, sizeof *frames->tail_len);
-	frames->peer = column_take(&at, n, sizeof *frames->peer);
-	frames->from = column_take(&at, n, sizeof *frames->from);
-	frames->status = column_take(&at, n, sizeof *frames->status);
-	frames->flags = column_take(&at, n, sizeof *frames->flags);
-	frames->csum_start = column_take(&at, n, sizeof *frames->csum_start);
-	frames->csum_offset = column_take(&at, n, sizeof *frames->csum_offset);
-	frames->addr = column_take(&at, n, sizeof *frames->addr);
+	frames->data = columns_take(&at, n, sizeof *frames->data);
+	frames->tail = columns_take(&at, n, sizeof *frames->tail);
+	frames->len = columns_take(&at, n, sizeof *frames->len);
+	frames->tail_len = columns_take(&at, n, sizeof *frames->tail_len);
+	frames->peer = columns_take(&at, n, sizeof *frames->peer);
+	frames->from = columns_take(&at, n, sizeof *frames->from);
+	frames->status = columns_take(&at, n, sizeof *frames->status);
+	frames->flags = columns_take(&at, n, sizeof *frames->flags);
+	frames->csum_start = columns_take(&at, n, sizeof *frames->csum_start);
+	frames->csum_offset = columns_take(&at, n, sizeof *frames->csum_offset);
+	frames->addr = columns_take(&at, n, sizeof *frames->addr);
 	HAUL_ASSERT(at == block + bytes);
 	return 0;
 }
@@ -122,18 +101,18 @@ int haul_send_batch_init(struct haul_send_batch *batch, uint32_t capacity)
 	if (rc < 0)
 		return rc;
 	uint32_t n = capacity;
-	uint8_t *at = block_alloc(3 * column_bytes(n, sizeof(uint32_t)) +
-				  column_bytes(n, sizeof(struct haul_group)) +
-				  column_bytes(slot_count(n), sizeof(uint32_t)));
+	uint8_t *at = columns_alloc(3 * columns_bytes(n, sizeof(uint32_t)) +
+				    columns_bytes(n, sizeof(struct haul_group)) +
+				    columns_bytes(slot_count(n), sizeof(uint32_t)));
 	if (!at) {
 		haul_frames_done(&b.frames);
 		return -ENOMEM;
 	}
-	b.order = column_take(&at, n, sizeof *b.order);
-	b.group = column_take(&at, n, sizeof *b.group);
-	b.group_of = column_take(&at, n, sizeof *b.group_of);
-	b.cursor = column_take(&at, n, sizeof *b.cursor);
-	b.slot = column_take(&at, slot_count(n), sizeof *b.slot);
+	b.order = columns_take(&at, n, sizeof *b.order);
+	b.group = columns_take(&at, n, sizeof *b.group);
+	b.group_of = columns_take(&at, n, sizeof *b.group_of);
+	b.cursor = columns_take(&at, n, sizeof *b.cursor);
+	b.slot = columns_take(&at, slot_count(n), sizeof *b.slot);
 	*batch = b;
 	return 0;
 }
