@@ -30,10 +30,10 @@ class Examples(unittest.TestCase):
         if installed.returncode:
             raise RuntimeError(installed.stdout + installed.stderr)
         found = next(cls.root.rglob("haul.pc"))
-        cls.library = found.parent.parent
+        cls.libdir = found.parent.parent
         cls.environment = {**os.environ, "PKG_CONFIG_PATH": str(found.parent),
                            "PKG_CONFIG_SYSROOT_DIR": str(cls.root),
-                           "LD_LIBRARY_PATH": str(cls.library)}
+                           "LD_LIBRARY_PATH": str(cls.libdir)}
 
     def flags(self):
         result = run("pkg-config", "--cflags", "--libs", "haul", env=self.environment)
@@ -68,7 +68,7 @@ class Examples(unittest.TestCase):
 
     def test_library__shows_only_its_own_names(self):
         """Everything else is hidden, so that it cannot clash and may change."""
-        symbols = run("nm", "-D", "--defined-only", self.library / "libhaul.so").stdout.split("\n")
+        symbols = run("nm", "-D", "--defined-only", self.libdir / "libhaul.so").stdout.split("\n")
         names = {line.split()[-1].split("@")[0] for line in symbols if line}
         self.assertGreater(len(names), 0)
         self.assertEqual({n for n in names if not n.startswith("haul_")}, set())
