@@ -317,9 +317,9 @@ static int control_turn(struct node *node, int64_t *ret_due_ns)
 	return rc;
 }
 
-/* A timer that fires long after its time says that this process did not run: then the datapath did
- * not either, and heartbeats may lie in a socket that nobody has read. Let it tell of them before
- * their absence is taken for a neighbour's silence. */
+/* To wake long after the time says that this process did not run: then the datapath did not either,
+ * and heartbeats may lie in a socket that nobody has read. Let it tell of them before their absence
+ * is taken for a neighbour's silence. */
 static void make_up(const struct node *node, struct pollfd *events, int64_t due_ns)
 {
 	if (node->os->now_ns(node->os) - due_ns > LATE_NS)
@@ -341,7 +341,7 @@ static bool wait_for_work(struct node *node, int stop_fd, int64_t due_ns)
 		left_ns = 0;
 	struct timespec timeout = { .tv_sec = left_ns / NS_PER_S, .tv_nsec = left_ns % NS_PER_S };
 	int n = ppoll(fds, count, &timeout, NULL);
-	if (n == 0)
+	if (n <= 0 || fds[1].revents == 0)
 		make_up(node, &fds[1], due_ns);
 	return n > 0 && fds[0].revents != 0;
 }
