@@ -38,6 +38,7 @@ enum {
 	IOV_COUNT = 1024,      /* IOV_MAX */
 	USO_ROWS_MAX = 128,    /* datagrams the kernel takes in one superframe … */
 	USO_ROWS_MAX_OLD = 64, /* … and before Linux 6.9 */
+	LONE_MAX = 8,          /* see settle_for_one */
 	PIECES_MAX = 2         /* of a row */
 };
 
@@ -56,6 +57,7 @@ struct tap {
 	uint32_t slab_used;
 	struct segment_arena arena;
 	struct segment segment; /* being cut */
+	uint32_t lone_left;     /* see settle_for_one */
 	struct tap_tx tx;
 };
 
@@ -146,6 +148,17 @@ static bool slab_has_room(const struct tap *tap)
 	return SLAB_BYTES - tap->slab_used >= HAUL_FRAME_HEADROOM_BYTES + READ_BYTES_MAX;
 }
 
+/* A lone frame should not wait for the read that finds nothing behind it. After a rx that found one
+ * frame alone the next few settle for the first they get; what may lie behind it keeps the
+ * descriptor readable. So at the start of a load at most LONE_MAX frames travel alone. */
+static bool settle_for_one(struct tap *tap, const struct haul_frames *frames)
+{
+	if (tap->lone_left == 0 || frames->count != 1 || !segment_done(&tap->segment))
+		return false;
+	tap->lone_left--;
+	return true;
+}
+
 static int tap_rx(struct haul_link *link, struct haul_frames *frames, struct link_burst *burst)
 {
 	struct tap *tap = tap_of(link);
@@ -158,12 +171,15 @@ static int tap_rx(struct haul_link *link, struct haul_frames *frames, struct lin
 	while (frames->count < limit && segment_done(&tap->segment) && slab_has_room(tap)) {
 		uint8_t *frame = tap->slab + tap->slab_used + HAUL_FRAME_HEADROOM_BYTES;
 		int bytes = read_packet(tap, frame, burst);
-		if (bytes > 0)
-			take_packet(tap, frame, (uint32_t)bytes, frames, burst);
-		else if (bytes == 0 || frames->count > 0)
-			return (int)frames->count;
-		else
+		if (bytes < 0 && frames->count == 0)
 			return bytes;
+		if (bytes <= 0) {
+			tap->lone_left = frames->count == 1 ? LONE_MAX : 0;
+			return (int)frames->count;
+		}
+		take_packet(tap, frame, (uint32_t)bytes, frames, burst);
+		if (settle_for_one(tap, frames))
+			return 1;
 	}
 	HAUL_ASSERT(tap->slab_used <= SLAB_BYTES);
 	burst->reason = frames->count >= limit ? HAUL_CLOSE_OPS : HAUL_CLOSE_BYTES;

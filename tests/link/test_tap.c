@@ -232,6 +232,32 @@ static void test_tap__burst_of_frames_is_that_many_frames(void **state)
 	}
 }
 
+/* Frames that come one at a time are handed on without looking for a next one first, as the calls
+ * made show; a burst is then drained as ever, in order. */
+static void test_tap__hands_on_a_lone_frame_at_once(void **state)
+{
+	struct bed *bed = *state;
+	open_lab(bed, HAUL_OFFLOAD_ALL, 0);
+	uint64_t calls = haul_link_rx_stats(bed->lab.link[0])->syscalls;
+	for (uint32_t i = 0; i < 90; i++) {
+		make_frame(bed, bed->sent[0], "88b5", 60);
+		assert_int_equal(write(bed->packet[0], bed->sent[0], 60), 60);
+		assert_int_equal(haul_link_rx(bed->lab.link[0], &bed->frames), 1);
+		assert_memory_equal(bed->frames.data[0], bed->sent[0], 60);
+	}
+	calls = haul_link_rx_stats(bed->lab.link[0])->syscalls - calls;
+	assert_in_range(calls, 90, 90 + 90 / 9 + 1);
+	for (uint32_t i = 0; i < 40; i++)
+		assert_int_equal(write(bed->packet[0], bed->sent[0], 60 + i), 60 + i);
+	uint32_t bursts = 0;
+	for (uint32_t i = 0; i < 40; i += bed->frames.count, bursts++) {
+		assert_true(haul_link_rx(bed->lab.link[0], &bed->frames) > 0);
+		for (uint32_t k = 0; k < bed->frames.count; k++)
+			assert_int_equal(bed->frames.len[k], 60 + i + k);
+	}
+	assert_in_range(bursts, 1, 9);
+}
+
 /* What the kernel cannot take fails alone, wherever it stands. */
 static void test_tap__bad_frames_fail_alone(void **state)
 {
@@ -495,6 +521,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_tap__carries_every_kind_of_frame_unchanged),
 		TEST(test_tap__burst_of_frames_is_that_many_frames),
+		TEST(test_tap__hands_on_a_lone_frame_at_once),
 		TEST(test_tap__bad_frames_fail_alone),
 		TEST(test_tap__merges_segments_of_a_flow),
 		TEST(test_tap__cuts_long_runs_to_what_the_kernel_takes),
