@@ -8,8 +8,11 @@
 #include <haul/api.h>
 #include <haul/batch.h>
 #include <haul/err.h>
+#include <haul/flow.h>
 #include <haul/frames.h>
 #include <haul/link.h>
+#include <haul/map.h>
+#include <haul/map_file.h>
 #include <haul/message.h>
 #include <haul/pool.h>
 #include <haul/stats.h>
