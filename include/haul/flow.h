@@ -21,6 +21,7 @@
 
 #include <haul/flow_record.h>
 #include <haul/map.h>
+#include <haul/map_file.h>
 
 enum {
 	HAUL_FLOWS_NAME = 32,
