@@ -1,4 +1,5 @@
-/* base/bytes.h — big-endian loads and stores at any alignment, and MAC addresses as integers. */
+/* base/bytes.h — big- and little-endian loads and stores at any alignment, and MAC addresses as
+ * integers. */
 #pragma once
 
 #include <stdint.h>
@@ -59,4 +60,27 @@ static inline void mac_store(uint8_t *p, uint64_t mac)
 static inline int mac_is_group(uint64_t mac)
 {
 	return (int)(mac >> 40 & 1);
+}
+
+/* Little-endian ones, for files. */
+static inline uint32_t le32_load(const uint8_t *p)
+{
+	return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+static inline uint64_t le64_load(const uint8_t *p)
+{
+	return (uint64_t)le32_load(p + 4) << 32 | le32_load(p);
+}
+
+static inline void le32_store(uint8_t *p, uint32_t v)
+{
+	for (int i = 0; i < 4; i++)
+		p[i] = (uint8_t)(v >> 8 * i);
+}
+
+static inline void le64_store(uint8_t *p, uint64_t v)
+{
+	le32_store(p, (uint32_t)v);
+	le32_store(p + 4, (uint32_t)(v >> 32));
 }
