@@ -8,6 +8,8 @@
 
 #include "bpf/progs/flow_prog.h"
 
+typedef uint64_t flow_word __attribute__((may_alias));
+
 enum { FLOW_KEY_WORDS = sizeof(struct haul_flow_key) / sizeof(uint64_t) };
 
 static inline __attribute__((always_inline)) uint64_t flow_hash_word(uint64_t word, uint64_t salt,
@@ -23,7 +25,7 @@ static inline __attribute__((always_inline)) uint64_t flow_hash_word(uint64_t wo
 static inline __attribute__((always_inline)) uint32_t flow_shard(const struct haul_flow_key *key,
 								 uint64_t salt, uint32_t mask)
 {
-	const uint64_t *words = (const void *)key;
+	const flow_word *words = (const void *)key;
 	uint64_t hash = flow_hash_word(words[0], salt, 7) + flow_hash_word(words[1], salt, 17) +
 			flow_hash_word(words[2], salt, 29) + flow_hash_word(words[3], salt, 41) +
 			flow_hash_word(words[4], salt, 53);
