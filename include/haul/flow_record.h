@@ -57,7 +57,7 @@ enum { HAUL_FLOW_INITIATOR_LO = 0, HAUL_FLOW_INITIATOR_HI = 1 };
 struct haul_flow_value {
 	/* Each by direction. On the wire: a GSO packet counts as the segments it will become. */
 	uint64_t packets[2];
-	uint64_t bytes[2];   /* Ethernet header to end of payload, without FCS */
+	uint64_t bytes[2];   /* the whole frame, padding included, without FCS */
 	uint64_t payload[2]; /* TCP: bytes of the stream, each once, however often sent; others:
 			      * behind the L4 (else the IP) header */
 	uint64_t first_ns;
@@ -98,7 +98,8 @@ _Static_assert(sizeof(struct haul_flow_value) == 96, "the value is 96 bytes");
 	X(HAUL_FLOW_T_UNREPORTED, "unreported",                                                    \
 	  "of them not: nobody listened, or the ring was full")                                    \
 	X(HAUL_FLOW_T_HELD, "held", "times an entry stayed because the event ring was full")       \
-	X(HAUL_FLOW_T_SWEEPS, "sweeps", "shards swept for timeouts")
+	X(HAUL_FLOW_T_SWEEPS, "sweeps", "shards swept for timeouts")                               \
+	X(HAUL_FLOW_T_UNANNOUNCED, "unannounced", "opened events that found the ring full")
 
 enum haul_flow_total {
 #define X(id, name, help) id,

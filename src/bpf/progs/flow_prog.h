@@ -27,6 +27,10 @@ struct flow_config {
 	uint64_t timeout_ns[HAUL_FLOW_STATES];
 	uint32_t shard_mask; /* shards - 1 */
 	uint32_t l2_bytes;   /* 14, or 0 on interfaces without Ethernet headers (TUN) */
+	/* 1: the interface's own counters leave out a VLAN tag that goes beside the frame (veth);
+	 * 0: they count it (TAP, hardware). Only for the total skb_bytes. */
+	uint32_t tag_uncounted;
+	uint32_t reserved;
 };
 
 struct flow_control {
@@ -37,7 +41,11 @@ struct flow_control {
 	uint64_t extra[HAUL_FLOW_TOTALS];
 };
 
-/* One sweep of one shard by system call: the same code as the timer's. */
+/* One sweep of one shard by system call: the same code as the timer's. Between marking and
+ * harvesting the caller waits until no program that ran while it marked can still run (an RCU grace
+ * period). The timer holds still for FLOW_PAUSE_NS after each such call, so that it does not harvest
+ * what the caller has just marked. */
+enum { FLOW_PAUSE_NS = 1000000000 };
 struct flow_sweep_args {
 	/* in */
 	uint64_t now_ns;    /* 0 = bpf_ktime_get_ns() */
