@@ -347,7 +347,8 @@ struct haul_map_tune_point {
 	uint32_t batch;
 	uint32_t runs;
 	double ns_per_entry; /* median of runs */
-	double call_ns_max;  /* longest call: the CPU is not yielded for so long */
+	double call_ns_max;  /* longest call of a run, median of runs: the CPU is not yielded for so
+			      * long */
 	bool too_small;      /* a bucket did not fit: ENOSPC */
 };
 struct haul_map_tune {
@@ -358,6 +359,7 @@ struct haul_map_tune {
 	uint32_t throughput; /* fastest of all */
 	uint32_t latency;    /* shortest call that costs at most twice the fastest an entry */
 };
-/* Read the map (only read) at each size, runs times, in turns. progress may be NULL. */
+/* Read the map (only read) at each size, runs (1 to 64) times, in turns. progress may be NULL. An
+ * empty map teaches nothing: all recommendations are 0. -ENOTSUP: a type without batch reads. */
 HAUL_API int haul_map_tune(struct haul_map *map, uint32_t runs, struct haul_map_tune *ret_tune,
 			   void (*progress)(uint64_t done, uint64_t total, void *arg), void *arg);

@@ -9,14 +9,22 @@
  *            byte for byte.
  *            Import verifies the whole file before it writes the first entry.
  * Units      bytes; entries.
+ *            Nothing in a file depends on when it was written: the same contents of the same map
+ *            give the same bytes.
+ *            An array has all its entries always: its import updates, only-new leaves it as it is,
+ *            and replace sets to zero what the file does not have (counted as deleted).
  * Ownership  maps, paths and options are the caller's.
- * Threads    one thread at a time a map.
+ * Memory     one block; replace also the keys of one map of the file, and those it deletes.
+ * Threads    one thread at a time a map; one export at a time a file (-EBUSY).
  * Errors     with text that names the file, the offset and what is right: HAUL_ECORRUPT (checksum,
- *            impossible length), HAUL_ESHORT (a torn or missing end), HAUL_EVERSION, -EINVAL (other
- *            key or value size), HAUL_ESTALE (resume: not the map, or not the boot, that was
- *            exported), -EEXIST (export: the file exists and resume was not asked for), -errno of
- *            the file. A failed import has written nothing, unless writing itself failed: then
- *            result says how much.
+ *            impossible length), HAUL_ESHORT (a torn or missing end), HAUL_ELONG (bytes behind the
+ *            end), HAUL_EVERSION, -EINVAL (other key, value, CPUs or kind of map), HAUL_ESTALE
+ *            (resume: not the map, or not the boot, that was exported), -EEXIST (export: the file
+ *            exists and neither resume nor overwrite was asked for), HAUL_EFULL (import: the map
+ *            cannot hold it all), -ENOTSUP (a type without batches, or maps of maps, whose values
+ *            mean nothing outside of this kernel), -ECANCELED (progress said so), -errno of the
+ *            file. A failed import has written nothing, unless writing itself failed or it was
+ *            stopped: then the report says how much. Reports are always filled in.
  * Limits     HAUL_MAP_FILE_MAPS maps, HAUL_MAP_FILE_BLOCK_MAX entries a block. */
 #pragma once
 
@@ -32,9 +40,11 @@ enum {
 typedef int haul_map_progress(uint64_t entries_done, uint64_t entries_expected, void *arg);
 
 struct haul_map_export {
-	uint32_t block_entries; /* 0 = HAUL_MAP_FILE_BLOCK */
+	uint32_t block_entries; /* 16 … BLOCK_MAX; 0 = HAUL_MAP_FILE_BLOCK, fewer when that is over
+				 * 16 MiB; resume: as in the file */
 	bool resume;            /* go on with what is there; no file = start */
-	bool overwrite;         /* replace what is there */
+	bool overwrite;         /* write path.part, which in the end replaces path; together with
+				 * resume: go on with path.part */
 	haul_map_progress *progress;
 	void *arg;
 };
@@ -45,9 +55,11 @@ struct haul_map_file_report {
 	uint64_t resumed_entries;              /* of entries: were there when the export resumed */
 	uint64_t inserted, updated, unchanged; /* import */
 	uint64_t deleted;  /* import, replace: entries that the file does not have */
-	uint64_t expected; /* export: entries of the maps before; UNKNOWN */
+	uint64_t expected; /* export: entries of the maps before, or HAUL_MAP_UNKNOWN; import: of
+			    * the file */
 	uint64_t retries;
 };
+/* The file is created with mode 0600. options and ret_report may be NULL, here and below. */
 HAUL_API int haul_map_export(struct haul_map *const *maps, uint32_t map_count, const char *path,
 			     const struct haul_map_export *options,
 			     struct haul_map_file_report *ret_report, struct haul_err *err);
@@ -78,7 +90,9 @@ struct haul_map_file_info {
 	bool complete; /* has its end mark */
 	char map_name[HAUL_MAP_NAME];
 };
-/* Read and verify all of it; visit (may be NULL) gets every block in order. */
+/* Read and verify all of it; visit (may be NULL) gets every block in order, and ends the reading
+ * by a value other than 0, which is returned. Once the header was good ret_info (may be NULL) is
+ * filled in also on failure: entries of the good part, and what the header says. */
 HAUL_API int haul_map_file_read(const char *path, struct haul_map_file_info *ret_info,
 				int (*visit)(const struct haul_map_batch *batch, uint32_t map_index,
 					     void *arg),
