@@ -8,6 +8,8 @@
 
 #include <stdint.h>
 
+#include "bpf/progs/map_test.h"
+
 enum { MAP_HIST = 65, MAP_RANKS = 256 };
 
 struct map_figures {
@@ -28,7 +30,7 @@ struct map_ranks {
 };
 
 /* Bits that number takes: 0 for 0, 64 for 2^63 and above. (No instruction for it in BPF.) */
-static inline __attribute__((always_inline)) uint32_t map_bits(uint64_t number)
+MAP_INLINE uint32_t map_bits(uint64_t number)
 {
 	uint32_t bits = 0;
 	if (number >> 32) {
@@ -54,8 +56,7 @@ static inline __attribute__((always_inline)) uint32_t map_bits(uint64_t number)
 	return bits + (number >= 2 ? 2 : (uint32_t)number);
 }
 
-static inline __attribute__((always_inline)) void map_figures_init(struct map_figures *figures,
-								   int is_signed)
+MAP_INLINE void map_figures_init(struct map_figures *figures, int is_signed)
 {
 	figures->turn = is_signed ? UINT64_C(1) << 63 : 0;
 	figures->count = figures->sum = figures->sum_high = 0;
@@ -65,8 +66,7 @@ static inline __attribute__((always_inline)) void map_figures_init(struct map_fi
 		figures->hist[i] = 0;
 }
 
-static inline __attribute__((always_inline)) void map_figures_add(struct map_figures *figures,
-								  uint64_t number)
+MAP_INLINE void map_figures_add(struct map_figures *figures, uint64_t number)
 {
 	uint64_t turned = number ^ figures->turn;
 	int below = figures->turn && turned < figures->turn;
@@ -83,8 +83,7 @@ static inline __attribute__((always_inline)) void map_figures_add(struct map_fig
 		figures->hist[bits]++;
 }
 
-static inline __attribute__((always_inline)) void map_ranks_swap(struct map_ranks *ranks,
-								 uint32_t a, uint32_t b)
+MAP_INLINE void map_ranks_swap(struct map_ranks *ranks, uint32_t a, uint32_t b)
 {
 	uint64_t number = ranks->number[a & (MAP_RANKS - 1)];
 	uint32_t place = ranks->place[a & (MAP_RANKS - 1)];
@@ -95,8 +94,7 @@ static inline __attribute__((always_inline)) void map_ranks_swap(struct map_rank
 }
 
 /* Take number in if it is among the largest; returns the place for its entry, or -1. */
-static inline __attribute__((always_inline)) int64_t map_ranks_add(struct map_ranks *ranks,
-								   uint64_t turned)
+MAP_INLINE int64_t map_ranks_add(struct map_ranks *ranks, uint64_t turned)
 {
 	uint32_t at, place;
 	if (ranks->count < ranks->limit && ranks->count < MAP_RANKS) {

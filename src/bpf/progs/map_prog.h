@@ -1,0 +1,66 @@
+/* bpf/progs/map_prog.h — what the kernel engine's programs and the library agree on.
+ *
+ * Model      progs/map.bpf.c holds
+ *   maps      map_target  stands for the map worked on; replaced by its fd before load
+ *             map_io      ARRAY, BPF_F_MMAPABLE; one element a record
+ *             .rodata     struct map_config, set before load, frozen: sizes are constants to the
+ *                         verifier, and what does not apply is cut out of the program
+ *             .bss        struct map_work: one command and what came of it, memory-mapped
+ *   programs  map_get, map_put, map_upsert, map_drop, map_compare   rows 0 … count-1 of map_io
+ *             map_scan    entries that pass the tests to map_io
+ *             map_sum     figures of those entries; the top ones to map_io
+ *             map_clean   deletes those entries
+ *
+ *   record    int32_t status, 4 bytes unused, key rounded up to 8, value rounded up to 8
+ *
+ * Limits     Both sides compile this file; only <stdint.h> here. */
+#pragma once
+
+#include <stdint.h>
+
+#include "bpf/progs/map_figures.h"
+#include "bpf/progs/map_test.h"
+
+enum {
+	MAP_TESTS = 8,
+	MAP_ROWS = 4096,       /* rows a call */
+	MAP_KEY_WORDS = 64,    /* 512 bytes */
+	MAP_VALUE_WORDS = 128, /* 1024 bytes, copied word by word; larger ones by a helper */
+	MAP_UPSERT_TRIES = 16,
+	MAP_RECORD_KEY = 8 /* where the key begins in a record */
+};
+
+struct map_config {
+	uint32_t key_size;
+	uint32_t value_size;
+	uint32_t value_at;   /* where the value begins in a record */
+	uint32_t look_first; /* upsert: a failing update would cost an entry (LRU types) */
+};
+
+struct map_work {
+	/* in: rows */
+	uint32_t count;
+	uint32_t inserting; /* map_upsert: what the row before turned out to be */
+	uint64_t flags;     /* map_put: BPF_ANY, BPF_NOEXIST, BPF_EXIST */
+	/* in: walks */
+	uint32_t value_tests; /* tests[0 … value_tests-1] are on the value … */
+	uint32_t all_tests;   /* … and those up to all_tests-1 on the key */
+	uint32_t classes;     /* map_scan: 0, or only keys of class of so many */
+	uint32_t class;
+	uint32_t in_key; /* map_sum: pick is of the key */
+	uint32_t reserved;
+	struct map_pick pick;
+	struct map_test tests[MAP_TESTS];
+	/* out */
+	uint64_t visited;
+	uint64_t matched; /* map_scan: may exceed the records there is room for */
+	uint64_t done;
+	uint64_t missing;
+	uint64_t inserted;
+	uint64_t kept;
+	uint32_t reached; /* rows handled */
+	int32_t failed;   /* the errno that ended it, negative; 0 = none */
+	struct map_figures figures;
+	struct map_ranks ranks;
+	uint64_t compare[MAP_VALUE_WORDS]; /* in: map_compare: bits of the value that count */
+};
