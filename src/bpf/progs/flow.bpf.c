@@ -1,11 +1,13 @@
 /* bpf/progs/flow.bpf.c — the programs of the connection table; see flow_prog.h.
  *
- * A packet goes through flow_parse.h (whose is it), flow_gso below (how many is it) and flow_count.h
- * (add it). None is ever held back or changed: what comes after on the hook sees all of them. */
+ * A packet goes through flow_parse.h (whose is it), flow_gso below (how many is it) and
+ * flow_count.h (add it). None is ever held back or changed: what comes after on the hook sees all
+ * of them. */
 #include "bpf/progs/flow_count.h"
 #include "bpf/progs/flow_maps.h"
 #include "bpf/progs/flow_parse.h"
 #include "bpf/progs/flow_prog.h"
+#include "bpf/progs/flow_slow.h"
 #include "bpf/progs/flow_sweep.h"
 #include "bpf/progs/prog.h"
 

@@ -42,9 +42,9 @@ struct flow_control {
 };
 
 /* One sweep of one shard by system call: the same code as the timer's. Between marking and
- * harvesting the caller waits until no program that ran while it marked can still run (an RCU grace
- * period). The timer holds still for FLOW_PAUSE_NS after each such call, so that it does not harvest
- * what the caller has just marked. */
+ * harvesting the caller waits until no program that ran while it marked can still run (an RCU
+ * grace period). The timer holds still for FLOW_PAUSE_NS after each such call, so that it does not
+ * harvest what the caller has just marked. */
 enum { FLOW_PAUSE_NS = 1000000000 };
 struct flow_sweep_args {
 	/* in */
