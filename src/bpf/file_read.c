@@ -140,7 +140,7 @@ static void get_map(struct file_map *map, const uint8_t *at)
 static const char *header_flaw(const struct file_header *header)
 {
 	const uint64_t per_cpu =
-		(uint64_t)header->cpus * ((header->value_size + UINT64_C(7)) & ~7u);
+		(uint64_t)header->cpus * ((header->value_size + UINT64_C(7)) & ~UINT64_C(7));
 
 	if ((header->flags & ~(uint32_t)FILE_BIG_ENDIAN) != 0)
 		return "flags that are not known";
