@@ -1,6 +1,7 @@
 #include "bench.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,6 +150,17 @@ static bool case_wanted(const struct bench_case *of, const struct bench_options 
 	return !options->only_case || strcmp(options->only_case, of->name) == 0;
 }
 
+static int tables_run(struct session *session, struct bench_report *report, struct haul_err *err)
+{
+	const struct bench *bench = session->bench;
+	if (!bench->tables || session->options->only_case)
+		return 0;
+	report->tables = json_array();
+	if (!report->tables)
+		return haul_err_set(err, -ENOMEM, "no memory");
+	return bench->tables(session->ctx, report->tables, err);
+}
+
 static int cases_run(struct session *session, struct runs *runs, struct bench_report *report,
 		     struct haul_err *err)
 {
@@ -164,12 +176,15 @@ static int cases_run(struct session *session, struct runs *runs, struct bench_re
 	session->arms_all = 2 * runs->pairs * report->row_count;
 	for (uint32_t i = 0; i < report->row_count && rc >= 0; i++)
 		rc = case_run(session, runs, &rows[i], err);
+	if (rc >= 0)
+		rc = tables_run(session, report, err);
 	progress(bench, "", 1, 1);
 	report->rows = rows;
 	if (rc >= 0 && session->options->json)
 		rc = report_json(report, stdout);
 	else if (rc >= 0)
 		report_table(report, stdout);
+	json_decref(report->tables);
 	free(rows);
 	return rc;
 }
@@ -180,6 +195,7 @@ int bench_run(const struct bench *bench, const struct bench_options *options, st
 	HAUL_ASSERT(bench->case_count >= 1);
 	struct session session = { .bench = bench, .options = options };
 	struct bench_report report = { .bench = bench, .options = options };
+	(void)getloadavg(&report.load, 1);
 	struct runs runs;
 	int rc = runs_init(&runs, options->pairs);
 	if (rc < 0)

@@ -14,6 +14,8 @@
 
 #include <haul/err.h>
 
+struct json_t;
+
 enum bench_arm { BENCH_INDIVIDUAL, BENCH_BATCHED };
 
 struct bench_options {
@@ -51,6 +53,10 @@ struct bench {
 	/* Set up what all cases share; may be NULL. -EPERM, -ENOTSUP with text skip the bench. */
 	int (*open)(void **ret_ctx, struct haul_err *err);
 	void (*close)(void *ctx);
+	/* More tables, shown behind the cases when all of those ran; may be NULL. Appends objects
+	 * to the array tables: "table" a name, "what" a sentence, "columns" their names, "rows"
+	 * arrays of texts, numbers and nulls. */
+	int (*tables)(void *ctx, struct json_t *tables, struct haul_err *err);
 };
 
 /* All of them, NULL at the end. */

@@ -79,17 +79,56 @@ static void table_row(const struct bench_row *row, FILE *out)
 		fprintf(out, "    %s | %s\n", row->individual.note, row->batched.note);
 }
 
+/* One cell of the bench's own tables. */
+static const char *cell_text(const json_t *cell, char out[24])
+{
+	if (json_is_string(cell))
+		return json_string_value(cell);
+	if (json_is_real(cell))
+		return number(out, json_real_value(cell));
+	if (!json_is_integer(cell))
+		return "-";
+	snprintf(out, 24, "%lld", (long long)json_integer_value(cell));
+	return out;
+}
+
+static void cells_print(const json_t *cells, FILE *out)
+{
+	const json_t *cell;
+	size_t i;
+	char text[24];
+	json_array_foreach(cells, i, cell)
+		fprintf(out, i == 0 ? "%-22s" : " %12s", cell_text(cell, text));
+	fputc('\n', out);
+}
+
+static void tables_print(const json_t *tables, FILE *out)
+{
+	const json_t *table, *row;
+	size_t i, k;
+	json_array_foreach(tables, i, table)
+	{
+		fprintf(out, "%s: %s\n", json_string_value(json_object_get(table, "table")),
+			json_string_value(json_object_get(table, "what")));
+		cells_print(json_object_get(table, "columns"), out);
+		json_array_foreach(json_object_get(table, "rows"), k, row) cells_print(row, out);
+		fputc('\n', out);
+	}
+}
+
 void report_table(const struct bench_report *report, FILE *out)
 {
 	char machine[256];
 	machine_name(machine, sizeof machine);
-	fprintf(out, "%s: %s\n%s, %u pairs\n", report->bench->name, report->bench->help, machine,
-		report->options->pairs);
+	fprintf(out, "%s: %s\n%s, %u pairs, load %.1f\n", report->bench->name, report->bench->help,
+		machine, report->options->pairs, report->load);
 	fprintf(out, "%-20s %10s %10s %-8s %-22s  %6s %9s %7s\n", "case", "individual", "batched",
 		"unit", "ratio [min-max]", "goal", "calls/op", "fill");
 	for (uint32_t i = 0; i < report->row_count; i++)
 		table_row(&report->rows[i], out);
 	fputc('\n', out);
+	if (report->tables)
+		tables_print(report->tables, out);
 }
 
 static json_t *json_maybe(double value, bool known)
@@ -128,8 +167,9 @@ int report_json(const struct bench_report *report, FILE *out)
 	for (uint32_t i = 0; i < report->row_count && rc == 0; i++)
 		if (json_array_append_new(rows, json_row(&report->rows[i], report->options->pairs)))
 			rc = -ENOMEM;
-	json_t *object = json_pack("{s:s, s:s, s:o}", "bench", report->bench->name, "machine",
-				   machine, "rows", rows);
+	json_t *object =
+		json_pack("{s:s, s:s, s:f, s:o, s:O*}", "bench", report->bench->name, "machine",
+			  machine, "load", report->load, "rows", rows, "tables", report->tables);
 	if (rc == 0 && !object)
 		rc = -ENOMEM;
 	if (rc == 0 && json_dumpf(object, out, JSON_INDENT(2) | JSON_REAL_PRECISION(6)) != 0)

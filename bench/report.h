@@ -21,6 +21,8 @@ struct bench_report {
 	const struct bench_options *options;
 	const struct bench_row *rows;
 	uint32_t row_count;
+	struct json_t *tables; /* of struct bench; NULL = none */
+	double load;           /* of the machine when the bench began: its average of a minute */
 };
 
 /* A table for people. */

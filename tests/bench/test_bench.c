@@ -62,6 +62,24 @@ static const struct bench fake_bench = {
 	.name = "fake", .help = "None", .cases = fake_cases, .case_count = 2, .open = fake_open
 };
 
+static int fake_tables(void *ctx, struct json_t *tables, struct haul_err *err)
+{
+	assert_ptr_equal(ctx, &fake);
+	if (fake.fail)
+		return haul_err_set(err, fake.fail, "no table");
+	json_t *table = json_pack("{s:s, s:s, s:[s, s], s:[[s, i], [s, f], [s, n]]}", "table",
+				  "own", "what", "three lines", "columns", "what", "how many",
+				  "rows", "whole", 7, "part", 2.5, "unknown");
+	return json_array_append_new(tables, table);
+}
+
+static const struct bench fake_tables_bench = { .name = "fake",
+						.help = "None",
+						.cases = fake_cases,
+						.case_count = 1,
+						.open = fake_open,
+						.tables = fake_tables };
+
 /* Run with standard output in a file; returns what was printed, to be freed. */
 static char *run(const struct bench *bench, const struct bench_options *options, int want)
 {
@@ -169,6 +187,34 @@ static void test_bench_run__prints_a_table(void **state)
 	free(text);
 }
 
+/* A bench's own tables come behind its cases, as text and as JSON; not when one case was asked for;
+ * and what goes wrong in them ends the bench. */
+static void test_bench_run__shows_the_tables_of_a_bench(void **state)
+{
+	(void)state;
+	fake = (struct fake){ 0 };
+	const struct bench_options options = { .pairs = 1, .seconds = 0.001 };
+	char *text = run(&fake_tables_bench, &options, 0);
+	assert_non_null(strstr(text, "\nown: three lines\nwhat "));
+	assert_non_null(strstr(text, "\nwhole                             7\n"));
+	assert_non_null(strstr(text, "\npart                           2.50\n"));
+	assert_non_null(strstr(text, "\nunknown                           -\n"));
+	free(text);
+
+	json_t *object = run_json(&fake_tables_bench, NULL);
+	const json_t *table = json_array_get(json_object_get(object, "tables"), 0);
+	assert_string_equal(json_string_value(json_object_get(table, "table")), "own");
+	assert_int_equal(json_array_size(json_object_get(table, "rows")), 3);
+	assert_true(real(object, "load") >= 0);
+	json_decref(object);
+	object = run_json(&fake_tables_bench, "one");
+	assert_null(json_object_get(object, "tables"));
+	json_decref(object);
+
+	fake = (struct fake){ .fail = -EIO };
+	free(run(&fake_tables_bench, &options, -EIO));
+}
+
 /* What the machine cannot do is a row that says so; anything else ends the bench with its text. */
 static void test_bench_run__tells_unsupported_from_failed(void **state)
 {
@@ -217,6 +263,7 @@ int main(void)
 		cmocka_unit_test(test_bench_run__tells_the_median_of_interleaved_pairs),
 		cmocka_unit_test(test_bench_run__turns_the_ratio_where_less_is_better),
 		cmocka_unit_test(test_bench_run__prints_a_table),
+		cmocka_unit_test(test_bench_run__shows_the_tables_of_a_bench),
 		cmocka_unit_test(test_bench_run__tells_unsupported_from_failed),
 		cmocka_unit_test(test_bench_sizer__is_repeatable_and_never_slower),
 	};
