@@ -155,7 +155,7 @@ static int build_array(struct build *build, const struct btf_type *type,
 	const struct btf_array *array = btf_array(type);
 	int64_t element = btf__resolve_size(build->btf, array->type);
 	uint32_t outer = build->bytes;
-	if (element < 0 || (uint64_t)element * array->nelems > outer)
+	if (element < 0 || member->bit_offset / BITS + (uint64_t)element * array->nelems > outer)
 		return haul_err_set(build->err, HAUL_ECORRUPT,
 				    "BTF: an array of %u elements is larger than what it is in",
 				    array->nelems);

@@ -2,9 +2,9 @@
  *
  * Model      A typed_type is one type of BTF compiled into nodes in preorder: a leaf knows where
  *            its bits are, a struct or an array where the nodes below it end. typed_walk tells a
- *            sink what lies in some bytes; a place is one node (and element) of a type, found by name,
- *            and written to by the typed_set_… calls. Members without a name count as members of
- *            what they stand in, as in C. Without BTF a type is one node of plain bytes.
+ *            sink what lies in some bytes; a place is one node (and element) of a type, found by
+ *            name, and written to by the typed_set_… calls. Members without a name count as
+ *            members of what they stand in, as in C. Without BTF a type is one node of plain bytes.
  *            Integers declared __be16, __be32 or __be64 are the numbers they stand for.
  *            char arrays are text while they hold printable ASCII, then only zeros.
  * Units      bytes, and bits where named so. Offsets count from the start of the whole, in an

@@ -1,0 +1,221 @@
+#include <argp.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/map.h"
+#include "cli/map_where.h"
+
+struct subcommand {
+	const char *name;
+	const char *help;
+	int (*run)(struct map_request *request);
+};
+
+static const struct subcommand subcommands[] = {
+#define X(name, help) { #name, help, map_##name },
+	MAP_COMMAND_LIST(X)
+#undef X
+};
+
+enum { SUBCOMMANDS = sizeof subcommands / sizeof subcommands[0], NAME_BYTES_MAX = 32, SIMILAR = 3 };
+
+static volatile sig_atomic_t stop_asked;
+
+static void on_signal(int number)
+{
+	(void)number;
+	stop_asked = 1;
+}
+
+void map_catch_signals(void)
+{
+	/* no SA_RESTART: a read from a terminal ends, too; a second signal kills */
+	struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
+	(void)sigemptyset(&action.sa_mask);
+	(void)sigaction(SIGINT, &action, NULL);
+	(void)sigaction(SIGTERM, &action, NULL);
+}
+
+bool map_stopped(void)
+{
+	return stop_asked != 0;
+}
+
+int map_fail(const char *what, int code)
+{
+	fprintf(stderr, "haul: map: %s: %s\n", what, haul_strerror(code));
+	return CLI_FAILED;
+}
+
+/* ---- which map ---- */
+
+struct similar {
+	const char *name;
+	char found[HAUL_MAP_NAME];
+};
+
+/* A name that starts alike, or holds what was typed. */
+static int find_similar(const struct haul_map_info *info, void *arg)
+{
+	struct similar *similar = arg;
+	if (info->name[0] == '\0' || (strncmp(info->name, similar->name, SIMILAR) != 0 &&
+				      strstr(info->name, similar->name) == NULL))
+		return 0;
+	memcpy(similar->found, info->name, sizeof similar->found);
+	return 1;
+}
+
+static int open_failed(const char *what, const struct haul_err *err)
+{
+	struct similar similar = { .name = what };
+	if (err->code == -ENOENT && strlen(what) >= SIMILAR && strchr(what, '/') == NULL)
+		(void)haul_map_each(find_similar, &similar, NULL);
+	fprintf(stderr, "haul: map: %s", err->text);
+	if (similar.found[0] != '\0')
+		fprintf(stderr, "; did you mean '%s'?", similar.found);
+	else if (err->code == -ENOENT && strstr(err->text, "haul map list") == NULL)
+		fprintf(stderr, "; 'haul map list' shows all");
+	fprintf(stderr, "\n");
+	return CLI_FAILED;
+}
+
+int map_begin(struct map_request *request)
+{
+	struct haul_err err = { 0 };
+	int rc = haul_map_open(&request->map, request->args[0], &request->open, &err);
+	if (rc < 0)
+		return open_failed(request->args[0], &err);
+	request->info = haul_map_info(request->map);
+	rc = typed_open(&request->typed, request->info, request->plain, &err);
+	if (rc < 0 && !request->plain) {
+		fprintf(stderr, "haul: map: shown as bytes: %s\n", err.text);
+		rc = typed_open(&request->typed, request->info, true, &err);
+	}
+	for (uint32_t i = 0; rc == 0 && i < request->where_count; i++)
+		rc = map_where(request->where[i], request->info, &request->typed, &request->filter,
+			       &err);
+	if (rc == 0)
+		rc = haul_map_filter_check(request->info, &request->filter, &err);
+	if (rc == 0)
+		return CLI_OK;
+	map_end(request);
+	return cli_fail("map", &err);
+}
+
+void map_end(struct map_request *request)
+{
+	progress_end(&request->progress);
+	typed_close(&request->typed);
+	haul_map_close(request->map);
+	request->map = NULL;
+}
+
+void map_explain(struct map_request *request, enum haul_map_op op, uint64_t rows)
+{
+	char text[HAUL_MAP_TEXT];
+	if (!request->explain)
+		return;
+	enum haul_map_engine engine = haul_map_explain(request->map, op, rows, text);
+	fprintf(stderr, "engine: %s (%s)\n", haul_map_engine_name(engine), text);
+}
+
+uint64_t map_expected(struct map_request *request)
+{
+	struct haul_map_result result;
+	uint64_t count = 0;
+	char text[HAUL_MAP_TEXT];
+	if (haul_map_explain(request->map, HAUL_MAP_OP_COUNT, 0, text) != HAUL_MAP_KERNEL)
+		return 0; /* a walk only to know how long the walk will be */
+	return haul_map_count(request->map, &count, &result) < 0 ? 0 : count;
+}
+
+/* ---- dispatch ---- */
+
+/* The list of subcommands below the options; argp frees what is returned. */
+static char *help_filter(int key, const char *text, void *input)
+{
+	char *list = NULL;
+	size_t bytes;
+	(void)input;
+	if (key != ARGP_KEY_HELP_POST_DOC)
+		return (char *)(uintptr_t)text;
+	FILE *out = open_memstream(&list, &bytes);
+	if (out == NULL)
+		return NULL;
+	fprintf(out, "Subcommands, each with a --help of its own:\n");
+	for (size_t i = 0; i < SUBCOMMANDS; i++)
+		fprintf(out, "  %-8s %s\n", subcommands[i].name, subcommands[i].help);
+	fprintf(out, "\n%s", text ? text : "");
+	if (fclose(out)) {
+		free(list);
+		return NULL;
+	}
+	return list;
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	int *ret_first = state->input;
+	(void)arg;
+	switch (key) {
+	case ARGP_KEY_ARG:
+		*ret_first = state->next - 1;
+		state->next = state->argc;
+		return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_error(state, "which SUBCOMMAND?");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static int unknown(const char *name)
+{
+	fprintf(stderr, "haul: map: no subcommand '%s'; there are", name);
+	for (size_t i = 0; i < SUBCOMMANDS; i++)
+		fprintf(stderr, "%s %s", i > 0 ? "," : "", subcommands[i].name);
+	fprintf(stderr, "\n");
+	return CLI_USAGE;
+}
+
+static int run(const struct subcommand *subcommand, int argc, char **argv)
+{
+	char name[sizeof "haul map " + NAME_BYTES_MAX];
+	struct map_request request = { .name = subcommand->name };
+	snprintf(name, sizeof name, "haul map %s", subcommand->name);
+	argv[0] = name;
+	map_usage(&request, subcommand->name, argc, argv);
+	map_catch_signals();
+	int code = subcommand->run(&request);
+	if (fflush(stdout) != 0 && errno != EPIPE)
+		return map_fail("standard output", -errno);
+	return code;
+}
+
+int cmd_map(int argc, char **argv)
+{
+	static const struct argp argp = {
+		.parser = parse,
+		.args_doc = "SUBCOMMAND [MAP] [ARGUMENT...]",
+		.doc = "Work with any BPF map of this kernel, many entries a call. MAP is an id, a "
+		       "name, or the path of a pin.\v"
+		       "Examples:\n"
+		       "  haul map list\n"
+		       "  haul map dump flows --where 'value.bytes > 1M'\n"
+		       "  haul map export flows flows.map\n",
+		.help_filter = help_filter,
+	};
+	int first = 0;
+
+	if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &first))
+		return CLI_USAGE;
+	for (size_t i = 0; i < SUBCOMMANDS; i++)
+		if (!strcmp(subcommands[i].name, argv[first]))
+			return run(&subcommands[i], argc - first, argv + first);
+	return unknown(argv[first]);
+}
