@@ -116,6 +116,17 @@ static bool kernel_can(const struct haul_map *map, enum haul_map_op op, const ch
 	return !why;
 }
 
+bool map_kernel_ready(const struct haul_map *map, enum haul_map_op op)
+{
+	HAUL_ASSERT((uint32_t)op < HAUL_MAP_OPS);
+	if (!map->kernel)
+		return false;
+	if (op == HAUL_MAP_OP_COUNT)
+		return map->kernel->count_fd > 0;
+	enum kernel_part_id part = op_parts[op];
+	return part < KERNEL_PARTS && map->kernel->parts[part].object != NULL;
+}
+
 const struct map_engine map_engine_kernel = {
 	.id = HAUL_MAP_KERNEL,
 	.can = kernel_can,

@@ -15,3 +15,5 @@
 /* Load for this map; sets map->kernel, or map->kernel_error and kernel_why. Idempotent. */
 int map_kernel_open(struct haul_map *map);
 void map_kernel_close(struct haul_map *map);
+/* Whether op can run at once, without anything to be loaded. */
+bool map_kernel_ready(const struct haul_map *map, enum haul_map_op op);

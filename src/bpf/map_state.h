@@ -58,16 +58,22 @@ enum map_counter {
 		MAP_COUNTERS
 };
 
+/* What reads batches: its buffers, and how large a batch is. A haul_map has one; each thread of a
+ * scan has another. reader.h. */
+struct map_reader {
+	uint8_t *keys, *values; /* room entries each; taken when first used */
+	uint32_t room;
+	uint32_t floor; /* a batch is at least so large: of the largest bucket met, rounded up */
+	struct haul_sizer sizer; /* FIXED at options.batch, or SERVICE on call_max_ns / 2 */
+};
+
 struct haul_map {
 	int fd;
 	struct haul_map_info info;
 	struct haul_map_options options; /* defaults filled in */
 	struct bpf_sys *sys;
-	struct os *os;           /* clock of the tuning */
-	struct haul_sizer sizer; /* batch of reads; HAUL_SIZER_SERVICE on call_max_ns / 2 */
-	uint32_t floor;          /* largest bucket met */
-	uint8_t *keys, *values;  /* the batch of haul_map_read: room entries each */
-	uint32_t room;
+	struct os *os; /* clock of the tuning */
+	struct map_reader reader;
 	struct map_kernel *kernel; /* NULL until first used */
 	int kernel_error;          /* why it could not be loaded; 0 = not tried, or loaded */
 	char kernel_why[HAUL_MAP_TEXT];
@@ -99,6 +105,8 @@ int map_open_with(struct haul_map **ret_map, int fd, const struct haul_map_optio
 uint64_t map_field_get(const struct haul_map_info *info, const struct haul_map_field *field,
 		       const void *key, const void *value);
 
-/* The engine for op on rows (0 = the whole map), in order of preference; text may be NULL. */
-const struct map_engine *map_choose(struct haul_map *map, enum haul_map_op op, uint64_t rows,
-				    char text[HAUL_MAP_TEXT]);
+/* The engines to try for op on rows (0 = the whole map), best first; later ones take what earlier
+ * ones cannot do. exact: under churn, too. Returns how many. */
+enum { MAP_ENGINES_MAX = 3 };
+uint32_t map_choose(const struct haul_map *map, enum haul_map_op op, uint64_t rows, bool exact,
+		    const struct map_engine *ret_engines[MAP_ENGINES_MAX]);

@@ -1,0 +1,147 @@
+/* Which engine takes an operation.
+ *
+ * Measured on 200 000 entries of 40 + 56 bytes, ns an entry, one call each / batch / in the kernel:
+ * read 1014 / 243 / 52, get 585 / - / 72, update 674 / 392 / 86, delete 600 / 220 / 179. So the
+ * kernel engine where there is much to do, for loading it costs as much as FEW rows one by one. A
+ * walk that must be exact under churn is for the batch engine. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "bpf/kernel.h"
+#include "bpf/map_state.h"
+
+enum {
+	FEW = 500, /* rows, below which the kernel engine is not loaded */
+	PAIR = 2,  /* rows, up to which a batch call is no cheaper than single ones */
+	TEXT_PART = 120
+};
+
+static const char *const engine_names[] = {
+#define X(id, name) [id] = (name),
+	HAUL_MAP_ENGINE_LIST(X)
+#undef X
+};
+
+const char *haul_map_engine_name(enum haul_map_engine engine)
+{
+	HAUL_ASSERT((unsigned)engine < HAUL_MAP_ENGINES);
+	return engine_names[engine];
+}
+
+int haul_map_engine_by_name(const char *name, enum haul_map_engine *ret_engine)
+{
+	HAUL_ASSERT(name != NULL && ret_engine != NULL);
+	for (unsigned i = 0; i < HAUL_MAP_ENGINES; i++) {
+		if (strcmp(engine_names[i], name) == 0) {
+			*ret_engine = (enum haul_map_engine)i;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+static const struct map_engine *engine_of(enum haul_map_engine id)
+{
+	switch (id) {
+	case HAUL_MAP_SINGLE:
+		return &map_engine_single;
+	case HAUL_MAP_BATCH:
+		return &map_engine_batch;
+	case HAUL_MAP_KERNEL:
+		return &map_engine_kernel;
+	case HAUL_MAP_AUTO:
+	case HAUL_MAP_ENGINES:
+		break;
+	}
+	return NULL;
+}
+
+/* What decided, as text. */
+static const char *choose(const struct haul_map *map, enum haul_map_op op, uint64_t rows,
+			  bool exact, enum haul_map_engine *ret_best)
+{
+	uint64_t size = rows ? rows : map->info.max_entries;
+	if (map->options.engine != HAUL_MAP_AUTO) {
+		*ret_best = map->options.engine;
+		return "as asked for, and no other";
+	}
+	*ret_best = HAUL_MAP_BATCH;
+	if (op == HAUL_MAP_OP_TAKE)
+		return "only calls that return entries can take them";
+	if (exact)
+		return "a walk by buckets is exact while the map changes";
+	if (map_kernel_ready(map, op)) {
+		*ret_best = HAUL_MAP_KERNEL;
+		return "its program is loaded already";
+	}
+	if (rows > 0 && rows <= PAIR) {
+		*ret_best = HAUL_MAP_SINGLE;
+		return "a batch call for so few costs as much";
+	}
+	if (size <= FEW)
+		return "loading a program would cost more than so few entries do";
+	*ret_best = HAUL_MAP_KERNEL;
+	return "one call for many entries";
+}
+
+uint32_t map_choose(const struct haul_map *map, enum haul_map_op op, uint64_t rows, bool exact,
+		    const struct map_engine *ret_engines[MAP_ENGINES_MAX])
+{
+	HAUL_ASSERT((unsigned)op < HAUL_MAP_OPS);
+	enum haul_map_engine best;
+	(void)choose(map, op, rows, exact, &best);
+	uint32_t count = 0;
+	ret_engines[count++] = engine_of(best);
+	if (map->options.engine != HAUL_MAP_AUTO)
+		return count;
+	/* Down from there; the enum is in order of rank. */
+	while (best > HAUL_MAP_SINGLE) {
+		best--;
+		ret_engines[count++] = engine_of(best);
+	}
+	HAUL_ASSERT(count <= MAP_ENGINES_MAX);
+	return count;
+}
+
+__attribute__((format(printf, 3, 4))) static void text_add(char text[HAUL_MAP_TEXT], size_t *at,
+							   const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	int bytes = vsnprintf(text + *at, HAUL_MAP_TEXT - *at, format, args);
+	va_end(args);
+	*at += bytes > 0 ? (size_t)bytes : 0;
+	if (*at >= HAUL_MAP_TEXT)
+		*at = HAUL_MAP_TEXT - 1;
+}
+
+enum haul_map_engine haul_map_explain(struct haul_map *map, enum haul_map_op op, uint64_t rows,
+				      char ret_text[HAUL_MAP_TEXT])
+{
+	HAUL_ASSERT(map != NULL && (unsigned)op < HAUL_MAP_OPS && ret_text != NULL);
+	const struct map_engine *engines[MAP_ENGINES_MAX];
+	enum haul_map_engine best;
+	const char *decided = choose(map, op, rows, false, &best);
+	/* Whether its program may be loaded shows only when it is. */
+	if (best == HAUL_MAP_KERNEL && map_engine_kernel.can(map, op, &decided))
+		(void)map_kernel_open(map);
+	decided = choose(map, op, rows, false, &best);
+	uint32_t count = map_choose(map, op, rows, false, engines);
+	char skipped[HAUL_MAP_TEXT] = "";
+	size_t at = 0, skipped_at = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		const char *why = "";
+		if (engines[i]->can(map, op, &why)) {
+			text_add(ret_text, &at, "%s: %s%s", haul_map_engine_name(engines[i]->id),
+				 i == 0 ? decided : "the next one down", skipped);
+			return engines[i]->id;
+		}
+		text_add(skipped, &skipped_at, "; not %s: %s", haul_map_engine_name(engines[i]->id),
+			 why);
+	}
+	text_add(ret_text, &at, "no engine can%s", skipped);
+	return HAUL_MAP_AUTO;
+}
