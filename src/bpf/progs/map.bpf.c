@@ -233,6 +233,7 @@ SEC("syscall")
 int map_get(void *ctx)
 {
 	map_work.reached = bpf_loop(map_work.count, get_row, 0, 0);
+	map_work.done = map_work.reached - map_work.missing;
 	return 0;
 }
 
