@@ -12,7 +12,7 @@
 #include "cli/cli.h"
 #include "os/unixsock.h"
 
-enum { KEY_JSON = 256, KEY_WATCH, WATCH_MS = 1000 };
+enum { KEY_JSON = 256, KEY_WATCH, WATCH_MS = 1000, CONNECTIONS_MAX = 10 };
 
 struct request {
 	const char *path;
@@ -125,6 +125,31 @@ static void print_candidates(const json_t *root)
 		       number_of(candidate, "hops"), 100 * number_of(candidate, "reception"));
 }
 
+static double pair_of(const json_t *object, const char *key, size_t i)
+{
+	return json_number_value(json_array_get(json_object_get(object, key), i));
+}
+
+/* Those with the most bytes; all of them are in --json. */
+static void print_connections(const json_t *flows)
+{
+	const json_t *list = json_object_get(flows, "connections");
+	const json_t *totals = json_object_get(flows, "totals");
+	if (!json_is_object(flows))
+		return;
+	printf("\n%s: %.0f connections, %.0f packets, %.0f of them without an entry (table full)\n",
+	       text_of(flows, "interface"), number_of(flows, "count"), number_of(totals, "packets"),
+	       number_of(totals, "overflow_packets"));
+	printf("%-5s %-24s %-24s %-12s %12s %12s\n", "PROTO", "FROM", "TO", "STATE", "BYTES >",
+	       "BYTES <");
+	for (size_t i = 0; i < json_array_size(list) && i < CONNECTIONS_MAX; i++) {
+		const json_t *one = json_array_get(list, i);
+		printf("%-5s %-24s %-24s %-12s %12.0f %12.0f\n", text_of(one, "proto"),
+		       text_of(one, "from"), text_of(one, "to"), text_of(one, "state"),
+		       pair_of(one, "bytes", 0), pair_of(one, "bytes", 1));
+	}
+}
+
 static void print_text(const json_t *root)
 {
 	json_t *block;
@@ -134,6 +159,7 @@ static void print_text(const json_t *root)
 	       number_of(root, "tap_mtu"), number_of(root, "clients"));
 	print_candidates(root);
 	print_routes(root);
+	print_connections(json_object_get(root, "flows"));
 	printf("\n%-14s %12s %10s %14s %7s %6s %5s %5s  %s\n", "BATCHES OF", "OPS", "BATCHES",
 	       "BYTES", "SYS/OP", "FILL", "P50", "P99", "CLOSED BY");
 	json_array_foreach(json_object_get(root, "stats"), i, block) print_block(block);

@@ -82,6 +82,84 @@ static void print_flows(const json_t *report)
 	json_array_foreach(flows, i, flow) print_flow(flow);
 }
 
+/* ---- connections ---- */
+
+static double pair_of(const json_t *object, const char *key, size_t i)
+{
+	return json_number_value(json_array_get(json_object_get(object, key), i));
+}
+
+/* What the program says, where it says it: "= 4096", or "4000…4096" for a range. */
+static const char *said_cell(const json_t *said, const char *key, char text[2 * CELL_BYTES])
+{
+	double least = pair_of(said, key, 0);
+	double most = pair_of(said, key, 1);
+
+	if (json_object_get(said, key) == NULL)
+		(void)snprintf(text, 2 * CELL_BYTES, "-");
+	else if (least < most)
+		(void)snprintf(text, 2 * CELL_BYTES, "%.0f-%.0f", least, most);
+	else
+		(void)snprintf(text, 2 * CELL_BYTES, "%.0f", least);
+	return text;
+}
+
+static void print_connection(const json_t *connection, const char *node)
+{
+	static const struct {
+		const char *name;
+		const char *figure;
+		size_t direction;
+		const char *said;
+	} lines[] = {
+		{ "packets sent", "packets", 0, "packets_sent" },
+		{ "packets received", "packets", 1, "packets_received" },
+		{ "payload sent", "payload", 0, "payload_sent" },
+		{ "payload received", "payload", 1, "payload_received" },
+	};
+	const json_t *said = json_object_get(connection, "said");
+	char text[2 * CELL_BYTES];
+	bool first = true;
+
+	printf("%-7s %-5s %s > %s, %s", node, text_of(connection, "proto"),
+	       text_of(connection, "from"), text_of(connection, "to"),
+	       text_of(connection, "state"));
+	if (number_of(connection, "rtt_us") > 0)
+		printf(", handshake %.1f ms", number_of(connection, "rtt_us") / 1000);
+	printf("\n");
+	for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+		if (json_object_get(said, lines[i].said) == NULL)
+			continue;
+		printf("%13s %-16s %12.0f  program %23s%s\n", "", lines[i].name,
+		       pair_of(connection, lines[i].figure, lines[i].direction),
+		       said_cell(said, lines[i].said, text),
+		       first && json_is_true(json_object_get(connection, "agrees")) ? "  agrees"
+										    : "");
+		first = false;
+	}
+}
+
+/* As the kernel counted them on the TAP of the node they began at. */
+static void print_connections(const json_t *report)
+{
+	const json_t *flow;
+	bool first = true;
+	size_t i;
+
+	json_array_foreach(json_object_get(report, "flows"), i, flow)
+	{
+		const json_t *connection = json_object_get(flow, "connection");
+
+		if (!json_is_object(connection))
+			continue;
+		if (first)
+			printf("\nCONNECTIONS as counted on the node's TAP, and what the program "
+			       "says\n");
+		first = false;
+		print_connection(connection, text_of(flow, "from"));
+	}
+}
+
 /* ---- batches ---- */
 
 static void print_closed(json_t *closed)
@@ -215,6 +293,7 @@ void sim_table_print(const json_t *report)
 	       number_of(report, "converged_s"), number_of(report, "converged_heartbeats"),
 	       json_is_true(json_object_get(report, "all_routed")) ? "" : ", NOT ALL");
 	print_flows(report);
+	print_connections(report);
 	print_nodes(report);
 	print_links(report);
 	print_dead(report);

@@ -77,6 +77,7 @@ struct file {
 	struct file_heartbeat heartbeat;
 	struct file_batch batch;
 	char *control;
+	bool flows;
 };
 
 #define OPT     CYAML_FLAG_OPTIONAL
@@ -169,6 +170,7 @@ static const cyaml_schema_field_t file_fields[] = {
 	CYAML_FIELD_MAPPING("heartbeat", OPT, struct file, heartbeat, heartbeat_fields),
 	CYAML_FIELD_MAPPING("batch", OPT, struct file, batch, batch_fields),
 	CYAML_FIELD_STRING_PTR("control", OPT_PTR, struct file, control, 1, CONFIG_PATH_BYTES - 1),
+	CYAML_FIELD_BOOL("flows", OPT, struct file, flows),
 	CYAML_FIELD_END
 };
 
@@ -393,6 +395,7 @@ static int take_all(const struct check *check, const struct file *file, struct n
 	copy_text(config->name, sizeof config->name, file->name);
 	copy_text(config->control, sizeof config->control, file->control);
 	config->role = file->role;
+	config->flows = file->flows;
 	config->batch.limits = haul_limits_preset(file->batch.preset);
 	config->batch.individual = file->batch.individual;
 	config->batch.sizer = file->batch.sizer != NULL ? *file->batch.sizer : HAUL_SIZER_FILL;

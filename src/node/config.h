@@ -73,6 +73,7 @@ struct node_config {
 	struct config_heartbeat heartbeat;
 	struct config_batch batch;
 	char control[CONFIG_PATH_BYTES]; /* "" = none */
+	bool flows;                      /* count the TAP's connections */
 };
 
 int config_load(const char *path, struct node_config *ret_config, struct haul_err *err);

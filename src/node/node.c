@@ -17,6 +17,7 @@
 
 #include "base/assert.h"
 #include "base/bytes.h"
+#include "node/connections.h"
 #include "node/control.h"
 #include "node/datapath.h"
 #include "node/links.h"
@@ -48,6 +49,7 @@ struct node {
 	struct mailbox mailbox;
 	struct control *control;
 	struct datapath *datapath;
+	struct connections *connections; /* NULL = not counted */
 	struct status *status;
 
 	struct snapshot *current;              /* published last */
@@ -124,10 +126,22 @@ static int open_status(struct node *node, struct haul_err *err)
 		.control = node->control,
 		.stats = node->stats,
 		.link = node->links.link,
+		.connections = node->connections,
 	};
 	if (node->config.control[0] == '\0')
 		return 0;
 	return status_open(node->config.control, &source, &node->status, err);
+}
+
+static int open_connections(struct node *node, struct haul_err *err)
+{
+	if (!node->config.flows)
+		return 0;
+	int rc = connections_open(node->config.tap.ifname, &node->connections, err);
+	if (rc < 0)
+		return rc;
+	rc = haul_stats_enter(node->stats, connections_stats(node->connections));
+	return rc < 0 ? haul_err_set(err, rc, "flows: %s", haul_strerror(rc)) : 0;
 }
 
 static void take_id(struct node *node)
@@ -147,6 +161,8 @@ static int open_parts(struct node *node, struct haul_err *err)
 	rc = open_control(node, err);
 	if (rc == 0)
 		rc = open_datapath(node, err);
+	if (rc == 0)
+		rc = open_connections(node, err);
 	if (rc == 0)
 		rc = open_status(node, err);
 	return rc;
@@ -189,6 +205,9 @@ void node_close(struct node *node)
 	if (node == NULL)
 		return;
 	status_close(node->status);
+	if (node->connections != NULL)
+		haul_stats_remove(node->stats, connections_stats(node->connections));
+	connections_close(node->connections);
 	datapath_close(node->datapath);
 	if (node->control != NULL)
 		haul_stats_remove(node->stats, control_stats(node->control));

@@ -152,13 +152,15 @@ static char *document_build(struct status *status, uint32_t clients, int64_t now
 	json_t *candidates = json_array();
 	json_t *stats = json_array();
 	json_t *upstream = candidates_json(status, now_ns, candidates);
+	json_t *flows =
+		source->connections != NULL ? connections_json(source->connections) : json_null();
 	haul_stats_visit(source->stats, add_block, stats);
 	json_t *root = json_pack(
-		"{s:s, s:s, s:o, s:I, s:I, s:o, s:o, s:o, s:I, s:o}", "node", source->name, "role",
-		role_text(source->role), "id", mac_text(source->id), "uptime_ns",
+		"{s:s, s:s, s:o, s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o}", "node", source->name,
+		"role", role_text(source->role), "id", mac_text(source->id), "uptime_ns",
 		(json_int_t)(now_ns - source->start_ns), "tap_mtu", (json_int_t)source->tap_mtu,
 		"upstream", upstream, "candidates", candidates, "routes", routes_json(status),
-		"clients", (json_int_t)clients, "stats", stats);
+		"clients", (json_int_t)clients, "flows", flows, "stats", stats);
 	char *text = root != NULL ? json_dumps(root, JSON_COMPACT) : NULL;
 	json_decref(root);
 	return text;

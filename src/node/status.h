@@ -6,6 +6,7 @@
  *            {"node", "role", "id", "uptime_ns", "tap_mtu", "upstream": {…} or null,
  *             "candidates": […], "routes": [{"node", "role", "hops", "rtt_ns", "port", "peer",
  *             "next": address of that peer or null}], "clients": n,
+ *             "flows": of connections.h, or null,
  *             "stats": [{"name", "ops", "batches", "bytes", "syscalls", "closed": {reason: n},
  *                        "counters": {name: n}, "fill": {"mean", "p50", "p99"}, "wait_ns": {…},
  *                        "service_ns": {…}}]}
@@ -23,6 +24,7 @@
 #include <haul/err.h>
 #include <haul/link.h>
 #include <haul/stats.h>
+#include "node/connections.h"
 #include "node/control.h"
 
 enum { STATUS_CLIENTS = 8, STATUS_FDS = STATUS_CLIENTS + 1 };
@@ -37,7 +39,8 @@ struct status_source {
 	int64_t start_ns;
 	const struct control *control;
 	struct haul_stats_table *stats;
-	struct haul_link *const *link; /* NODE_PORTS of them, absent ones NULL */
+	struct haul_link *const *link;   /* NODE_PORTS of them, absent ones NULL */
+	struct connections *connections; /* NULL = not counted */
 };
 
 struct status;

@@ -219,9 +219,11 @@ static int begin_ping(struct flow *flow, struct haul_err *err)
 {
 	char interval[ARG_BYTES];
 	char seconds[ARG_BYTES];
-	const char *const argv[] = { "ping",           "-D", "-i", interval, "-w", seconds,
-				     flow->to.address, NULL };
+	char identifier[ARG_BYTES];
+	const char *const argv[] = { "ping",  "-D", "-i",       interval,         "-w",
+				     seconds, "-e", identifier, flow->to.address, NULL };
 
+	(void)snprintf(identifier, sizeof identifier, "%u", flow->port);
 	(void)snprintf(interval, sizeof interval, "%.3f", flow->spec->interval_ms / 1000.0);
 	(void)snprintf(seconds, sizeof seconds, "%.0f", ceil(flow->seconds));
 	return start_client(flow, argv, err);
@@ -287,6 +289,11 @@ int flow_begin(struct flow *flow, double now_s, struct haul_err *err)
 	flow->begun_s = now_s;
 	flow->state = FLOW_RUNS;
 	return 0;
+}
+
+int32_t flow_port(const struct flow *flow)
+{
+	return flow->spec->kind == SCENARIO_PING ? flow->port : flow->measure.said.port;
 }
 
 /* ---- verdict ---- */

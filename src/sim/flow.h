@@ -60,5 +60,7 @@ bool flow_is_over(const struct flow *flow);
 void flow_fail(struct flow *flow, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void flow_close(struct flow *flow);
 const char *flow_state_name(enum flow_state state);
+/* The client's end of its connection: a port, or the identifier of a ping. -1 = not known. */
+int32_t flow_port(const struct flow *flow);
 /* Programs that this kind needs, ended by NULL. */
 const char *const *flow_programs(enum scenario_kind kind);

@@ -8,7 +8,18 @@
 
 #include "base/assert.h"
 
-enum { LINE_BYTES = 256 };
+enum {
+	LINE_BYTES = 256,
+	IPERF3_COOKIE_BYTES = 37, /* what each of its TCP connections begins with */
+	IPERF3_HELLO_BYTES = 4    /* the datagram that announces a UDP stream */
+};
+
+static const struct measure_range unsaid = { .min = 0, .max = -1 };
+
+static struct measure_range exactly(int64_t value)
+{
+	return (struct measure_range){ .min = value, .max = value };
+}
 
 void measure_init(struct measure *measure)
 {
@@ -21,7 +32,12 @@ void measure_init(struct measure *measure)
 				     .seconds = -1,
 				     .sent = -1,
 				     .received = -1,
-				     .retransmits = -1 };
+				     .retransmits = -1,
+				     .said = { .port = -1,
+					       .packets_sent = unsaid,
+					       .packets_received = unsaid,
+					       .payload_sent = unsaid,
+					       .payload_received = unsaid } };
 }
 
 /* ---- ping ---- */
@@ -42,6 +58,7 @@ static double number_after(const char *line, const char *word)
 struct answers {
 	double *rtt_ms;
 	size_t count;
+	size_t again;  /* answers that came twice */
 	double last_s; /* time of the latest, 0 = none yet */
 	double last_seq;
 	double gap_s;
@@ -54,8 +71,12 @@ static void ping_line(const char *line, struct answers *answers)
 	double rtt_ms = number_after(line, "time=");
 	double at_s = number_after(line, "[");
 
-	if (*line != '[' || seq < 0 || rtt_ms < 0 || at_s < 0 || strstr(line, "(DUP!)") != NULL)
+	if (*line != '[' || seq < 0 || rtt_ms < 0 || at_s < 0)
 		return;
+	if (strstr(line, "(DUP!)") != NULL) {
+		answers->again++;
+		return;
+	}
 	answers->rtt_ms[answers->count++] = rtt_ms;
 	if (answers->last_s > 0 && at_s - answers->last_s > answers->gap_s)
 		answers->gap_s = at_s - answers->last_s;
@@ -130,6 +151,12 @@ int measure_ping(const char *output, uint32_t interval_ms, struct measure *ret_m
 	}
 	if (sent >= 0) {
 		measure_init(ret_measure);
+		ret_measure->said.packets_sent = exactly((int64_t)sent);
+		/* An answer may still come when ping has ended. */
+		ret_measure->said.packets_received = (struct measure_range){
+			.min = (int64_t)(answers.count + answers.again),
+			.max = (int64_t)sent + (int64_t)answers.again,
+		};
 		ping_figures(&answers, sent, interval_ms, ret_measure);
 	}
 	free(answers.rtt_ms);
@@ -148,6 +175,16 @@ static double json_figure(const json_t *root, const char *group, const char *key
 		json_object_get(json_object_get(json_object_get(root, "end"), group), key);
 
 	return json_is_number(value) ? json_number_value(value) : -1;
+}
+
+/* The port of the one stream that we let it have, -1 where it is not told. */
+static int32_t iperf3_port(const json_t *root)
+{
+	const json_t *start = json_object_get(root, "start");
+	const json_t *stream = json_array_get(json_object_get(start, "connected"), 0);
+	const json_t *port = json_object_get(stream, "local_port");
+
+	return json_is_integer(port) ? (int32_t)json_integer_value(port) : -1;
 }
 
 static int iperf3_parse(const char *output, json_t **ret_root, struct haul_err *err)
@@ -183,6 +220,11 @@ int measure_iperf3_tcp(const char *output, struct measure *ret_measure, struct h
 	ret_measure->sent = (int64_t)json_figure(root, "sum_sent", "bytes");
 	ret_measure->received = (int64_t)json_figure(root, "sum_received", "bytes");
 	ret_measure->retransmits = (int64_t)json_figure(root, "sum_sent", "retransmits");
+	ret_measure->said.port = iperf3_port(root);
+	ret_measure->said.payload_sent = (struct measure_range){
+		.min = ret_measure->received + IPERF3_COOKIE_BYTES,
+		.max = ret_measure->sent + IPERF3_COOKIE_BYTES,
+	};
 	json_decref(root);
 	return 0;
 }
@@ -211,25 +253,37 @@ int measure_iperf3_udp(const char *output, struct measure *ret_measure, struct h
 	ret_measure->sent = (int64_t)sent;
 	ret_measure->received = (int64_t)received;
 	ret_measure->loss = sent > 0 ? 1 - received / sent : 1;
+	ret_measure->said.port = iperf3_port(root);
+	ret_measure->said.packets_sent = exactly((int64_t)sent + 1);
+	ret_measure->said.payload_sent =
+		exactly((int64_t)json_figure(root, "sum_sent", "bytes") + IPERF3_HELLO_BYTES);
 	json_decref(root);
 	return 0;
 }
 
 /* ---- curl ---- */
 
+/* "<bytes> <seconds> <bytes of the answer's header> <bytes of the request> <port>" */
 int measure_curl(const char *output, struct measure *ret_measure, struct haul_err *err)
 {
-	char *end;
-	double bytes = strtod(output, &end);
-	const char *second = end;
-	double seconds = strtod(second, &end);
+	double figure[5];
+	const char *at = output;
 
-	if (end == second || second == output || bytes < 0 || seconds <= 0)
-		return haul_err_set(err, HAUL_ECORRUPT, "curl said no figures: %.*s",
-				    (int)strcspn(output, "\n"), output);
+	for (size_t i = 0; i < sizeof figure / sizeof figure[0]; i++) {
+		char *end;
+
+		figure[i] = strtod(at, &end);
+		if (end == at || figure[i] < 0 || (i == 1 && figure[i] <= 0))
+			return haul_err_set(err, HAUL_ECORRUPT, "curl said no figures: %.*s",
+					    (int)strcspn(output, "\n"), output);
+		at = end;
+	}
 	measure_init(ret_measure);
-	ret_measure->received = (int64_t)bytes;
-	ret_measure->seconds = seconds;
-	ret_measure->mbit_per_s = bytes * 8 / seconds / 1e6;
+	ret_measure->received = (int64_t)figure[0];
+	ret_measure->seconds = figure[1];
+	ret_measure->mbit_per_s = figure[0] * 8 / figure[1] / 1e6;
+	ret_measure->said.port = (int32_t)figure[4];
+	ret_measure->said.payload_received = exactly((int64_t)(figure[0] + figure[2]));
+	ret_measure->said.payload_sent = exactly((int64_t)figure[3]);
 	return 0;
 }

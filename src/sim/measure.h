@@ -13,6 +13,20 @@
 
 #include <haul/err.h>
 
+/* What a program says of its own connection, for comparison with what the node's table counted. A
+ * range where the program cannot know: TCP data it gave to its kernel may never have left. */
+struct measure_range {
+	int64_t min;
+	int64_t max; /* < 0 = nothing is said */
+};
+struct measure_said {
+	int32_t port; /* of the client's end; -1 = not told */
+	struct measure_range packets_sent;
+	struct measure_range packets_received;
+	struct measure_range payload_sent; /* bytes behind the TCP, UDP or IP header */
+	struct measure_range payload_received;
+};
+
 /* A figure that a kind of traffic does not give is < 0. */
 struct measure {
 	double rtt_p50_ms;
@@ -25,6 +39,7 @@ struct measure {
 	int64_t sent; /* packets; http: bytes expected */
 	int64_t received;
 	int64_t retransmits;
+	struct measure_said said;
 };
 
 void measure_init(struct measure *measure);
@@ -35,5 +50,6 @@ int measure_ping(const char *output, uint32_t interval_ms, struct measure *ret_m
 int measure_iperf3_tcp(const char *output, struct measure *ret_measure, struct haul_err *err);
 int measure_iperf3_udp(const char *output, struct measure *ret_measure, struct haul_err *err);
 /* Of `curl -w MEASURE_CURL_FORMAT`. */
-#define MEASURE_CURL_FORMAT "%{size_download} %{time_total}\\n"
+#define MEASURE_CURL_FORMAT                                                                        \
+	"%{size_download} %{time_total} %{size_header} %{size_request} %{local_port}\\n"
 int measure_curl(const char *output, struct measure *ret_measure, struct haul_err *err);

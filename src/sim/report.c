@@ -46,6 +46,7 @@ static json_t *flow_json(const struct sim_flow *one)
 	set_count(object, "sent", measure->sent);
 	set_count(object, "received", measure->received);
 	set_count(object, "retransmits", measure->retransmits);
+	json_object_set(object, "connection", one->tally != NULL ? one->tally : json_null());
 	if (flow->spec->kind == SCENARIO_HTTP)
 		json_object_set_new(object, "sha256_matches", json_boolean(flow->sum_matches));
 	return object;

@@ -142,6 +142,7 @@ static const cyaml_schema_field_t settings_fields[] = {
 	CYAML_FIELD_ENUM_PTR("sizer", OPT_PTR | CYAML_FLAG_STRICT, struct scenario_settings, sizer,
 			     sizer_names, HAUL_SIZER_POLICIES),
 	CYAML_FIELD_BOOL("individual", OPT, struct scenario_settings, individual),
+	CYAML_FIELD_BOOL("flows", OPT, struct scenario_settings, flows),
 	CYAML_FIELD_END
 };
 

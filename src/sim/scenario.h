@@ -115,6 +115,7 @@ struct scenario_settings {             /* of every node; as in its own configura
 	enum haul_preset preset;       /* default low-latency */
 	enum haul_sizer_policy *sizer; /* NULL = fill */
 	bool individual;               /* one frame a call: what batching is measured against */
+	bool flows;                    /* count connections, and compare them with the programs */
 };
 
 struct scenario {

@@ -327,6 +327,20 @@ static uint32_t trace_flow(const struct sim *sim, const struct flow *flow,
 	return trace.hops;
 }
 
+/* What the program says against what its node's kernel counted; a difference fails the flow. */
+static void check_tally(const struct sim *sim, struct sim_flow *one)
+{
+	struct flow *flow = &one->flow;
+	struct haul_err err = { 0 };
+
+	if (!sim->scenario->settings.flows || flow->state != FLOW_PASSED)
+		return;
+	json_t *status = world_status(sim->world, flow->spec->from_index, &err);
+	if (status == NULL || tally_flow(status, flow, &one->tally, &err) < 0)
+		flow_fail(flow, "%s", err.text);
+	json_decref(status);
+}
+
 static void step_flow(struct sim *sim, struct sim_flow *one, double now_s)
 {
 	struct flow *flow = &one->flow;
@@ -341,6 +355,7 @@ static void step_flow(struct sim *sim, struct sim_flow *one, double now_s)
 	if (flow_is_over(flow) && !one->ended) {
 		one->ended = true;
 		(void)trace_flow(sim, flow, one->route_end);
+		check_tally(sim, one);
 	}
 }
 
@@ -420,8 +435,10 @@ void sim_close(struct sim *sim)
 {
 	if (sim == NULL)
 		return;
-	for (uint32_t i = 0; sim->flows != NULL && i < sim->flow_count; i++)
+	for (uint32_t i = 0; sim->flows != NULL && i < sim->flow_count; i++) {
 		flow_close(&sim->flows[i].flow);
+		json_decref(sim->flows[i].tally);
+	}
 	world_close(sim->world);
 	if (sim->signal_fd >= 0) {
 		close(sim->signal_fd);

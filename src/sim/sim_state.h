@@ -6,6 +6,7 @@
 #include "sim/flow.h"
 #include "sim/route.h"
 #include "sim/sim.h"
+#include "sim/tally.h"
 #include "sim/world.h"
 
 struct sim_flow {
@@ -13,6 +14,7 @@ struct sim_flow {
 	char route[ROUTE_TEXT_BYTES];     /* when it began, "" = not known */
 	char route_end[ROUTE_TEXT_BYTES]; /* when it ended */
 	bool ended;
+	json_t *tally; /* its connection as its node's table has it; NULL = not looked at */
 };
 
 struct sim {

@@ -207,14 +207,16 @@ static void config_text(const struct world *world, uint32_t index, char text[CON
 		"radio: {kind: raw, ifname: radio0}\n"
 		"heartbeat: {period_ms: %u, ttl: %u}\n"
 		"batch: {preset: %s, sizer: %s, individual: %s}\n"
-		"control: %s/%s.sock\n",
+		"control: %s/%s.sock\n"
+		"flows: %s\n",
 		node->spec->role == SCENARIO_RSU ? "rsu" : "obu", node->spec->name,
 		(unsigned int)(node->id >> 8 & 255), (unsigned int)(node->id & 255),
 		tap_mtu(scenario), node->address, settings->heartbeat_ms, settings->ttl,
 		haul_preset_name(settings->preset),
 		haul_sizer_policy_name(settings->sizer == NULL ? HAUL_SIZER_FILL
 							       : *settings->sizer),
-		settings->individual ? "true" : "false", world->dir, node->spec->name);
+		settings->individual ? "true" : "false", world->dir, node->spec->name,
+		settings->flows ? "true" : "false");
 
 	HAUL_ASSERT(used < CONFIG_BYTES);
 	(void)config_backhaul(world, index, text + used, CONFIG_BYTES - used);

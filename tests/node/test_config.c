@@ -71,6 +71,7 @@ static void test_config__defaults(void **state)
 	assert_int_equal(config.batch.limits.wait_max_ns, 0);
 	assert_int_equal(config.batch.sizer, HAUL_SIZER_FILL);
 	assert_false(config.batch.individual);
+	assert_false(config.flows);
 	assert_string_equal(config.control, "");
 }
 
@@ -89,7 +90,8 @@ static void test_config__every_key(void **state)
 			   "heartbeat: {period_ms: 500, jitter_percent: 0, history: 4, "
 			   "candidates: 8, missed_max: 5, ttl: 2}\n"
 			   "batch: {preset: throughput, sizer: model, individual: true}\n"
-			   "control: /run/x.sock\n";
+			   "control: /run/x.sock\n"
+			   "flows: true\n";
 	if (load(text, &config, &err) < 0)
 		fail_msg("%s", err.text);
 	assert_int_equal(config.role, NODE_RSU);
@@ -121,6 +123,7 @@ static void test_config__every_key(void **state)
 	assert_int_equal(config.batch.sizer, HAUL_SIZER_MODEL);
 	assert_true(config.batch.individual);
 	assert_string_equal(config.control, "/run/x.sock");
+	assert_true(config.flows);
 }
 
 /* Each wrong file is refused, and the one line that says so has the line number, the key, the

@@ -139,6 +139,7 @@ static void test_status__gives_one_document(void **state)
 	assert_int_equal(json_integer_value(json_object_get(root, "uptime_ns")), 5);
 	assert_int_equal(json_integer_value(json_object_get(root, "tap_mtu")), 1406);
 	assert_int_equal(json_integer_value(json_object_get(root, "clients")), 7);
+	assert_true(json_is_null(json_object_get(root, "flows")));
 	assert_true(json_is_null(json_object_get(root, "upstream")));
 	assert_true(json_is_array(json_object_get(root, "candidates")));
 	assert_true(json_is_array(json_object_get(root, "routes")));

@@ -33,6 +33,11 @@ static void test_measure_ping__figures(void **state)
 	assert_true(near(m.rtt_p99_ms, 3.5));
 	assert_true(fabs(m.gap_ms - 230) < 0.01);
 	assert_true(m.mbit_per_s < 0 && m.retransmits < 0);
+	assert_int_equal(m.said.packets_sent.min, 12);
+	assert_int_equal(m.said.packets_sent.max, 12);
+	assert_int_equal(m.said.packets_received.min, 3);
+	assert_int_equal(m.said.packets_received.max, 12);
+	assert_true(m.said.payload_sent.max < 0);
 }
 
 /* Silence up to the end counts as a gap; packets that had no time for an answer do not count. */
@@ -49,6 +54,7 @@ static void test_measure_ping__end_of_the_run(void **state)
 	assert_true(near(m.loss, 50.0 / 51));
 	assert_int_equal(measure_ping(under_way, 20, &m, NULL), 0);
 	assert_int_equal(m.sent, 2);
+	assert_int_equal(m.said.packets_sent.max, 4); /* they did leave */
 	assert_true(near(m.loss, 0));
 }
 
@@ -65,6 +71,8 @@ static void test_measure_ping__duplicates_and_nothing(void **state)
 	(void)state;
 	assert_int_equal(measure_ping(twice, 20, &m, NULL), 0);
 	assert_int_equal(m.received, 1);
+	assert_int_equal(m.said.packets_received.min, 2);
+	assert_int_equal(m.said.packets_received.max, 2);
 	assert_true(near(m.loss, 0));
 	assert_int_equal(measure_ping(nothing, 20, &m, NULL), 0);
 	assert_int_equal(m.received, 0);
@@ -76,7 +84,8 @@ static void test_measure_ping__duplicates_and_nothing(void **state)
 /* Figures of the receiver, not of the sender. */
 static void test_measure_iperf3__figures(void **state)
 {
-	static const char tcp[] = "{\"end\": {\"sum_sent\": {\"bytes\": 5000, \"bits_per_second\": "
+	static const char tcp[] = "{\"start\": {\"connected\": [{\"local_port\": 40001}]},"
+				  " \"end\": {\"sum_sent\": {\"bytes\": 5000, \"bits_per_second\": "
 				  "9e6, \"retransmits\": 4},"
 				  " \"sum_received\": {\"bytes\": 4000, \"bits_per_second\": 8e6, "
 				  "\"seconds\": 2.5}}}";
@@ -93,10 +102,16 @@ static void test_measure_iperf3__figures(void **state)
 	assert_int_equal(m.retransmits, 4);
 	assert_int_equal(m.received, 4000);
 	assert_true(m.loss < 0);
+	assert_int_equal(m.said.port, 40001);
+	assert_int_equal(m.said.payload_sent.min, 4000 + 37);
+	assert_int_equal(m.said.payload_sent.max, 5000 + 37);
 	assert_int_equal(measure_iperf3_udp(udp, &m, NULL), 0);
 	assert_int_equal(m.sent, 100);
 	assert_int_equal(m.received, 90); /* 5 at the end the receiver never knew of */
 	assert_true(near(m.loss, 0.1) && near(m.mbit_per_s, 0.864) && near(m.jitter_ms, 0.25));
+	assert_int_equal(m.said.port, -1);
+	assert_int_equal(m.said.packets_sent.min, 101);
+	assert_int_equal(m.said.payload_sent.max, 120004);
 }
 
 /* Bytes and seconds. */
@@ -105,9 +120,12 @@ static void test_measure_curl__figures(void **state)
 	struct measure m;
 
 	(void)state;
-	assert_int_equal(measure_curl("1000000 2.000000\n", &m, NULL), 0);
+	assert_int_equal(measure_curl("1000000 2.000000 200 90 40002\n", &m, NULL), 0);
 	assert_int_equal(m.received, 1000000);
 	assert_true(near(m.mbit_per_s, 4) && near(m.seconds, 2));
+	assert_int_equal(m.said.port, 40002);
+	assert_int_equal(m.said.payload_received.min, 1000200);
+	assert_int_equal(m.said.payload_sent.max, 90);
 }
 
 /* A complaint instead of figures is quoted, and the measure is left as it was. */
@@ -126,6 +144,8 @@ static void test_measure__quotes_complaints(void **state)
 		{ measure_curl, "curl: (7) Failed to connect\n", "curl: (7) Failed to connect" },
 		{ measure_curl, "100", "100" },
 		{ measure_curl, "100 0", "100 0" },
+		{ measure_curl, "100 0 1 2 3", "100 0" },
+		{ measure_curl, "100 1 200 90", "100 1" },
 		{ measure_curl, "", "" },
 	};
 	struct measure m = { .sent = 77 };

@@ -53,7 +53,8 @@ static void test_scenario_load__reads_all_keys(void **state)
 	int rc = load("seed: 7\nduration_s: 12.5\n"
 		      "radio: {rate_mbit: 27, overhead_us: 40, latency_ms: 0.2, range_m: 250, "
 		      "shared: false, mtu: 2000}\n"
-		      "settings: {heartbeat_ms: 100, preset: throughput, sizer: model}\n"
+		      "settings: {heartbeat_ms: 100, preset: throughput, sizer: model,"
+		      " flows: true}\n"
 		      "nodes:\n"
 		      "- {name: r1, role: rsu, x_m: 1, y_m: 2}\n"
 		      "- name: c1\n"
@@ -81,6 +82,7 @@ static void test_scenario_load__reads_all_keys(void **state)
 	assert_int_equal(s->backhaul.mtu, SCENARIO_MTU);
 	assert_int_equal(s->settings.preset, HAUL_PRESET_THROUGHPUT);
 	assert_int_equal(*s->settings.sizer, HAUL_SIZER_MODEL);
+	assert_true(s->settings.flows);
 	assert_int_equal(s->settings.ttl, SCENARIO_TTL);
 	assert_int_equal(s->links[0].a_index, 0);
 	assert_int_equal(s->links[0].b_index, 1);

@@ -128,6 +128,12 @@ class Sim(unittest.TestCase):
         self.assertTrue(flows["http", "car2"]["sha256_matches"])
         self.assertEqual(flows["ping", "car2"]["route"], "car2 > rsu1")
         self.assertEqual(flows["ping", "car2"]["route_end"], "car2 > rsu2 = rsu1")
+        for flow in report["flows"]:
+            self.assertTrue(flow["connection"]["agrees"], flow)
+            self.assertGreater(len(flow["connection"]["said"]), 0)
+        http = flows["http", "car2"]["connection"]
+        self.assertEqual([http["payload"][1]] * 2, http["said"]["payload_received"])
+        self.assertGreater(http["payload"][1], 20 << 20)
         for node in report["nodes"]:
             blocks = {block["name"]: block for block in node["stats"]}
             radio = blocks["radio.rx"]
