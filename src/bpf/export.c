@@ -167,6 +167,7 @@ static int check_same(struct export *e, const struct file_header *theirs, struct
 static int go_on(struct export *e, struct file_reader *reader, struct haul_err *err)
 {
 	struct haul_map_batch batch;
+	struct haul_err why = { 0 }; /* the end of the good part is no failure here */
 	int rc = check_same(e, &reader->header, err);
 
 	if (rc == 0)
@@ -175,10 +176,10 @@ static int go_on(struct export *e, struct file_reader *reader, struct haul_err *
 		return rc;
 	HAUL_ASSERT(e->writer.header.crc == reader->header.crc);
 	do {
-		rc = file_reader_load_next(reader, &batch, err);
+		rc = file_reader_load_next(reader, &batch, &why);
 	} while (rc > 0);
 	if (rc < 0 && rc > HAUL_EBASE) /* the disk, not the file */
-		return rc;
+		return haul_err_set(err, rc, "%s", why.text);
 	file_writer_resume(&e->writer, &reader->totals);
 	e->report.resumed_entries = reader->totals.entries;
 	e->map_index = reader->map_index;
@@ -195,6 +196,7 @@ static int begin(struct export *e, struct haul_err *err)
 {
 	struct file_source_fd source;
 	struct file_reader reader;
+	struct haul_err why = { 0 };
 	int rc = file_open(e, err);
 
 	if (rc == 0)
@@ -203,11 +205,11 @@ static int begin(struct export *e, struct haul_err *err)
 		return rc;
 	if (e->created || !e->options->resume)
 		return start(e, err);
-	rc = file_reader_open(&reader, &source.source, err);
+	rc = file_reader_open(&reader, &source.source, &why);
 	if (rc == HAUL_ESHORT) /* killed before its header was whole: nothing is lost */
 		return start(e, err);
 	if (rc < 0)
-		return rc;
+		return haul_err_set(err, rc, "%s", why.text);
 	rc = go_on(e, &reader, err);
 	const bool complete = reader.complete;
 	file_reader_close(&reader);
@@ -238,12 +240,16 @@ static int block_put(struct export *e, const struct haul_map_batch *batch, bool 
 		.cursor_bytes = last ? 0 : e->cursor.bytes,
 	};
 
+	const struct file_totals before = e->writer.totals;
+
 	memcpy(block.cursor, e->cursor.data, block.cursor_bytes);
 	int rc = file_writer_block_build(&e->writer, &block, batch);
 	if (rc < 0)
 		return haul_err_set(err, rc, "%s: no memory for a block of %u entries", e->work,
 				    block.count);
 	rc = file_put(e, e->writer.totals.bytes, err);
+	if (rc < 0)
+		e->writer.totals = before; /* the report counts what is in the file */
 	if (rc < 0 || e->options->progress == NULL)
 		return rc;
 	rc = e->options->progress(e->writer.totals.entries, e->report.expected, e->options->arg);
@@ -256,12 +262,12 @@ static int block_put(struct export *e, const struct haul_map_batch *batch, bool 
 
 static int map_put(struct export *e, struct haul_err *err)
 {
-	struct haul_map_result result = { 0 };
 	bool last = false;
 	int rc = map_open(e, err);
 
 	while (rc == 0 && !last) {
 		struct haul_map_batch batch = { 0 };
+		struct haul_map_result result = { 0 };
 		const int count = haul_map_read(e->reader, &e->cursor, &batch, &result);
 		e->report.retries += result.retries;
 		if (count < 0)

@@ -233,7 +233,6 @@ static int rest_load(struct import *m, struct rest *rest, struct haul_err *err)
 {
 	const struct haul_map_options options = { .engine = HAUL_MAP_BATCH };
 	struct haul_map_cursor cursor = { 0 };
-	struct haul_map_result result = { 0 };
 	struct haul_map_batch batch = { 0 };
 	struct haul_map *map;
 	int rc = haul_map_open_fd(&map, haul_map_fd(m->maps.maps[m->map_index]), &options, err);
@@ -241,6 +240,7 @@ static int rest_load(struct import *m, struct rest *rest, struct haul_err *err)
 	if (rc < 0)
 		return rc;
 	do {
+		struct haul_map_result result = { 0 };
 		rc = haul_map_read(map, &cursor, &batch, &result);
 		m->report.retries += result.retries;
 		const int taken = rc > 0 ? rest_take(m, rest, &batch) : 0;
@@ -395,7 +395,8 @@ static int check_writable(const struct import *m, struct haul_err *err)
 {
 	for (uint32_t i = 0; i < m->maps.count; i++) {
 		const struct haul_map_info *info = haul_map_info(m->maps.maps[i]);
-		if (info->frozen || (info->flags & BPF_F_RDONLY) != 0)
+		const int flags = fcntl(haul_map_fd(m->maps.maps[i]), F_GETFL);
+		if (info->frozen || (flags & O_ACCMODE) == O_RDONLY)
 			return haul_err_set(err, -EPERM,
 					    "map %s (id %u) is read-only to system calls",
 					    info->name, info->id);
