@@ -72,7 +72,8 @@ struct haul_flows_info {
 	char ifname[16];            /* as it was when attached */
 	uint32_t ifindex;
 	uint64_t netns_cookie; /* of the namespace it is in */
-	const char *hook;      /* "tcx", "clsact", "xdp+tcx", "xdp+clsact" */
+	const char *hook;      /* "tcx", "clsact", "xdp+tcx", "xdp+clsact"; "xdpgeneric+…" where
+				* the driver has no XDP */
 	uint32_t entries_max;
 	uint32_t shards;
 	uint32_t sweep_ms;
@@ -97,15 +98,17 @@ struct haul_flow_query {
 	uint64_t seen_since_ns; /* last_ns at or after */
 	uint64_t idle_since_ns; /* last_ns before */
 };
-/* columns: keys are struct haul_flow_key, values struct haul_flow_value. What can be tested in the
- * kernel is; the rest is tested before visit. */
+/* columns: keys are struct haul_flow_key, values struct haul_flow_value. What is in the table all the
+ * time is visited exactly once, also while other connections come and go. */
 HAUL_API int haul_flows_scan(struct haul_flows *flows, const struct haul_flow_query *query,
 			     int (*visit)(const struct haul_map_batch *batch, void *arg), void *arg,
 			     struct haul_map_report *ret_report);
 /* rows as in map.h; a batch of keys in one call a shard. */
 HAUL_API int haul_flows_get(struct haul_flows *flows, const struct haul_map_rows *rows,
 			    struct haul_map_result *ret_result);
-/* Put entries (a restored table, a simulated one): counted as opened. */
+/* Put entries (a restored table, a simulated one): counted as opened, with what they have in packets
+ * and bytes. Entries that are there get the new values: what passes meanwhile is lost from them.
+ * Times ahead of now become now. -E2BIG in a row's status: its shard is full. */
 HAUL_API int haul_flows_put(struct haul_flows *flows, const struct haul_map_rows *rows,
 			    struct haul_map_result *ret_result);
 HAUL_API int haul_flows_count(struct haul_flows *flows, uint64_t *ret_count);
@@ -141,10 +144,11 @@ HAUL_API int haul_flows_summary(struct haul_flows *flows, const struct haul_flow
  * losing no packet; each is reported in the event ring first. 0 = only timeouts. done = removed. */
 HAUL_API int haul_flows_clean(struct haul_flows *flows, uint64_t cutoff_ns,
 			      struct haul_map_result *ret_result);
-/* Exact deltas: each shard in turn is replaced by an empty one, no program can still be writing to
- * it, visit gets all its entries, once each, and then it is gone. Long connections come back as new
- * entries. The shards' totals are exact: nothing is lost and nothing counted twice. Removed entries
- * count in "removed". */
+/* Exact deltas: shards are replaced by empty ones, a few at a time; when no program can still be
+ * writing to them visit gets all their entries, once each, and then they are gone. Long connections
+ * come back as new entries. The totals stay exact: nothing is lost and nothing counted twice.
+ * Removed entries count in "removed", and are not reported as events. A visit that returns other
+ * than 0 gets the rest of those few shards nonetheless (nobody else could), but no others. */
 HAUL_API int haul_flows_interval(struct haul_flows *flows,
 				 int (*visit)(const struct haul_map_batch *batch, void *arg),
 				 void *arg, struct haul_map_report *ret_report);

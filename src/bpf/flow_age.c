@@ -4,9 +4,9 @@
  * is alive again; after the grace period no program that saw it unmarked is still running, so one
  * that is still marked has had no packet. One grace period serves all shards.
  *
- * interval: each shard is replaced by an empty map; the kernel's update returns when no program can
- * still be writing to the old one, which then is read and emptied at leisure, and serves as the
- * empty map of the next shard. What was in it is entered as removed.
+ * interval: shards are replaced by empty maps, SWAP_SHARDS at a time; the kernel's update returns
+ * when no program can still be writing to the old ones, which then are read and emptied at leisure,
+ * and serve as the empty maps of the next group. What was in them is entered as removed.
  *
  * Two at once on one table would count an entry twice, or harvest what the other has just marked,
  * hence the lock on the folder of the pins. The timer needs none: it runs where the update
@@ -91,6 +91,14 @@ int haul_flows_clean(struct haul_flows *flows, uint64_t cutoff_ns,
 
 /* ---- interval ---- */
 
+enum { SWAP_SHARDS = 16 }; /* in one update, which takes as long as one for one shard */
+
+struct swap {
+	uint32_t first, count;
+	struct haul_map *map[SWAP_SHARDS];
+	int spare_fd[SWAP_SHARDS]; /* empty; -1 = none */
+};
+
 struct retired {
 	struct haul_flows *flows;
 	int (*visit)(const struct haul_map_batch *batch, void *arg);
@@ -127,48 +135,73 @@ static int map_empty(struct retired *retired, struct haul_map *map)
 		batch_count(retired->flows, &batch);
 		retired->report->read += batch.count;
 		retired->report->matched += batch.count;
+		retired->report->calls += result.calls;
+		retired->report->retries += result.retries;
+		retired->report->fallbacks += result.fallbacks;
+		retired->report->engine = result.engine;
 		stop = retired->visit(&batch, retired->arg);
 		if (retired->stop == 0)
 			retired->stop = stop;
 	}
-	retired->report->calls += result.calls;
-	retired->report->retries += result.retries;
-	retired->report->fallbacks += result.fallbacks;
-	retired->report->engine = result.engine;
 	return count;
 }
 
-/* An empty map like the one in the slot: the one that was emptied last, or a new one. */
-static int spare_take(struct haul_flows *flows, uint32_t shard)
+/* What is in these slots now is opened, and replaced by the spares in one update. */
+static int group_swap(struct haul_flows *flows, struct swap *swap)
 {
-	int fd = flows->spare_fd;
+	LIBBPF_OPTS(bpf_map_batch_opts, options);
+	uint32_t keys[SWAP_SHARDS];
+	uint32_t count = swap->count;
 
-	flows->spare_fd = -1;
-	return fd >= 0 ? fd : flow_inner_create(flows, shard, -1, NULL);
+	for (uint32_t i = 0; i < swap->count; i++) {
+		int rc = flow_shard_open(flows, swap->first + i, &swap->map[i]);
+		if (rc < 0)
+			return rc;
+		keys[i] = swap->first + i;
+		if (swap->spare_fd[i] < 0)
+			swap->spare_fd[i] = flow_inner_create(flows, keys[i], -1, NULL);
+		if (swap->spare_fd[i] < 0)
+			return swap->spare_fd[i];
+	}
+	return bpf_map_update_batch(flows->fd[FLOW_SHARDS], keys, swap->spare_fd, &count,
+				    &options) < 0
+		       ? -errno
+		       : 0;
 }
 
-static int shard_swap(struct haul_flows *flows, uint32_t shard, struct retired *retired)
+/* All of them to the end, also behind a failure: nobody else can. */
+static int group_empty(struct haul_flows *flows, struct swap *swap, struct retired *retired)
 {
-	struct haul_map *map;
-	int fresh, old;
-	int rc = flow_shard_open(flows, shard, &map);
+	int rc = 0;
 
-	if (rc < 0)
-		return rc;
-	fresh = spare_take(flows, shard);
-	if (fresh < 0)
-		return fresh;
-	rc = flow_slot_put(flows, shard, fresh);
-	if (rc < 0) {
-		flows->spare_fd = fresh;
-		return rc;
+	for (uint32_t i = 0; i < swap->count; i++) {
+		int one = map_empty(retired, swap->map[i]);
+		close(swap->spare_fd[i]);
+		swap->spare_fd[i] = one < 0 ? -1 : dup(haul_map_fd(swap->map[i]));
+		haul_map_close(swap->map[i]);
+		flows->shards[swap->first + i] = (struct flow_shard_map){ 0 };
+		rc = rc ? rc : one;
 	}
-	close(fresh);
-	rc = map_empty(retired, map);
-	old = rc < 0 ? -1 : dup(haul_map_fd(map));
-	haul_map_close(map);
-	flows->shards[shard] = (struct flow_shard_map){ 0 };
-	flows->spare_fd = old;
+	return rc;
+}
+
+static int shards_swap(struct haul_flows *flows, struct retired *retired)
+{
+	struct swap swap;
+	int rc = 0;
+
+	memset(swap.spare_fd, -1, sizeof swap.spare_fd);
+	for (swap.first = 0; swap.first < flows->saved.shards; swap.first += swap.count) {
+		uint32_t left = flows->saved.shards - swap.first;
+		swap.count = left < SWAP_SHARDS ? left : SWAP_SHARDS;
+		rc = group_swap(flows, &swap);
+		rc = rc ? rc : group_empty(flows, &swap, retired);
+		if (rc < 0 || retired->stop != 0)
+			break;
+	}
+	for (uint32_t i = 0; i < SWAP_SHARDS; i++)
+		if (swap.spare_fd[i] >= 0)
+			close(swap.spare_fd[i]);
 	return rc;
 }
 
@@ -185,9 +218,7 @@ int haul_flows_interval(struct haul_flows *flows,
 	HAUL_ASSERT(visit != NULL);
 	if (rc < 0)
 		return rc;
-	for (uint32_t shard = 0; shard < flows->saved.shards && rc == 0 && retired.stop == 0;
-	     shard++)
-		rc = shard_swap(flows, shard, &retired);
+	rc = shards_swap(flows, &retired);
 	table_unlock(flows);
 	if (ret_report)
 		*ret_report = report;

@@ -229,23 +229,37 @@ int flow_inner_create(const struct haul_flows *flows, uint32_t index, int btf_fd
 	return fd < 0 ? -errno : fd;
 }
 
+/* One update for all: each would wait for the programs that run. */
+static int slots_fill(struct haul_flows *flows, int *fds, int btf_fd, const uint32_t type_ids[2])
+{
+	LIBBPF_OPTS(bpf_map_batch_opts, options);
+	uint32_t keys[HAUL_FLOWS_SHARDS_MAX];
+	uint32_t count = flows->saved.shards, made = 0;
+	int rc = 0;
+
+	for (; made < count && rc == 0; made++) {
+		keys[made] = made;
+		fds[made] = flow_inner_create(flows, made, btf_fd, type_ids);
+		rc = fds[made] < 0 ? fds[made] : 0;
+	}
+	if (rc == 0 &&
+	    bpf_map_update_batch(flows->fd[FLOW_SHARDS], keys, fds, &count, &options) < 0)
+		rc = -errno;
+	for (uint32_t index = 0; index < made; index++)
+		if (fds[index] >= 0)
+			close(fds[index]);
+	return rc;
+}
+
 static int shards_create(struct haul_flows *flows, const struct flow_bpf *skel)
 {
 	const struct btf *btf = bpf_object__btf(skel->obj);
 	int key = btf__find_by_name_kind(btf, "haul_flow_key", BTF_KIND_STRUCT);
 	int value = btf__find_by_name_kind(btf, "haul_flow_value", BTF_KIND_STRUCT);
 	const uint32_t type_ids[2] = { (uint32_t)key, (uint32_t)value };
-	int btf_fd = key > 0 && value > 0 ? btf__fd(btf) : -1;
-	int rc = 0;
+	int fds[HAUL_FLOWS_SHARDS_MAX];
 
-	for (uint32_t index = 0; index < flows->saved.shards && rc == 0; index++) {
-		int fd = flow_inner_create(flows, index, btf_fd, type_ids);
-		if (fd < 0)
-			return fd;
-		rc = flow_slot_put(flows, index, fd);
-		close(fd);
-	}
-	return rc;
+	return slots_fill(flows, fds, key > 0 && value > 0 ? btf__fd(btf) : -1, type_ids);
 }
 
 /* A timer is started from inside: by a tc program that is run once, on a made-up frame. */
@@ -273,7 +287,6 @@ struct haul_flows *flows_new(const struct flow_env *env)
 		flows->fd[pin] = -1;
 	flows->folder_fd = -1;
 	flows->grace_fd = -1;
-	flows->spare_fd = -1;
 	return flows;
 }
 
@@ -473,8 +486,6 @@ void haul_flows_close(struct haul_flows *flows)
 		close(flows->folder_fd);
 	if (flows->grace_fd >= 0)
 		close(flows->grace_fd);
-	if (flows->spare_fd >= 0)
-		close(flows->spare_fd);
 	free(flows->cpu_totals);
 	free(flows->shards);
 	free(flows);

@@ -13,7 +13,10 @@
 #include "base/assert.h"
 #include "bpf/flow_state.h"
 
-enum { FLOW_WORK_ROWS = 4096 };
+enum {
+	FLOW_WORK_ROWS = 4096,
+	SHARD_BATCH = 512 /* entries a read: 256 shards have 256 buffers */
+};
 
 struct flow_work {
 	struct haul_flow_key key[FLOW_WORK_ROWS];
@@ -65,6 +68,7 @@ static int slot_open(struct haul_flows *flows, uint32_t index, uint32_t *ret_id)
 int flow_shard_open(struct haul_flows *flows, uint32_t index, struct haul_map **ret_map)
 {
 	struct flow_shard_map *shard = &flows->shards[index];
+	const struct haul_map_options options = { .batch = SHARD_BATCH };
 	struct haul_map *map = NULL;
 	uint32_t id = 0;
 	int rc, fd;
@@ -80,7 +84,7 @@ int flow_shard_open(struct haul_flows *flows, uint32_t index, struct haul_map **
 	fd = slot_open(flows, index, &id);
 	if (fd < 0)
 		return fd;
-	rc = haul_map_open_fd(&map, fd, NULL, NULL);
+	rc = haul_map_open_fd(&map, fd, &options, NULL);
 	close(fd);
 	if (rc < 0)
 		return rc;

@@ -111,7 +111,6 @@ struct haul_flows {
 	uint64_t *cpu_totals;          /* of each possible CPU */
 	uint32_t cpus;
 	int grace_fd; /* an array of maps: updating it waits for the programs that run */
-	int spare_fd; /* an empty shard; -1 = none */
 	struct flow_work *work;
 	struct flow_ring *ring;
 	char stats_name[HAUL_FLOWS_NAME + 8];
