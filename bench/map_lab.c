@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
-#include "map_one.h"
+#include "map_bare.h"
 #include "os/os.h"
 
 enum {
@@ -44,11 +44,11 @@ struct method {
 static int get_one(struct lab *lab, const struct method *method, uint64_t *ret_ops)
 {
 	(void)method;
-	struct map_one one;
+	struct map_bare one;
 	int rc = 0;
-	map_one_init(&one, lab->table->fd);
+	map_bare_init(&one, lab->table->fd);
 	for (uint32_t i = 0; i < lab->count && rc >= 0; i++)
-		rc = map_one_get(&one, &lab->keys[i], &lab->got[i]);
+		rc = map_bare_get(&one, &lab->keys[i], &lab->got[i]);
 	*ret_ops = lab->count;
 	return rc;
 }
@@ -56,11 +56,11 @@ static int get_one(struct lab *lab, const struct method *method, uint64_t *ret_o
 static int put_one(struct lab *lab, const struct method *method, uint64_t *ret_ops)
 {
 	(void)method;
-	struct map_one one;
+	struct map_bare one;
 	int rc = 0;
-	map_one_init(&one, lab->table->fd);
+	map_bare_init(&one, lab->table->fd);
 	for (uint32_t i = 0; i < lab->count && rc >= 0; i++)
-		rc = map_one_put(&one, &lab->keys[i], &lab->values[i], BPF_ANY);
+		rc = map_bare_put(&one, &lab->keys[i], &lab->values[i], BPF_ANY);
 	*ret_ops = lab->count;
 	return rc;
 }
@@ -68,12 +68,12 @@ static int put_one(struct lab *lab, const struct method *method, uint64_t *ret_o
 static int walk_one(struct lab *lab, const struct method *method, uint64_t *ret_ops)
 {
 	(void)method;
-	struct map_one_walk walk;
+	struct map_bare_walk walk;
 	const struct haul_flow_key *key;
 	int rc;
 	*ret_ops = 0;
-	map_one_walk_init(&walk, lab->table->fd);
-	while ((rc = map_one_walk_next(&walk, &key)) > 0)
+	map_bare_walk_init(&walk, lab->table->fd);
+	while ((rc = map_bare_walk_next(&walk, &key)) > 0)
 		++*ret_ops;
 	return rc;
 }

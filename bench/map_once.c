@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
-#include "map_one.h"
+#include "map_bare.h"
 #include "map_work.h"
 #include "os/netns.h"
 #include "tool.h"
@@ -62,7 +62,8 @@ static int dump_bpftool(struct map_run *run, struct haul_err *err)
 {
 	struct dump_command command;
 	bpftool_command(&command, run);
-	return dump_run(run, &command, err);
+	int rc = dump_run(run, &command, err);
+	return rc == -ENOENT ? haul_err_set(err, -ENOTSUP, "bpftool is not installed") : rc;
 }
 
 static int dump_haul(struct map_run *run, struct haul_err *err)
@@ -112,7 +113,7 @@ static int count_output(int netns, const struct dump_command *command, struct co
 	if (pid < 0)
 		return pid;
 	if (waitpid(pid, &status, 0) != pid || status != 0)
-		return haul_err_set(err, -ENOTSUP, "%s failed", command->argv[1]);
+		return haul_err_set(err, -EIO, "haul map dump failed");
 	return 0;
 }
 
@@ -153,10 +154,10 @@ static int empty_prepare(struct map_run *run, struct haul_err *err)
 static int empty_one(struct map_run *run, struct haul_err *err)
 {
 	for (unsigned i = 0; i < EMPTY_SCANS; i++) {
-		struct map_one_walk walk;
+		struct map_bare_walk walk;
 		const struct haul_flow_key *key;
-		map_one_walk_init(&walk, run->table->empty_fd);
-		int rc = map_one_walk_next(&walk, &key);
+		map_bare_walk_init(&walk, run->table->empty_fd);
+		int rc = map_bare_walk_next(&walk, &key);
 		if (rc != 0)
 			return failed(err, rc < 0 ? rc : -EIO, "walk of an empty map");
 		run->calls += walk.next.calls;

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "map_one.h"
+#include "map_bare.h"
 #include "map_work.h"
 
 enum { TINY = 16, CHECK_EVERY = 97 };
@@ -72,11 +72,11 @@ static int result_take(struct map_run *run, const struct haul_map_result *result
 
 static int multiget_one(struct map_run *run, struct haul_err *err)
 {
-	struct map_one one;
+	struct map_bare one;
 	int rc = 0;
-	map_one_init(&one, run->table->fd);
+	map_bare_init(&one, run->table->fd);
 	for (uint32_t i = 0; i < run->rows && rc >= 0; i++)
-		rc = map_one_get(&one, &run->keys[i], &run->got[i]);
+		rc = map_bare_get(&one, &run->keys[i], &run->got[i]);
 	run->ops = run->done = run->rows;
 	run->calls = one.calls;
 	return rc < 0 ? failed(err, rc, "look up one by one") : 0;
@@ -137,11 +137,11 @@ static int multiget_check(const struct map_run *run, struct haul_err *err)
 
 static int update_one(struct map_run *run, struct haul_err *err)
 {
-	struct map_one one;
+	struct map_bare one;
 	int rc = 0;
-	map_one_init(&one, run->table->fd);
+	map_bare_init(&one, run->table->fd);
 	for (uint32_t i = 0; i < run->rows && rc >= 0; i++)
-		rc = map_one_put(&one, &run->keys[i], &run->values[i], BPF_ANY);
+		rc = map_bare_put(&one, &run->keys[i], &run->values[i], BPF_ANY);
 	run->ops = run->done = run->rows;
 	run->calls = one.calls;
 	return rc < 0 ? failed(err, rc, "update one by one") : 0;
@@ -158,13 +158,13 @@ static int update_any(struct map_run *run, struct haul_err *err)
 /* A sample of the rows is in the map, as written in this turn. */
 static int update_check(const struct map_run *run, struct haul_err *err)
 {
-	struct map_one one;
+	struct map_bare one;
 	if (run->done != run->rows)
 		return wrong(err, "entries written", run->done, run->rows);
-	map_one_init(&one, run->table->fd);
+	map_bare_init(&one, run->table->fd);
 	for (uint32_t i = 0; i < run->rows; i += CHECK_EVERY) {
 		struct haul_flow_value value;
-		int rc = map_one_get(&one, &run->keys[i], &value);
+		int rc = map_bare_get(&one, &run->keys[i], &value);
 		if (rc < 0)
 			return failed(err, rc, "entry that was written");
 		if (memcmp(&value, &run->values[i], sizeof value) != 0)
@@ -178,14 +178,14 @@ static int update_check(const struct map_run *run, struct haul_err *err)
 /* Only one way tells inserted from updated: try to insert, and update what was there. */
 static int upsert_one(struct map_run *run, struct haul_err *err)
 {
-	struct map_one one;
+	struct map_bare one;
 	int rc = 0;
-	map_one_init(&one, run->table->fd);
+	map_bare_init(&one, run->table->fd);
 	for (uint32_t i = 0; i < run->rows && rc >= 0; i++) {
-		rc = map_one_put(&one, &run->keys[i], &run->values[i], BPF_NOEXIST);
+		rc = map_bare_put(&one, &run->keys[i], &run->values[i], BPF_NOEXIST);
 		run->inserted += rc == 0;
 		if (rc == -EEXIST)
-			rc = map_one_put(&one, &run->keys[i], &run->values[i], BPF_EXIST);
+			rc = map_bare_put(&one, &run->keys[i], &run->values[i], BPF_EXIST);
 	}
 	run->ops = run->done = run->rows;
 	run->calls = one.calls;
@@ -221,11 +221,11 @@ static int upsert_restore(struct map_run *run, struct haul_err *err)
 
 static int delete_one(struct map_run *run, struct haul_err *err)
 {
-	struct map_one one;
+	struct map_bare one;
 	int rc = 0;
-	map_one_init(&one, run->table->fd);
+	map_bare_init(&one, run->table->fd);
 	for (uint32_t i = 0; i < run->rows && rc >= 0; i++)
-		rc = map_one_delete(&one, &run->keys[i]);
+		rc = map_bare_delete(&one, &run->keys[i]);
 	run->ops = run->done = run->rows;
 	run->calls = one.calls;
 	return rc < 0 ? failed(err, rc, "delete one by one") : 0;
@@ -241,13 +241,13 @@ static int delete_batches(struct map_run *run, struct haul_err *err)
 
 static int delete_check(const struct map_run *run, struct haul_err *err)
 {
-	struct map_one one;
+	struct map_bare one;
 	if (run->done != run->rows)
 		return wrong(err, "entries deleted", run->done, run->rows);
-	map_one_init(&one, run->table->fd);
+	map_bare_init(&one, run->table->fd);
 	for (uint32_t i = 0; i < run->rows; i += CHECK_EVERY) {
 		struct haul_flow_value value;
-		if (map_one_get(&one, &run->keys[i], &value) != -ENOENT)
+		if (map_bare_get(&one, &run->keys[i], &value) != -ENOENT)
 			return haul_err_set(err, -EIO, "row %u is still there", i);
 	}
 	return 0;

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "map_one.h"
+#include "map_bare.h"
 #include "map_work.h"
 
 static int failed(struct haul_err *err, int rc, const char *what)
@@ -13,7 +13,7 @@ static int failed(struct haul_err *err, int rc, const char *what)
 
 /* ---- one by one ---- */
 
-static int walk_failed(struct map_run *run, const struct map_one_walk *walk, int rc,
+static int walk_failed(struct map_run *run, const struct map_bare_walk *walk, int rc,
 		       struct haul_err *err)
 {
 	run->calls += walk->next.calls + walk->get.calls;
@@ -24,11 +24,11 @@ static int walk_failed(struct map_run *run, const struct map_one_walk *walk, int
 
 static int dump_one(struct map_run *run, struct haul_err *err)
 {
-	struct map_one_walk walk;
+	struct map_bare_walk walk;
 	const struct haul_flow_key *key;
 	int rc = 1;
-	map_one_walk_init(&walk, run->table->fd);
-	while (run->sum[0].count < run->walk_max && (rc = map_one_walk_next(&walk, &key)) > 0)
+	map_bare_walk_init(&walk, run->table->fd);
+	while (run->sum[0].count < run->walk_max && (rc = map_bare_walk_next(&walk, &key)) > 0)
 		map_sum_add(&run->sum[0], key, &walk.value);
 	run->ops = run->sum[0].count;
 	return walk_failed(run, &walk, rc, err);
@@ -42,11 +42,11 @@ static bool is_rare(const struct map_run *run, const struct haul_flow_value *val
 
 static int filter_one(struct map_run *run, struct haul_err *err)
 {
-	struct map_one_walk walk;
+	struct map_bare_walk walk;
 	const struct haul_flow_key *key;
 	int rc = 1;
-	map_one_walk_init(&walk, run->table->fd);
-	while (run->ops < run->walk_max && (rc = map_one_walk_next(&walk, &key)) > 0) {
+	map_bare_walk_init(&walk, run->table->fd);
+	while (run->ops < run->walk_max && (rc = map_bare_walk_next(&walk, &key)) > 0) {
 		run->ops++;
 		if (is_rare(run, &walk.value))
 			map_sum_add(&run->sum[0], key, &walk.value);
@@ -68,11 +68,11 @@ static void aggregate_add(struct haul_map_aggregate *aggregate, uint64_t value)
 
 static int aggregate_one(struct map_run *run, struct haul_err *err)
 {
-	struct map_one_walk walk;
+	struct map_bare_walk walk;
 	const struct haul_flow_key *key;
 	int rc = 1;
-	map_one_walk_init(&walk, run->table->fd);
-	while (run->ops < run->walk_max && (rc = map_one_walk_next(&walk, &key)) > 0) {
+	map_bare_walk_init(&walk, run->table->fd);
+	while (run->ops < run->walk_max && (rc = map_bare_walk_next(&walk, &key)) > 0) {
 		run->ops++;
 		aggregate_add(&run->aggregate, walk.value.bytes[0]);
 	}
@@ -89,24 +89,24 @@ static uint64_t cutoff(const struct map_run *run)
  * again. */
 static int age_one(struct map_run *run, struct haul_err *err)
 {
-	struct map_one_walk walk;
-	struct map_one remove;
+	struct map_bare_walk walk;
+	struct map_bare remove;
 	const struct haul_flow_key *key;
 	struct haul_flow_key old;
 	bool is_old = false;
 	int rc = 1, gone = 0;
-	map_one_walk_init(&walk, run->table->fd);
-	map_one_init(&remove, run->table->fd);
-	while (run->ops < run->walk_max && (rc = map_one_walk_next(&walk, &key)) > 0) {
+	map_bare_walk_init(&walk, run->table->fd);
+	map_bare_init(&remove, run->table->fd);
+	while (run->ops < run->walk_max && (rc = map_bare_walk_next(&walk, &key)) > 0) {
 		run->ops++;
-		if (is_old && (gone = map_one_delete(&remove, &old)) < 0)
+		if (is_old && (gone = map_bare_delete(&remove, &old)) < 0)
 			return failed(err, gone, "delete one by one");
 		is_old = walk.value.last_ns < cutoff(run);
 		if (is_old)
 			old = *key;
 		run->done += is_old;
 	}
-	if (is_old && (gone = map_one_delete(&remove, &old)) < 0)
+	if (is_old && (gone = map_bare_delete(&remove, &old)) < 0)
 		return failed(err, gone, "delete one by one");
 	run->calls = remove.calls;
 	return walk_failed(run, &walk, rc, err);

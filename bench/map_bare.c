@@ -1,4 +1,4 @@
-#include "map_one.h"
+#include "map_bare.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -9,28 +9,28 @@
 /* What the commands on one element have in common. */
 enum { ATTR_BYTES = offsetof(union bpf_attr, flags) + sizeof(__u64) };
 
-static inline int call(struct map_one *one, int cmd)
+static inline int call(struct map_bare *one, int cmd)
 {
 	one->calls++;
 	return syscall(SYS_bpf, cmd, &one->attr, ATTR_BYTES) < 0 ? -errno : 0;
 }
 
-void map_one_init(struct map_one *one, int fd)
+void map_bare_init(struct map_bare *one, int fd)
 {
 	memset(one, 0, sizeof *one);
 	one->attr.map_fd = (uint32_t)fd;
 }
 
-int map_one_get(struct map_one *one, const struct haul_flow_key *key,
-		struct haul_flow_value *ret_value)
+int map_bare_get(struct map_bare *one, const struct haul_flow_key *key,
+		 struct haul_flow_value *ret_value)
 {
 	one->attr.key = (uintptr_t)key;
 	one->attr.value = (uintptr_t)ret_value;
 	return call(one, BPF_MAP_LOOKUP_ELEM);
 }
 
-int map_one_put(struct map_one *one, const struct haul_flow_key *key,
-		const struct haul_flow_value *value, uint64_t flags)
+int map_bare_put(struct map_bare *one, const struct haul_flow_key *key,
+		 const struct haul_flow_value *value, uint64_t flags)
 {
 	one->attr.key = (uintptr_t)key;
 	one->attr.value = (uintptr_t)value;
@@ -38,20 +38,20 @@ int map_one_put(struct map_one *one, const struct haul_flow_key *key,
 	return call(one, BPF_MAP_UPDATE_ELEM);
 }
 
-int map_one_delete(struct map_one *one, const struct haul_flow_key *key)
+int map_bare_delete(struct map_bare *one, const struct haul_flow_key *key)
 {
 	one->attr.key = (uintptr_t)key;
 	return call(one, BPF_MAP_DELETE_ELEM);
 }
 
-void map_one_walk_init(struct map_one_walk *walk, int fd)
+void map_bare_walk_init(struct map_bare_walk *walk, int fd)
 {
-	map_one_init(&walk->next, fd);
-	map_one_init(&walk->get, fd);
+	map_bare_init(&walk->next, fd);
+	map_bare_init(&walk->get, fd);
 	walk->at = 1;
 }
 
-int map_one_walk_next(struct map_one_walk *walk, const struct haul_flow_key **ret_key)
+int map_bare_walk_next(struct map_bare_walk *walk, const struct haul_flow_key **ret_key)
 {
 	int rc;
 	do {
@@ -60,7 +60,7 @@ int map_one_walk_next(struct map_one_walk *walk, const struct haul_flow_key **re
 		rc = call(&walk->next, BPF_MAP_GET_NEXT_KEY);
 		walk->next.attr.key = (uintptr_t)&walk->keys[walk->at];
 		if (rc >= 0)
-			rc = map_one_get(&walk->get, &walk->keys[walk->at], &walk->value);
+			rc = map_bare_get(&walk->get, &walk->keys[walk->at], &walk->value);
 		else if (rc == -ENOENT)
 			return 0;
 		else
