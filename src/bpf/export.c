@@ -163,6 +163,38 @@ static int check_same(struct export *e, const struct file_header *theirs, struct
 	return 0;
 }
 
+static uint8_t *value_alloc(const struct haul_map_info *info)
+{
+	return malloc(info->slot_bytes);
+}
+
+/* The kernel goes on behind a key only while that is in the map; else it would begin again. */
+static int check_cursor(struct export *e, struct haul_err *err)
+{
+	struct haul_map *map = e->maps.maps[e->map_index];
+	const struct haul_map_info *info = haul_map_info(map);
+	struct haul_map_result result;
+	uint8_t *value;
+
+	if (map_type_of(info->type)->cursor != MAP_CURSOR_KEY)
+		return 0;
+	value = value_alloc(info);
+	if (value == NULL)
+		return haul_err_set(err, -ENOMEM, "%s: no memory for a value", e->work);
+	const struct haul_map_rows rows = { .count = 1, .keys = e->cursor.data, .values = value };
+	const int rc = haul_map_get(map, &rows, &result);
+	free(value);
+	if (rc < 0)
+		return haul_err_set(err, rc, "%s: reading map %s (id %u): %s", e->work, info->name,
+				    info->id, haul_strerror(rc));
+	if (result.missing > 0)
+		return haul_err_set(err, HAUL_ESTALE,
+				    "%s: the entry of map %s (id %u) at which it stopped is gone, "
+				    "and the kernel cannot go on behind it: start anew (overwrite)",
+				    e->work, info->name, info->id);
+	return 0;
+}
+
 /* Read up to the last good block, and stand behind it. */
 static int go_on(struct export *e, struct file_reader *reader, struct haul_err *err)
 {
@@ -187,6 +219,9 @@ static int go_on(struct export *e, struct file_reader *reader, struct haul_err *
 		e->cursor.map_id = e->ours.maps[e->map_index].id;
 		e->cursor.bytes = reader->block.cursor_bytes;
 		memcpy(e->cursor.data, reader->block.cursor, reader->block.cursor_bytes);
+		rc = check_cursor(e, err);
+		if (rc < 0)
+			return rc;
 	}
 	return reader->complete ? 0 : file_cut(e, reader->totals.bytes, err);
 }

@@ -100,6 +100,52 @@ void map_file_lab_fill(struct haul_map *map, uint32_t count, struct prng *prng)
 	free(values);
 }
 
+static uint32_t rol(uint32_t x, uint32_t bits)
+{
+	return x << bits | x >> (32 - bits);
+}
+
+/* The kernel's jhash2 of one word with seed 0. */
+static uint32_t jhash_word(uint32_t word)
+{
+	uint32_t a = 0xdeadbeef + 4, b = a, c = a;
+	a += word;
+	c = (c ^ b) - rol(b, 14);
+	a = (a ^ c) - rol(c, 11);
+	b = (b ^ a) - rol(a, 25);
+	c = (c ^ b) - rol(b, 16);
+	a = (a ^ c) - rol(c, 4);
+	b = (b ^ a) - rol(a, 14);
+	return (c ^ b) - rol(b, 24);
+}
+
+struct haul_map *map_file_lab_lopsided(uint32_t count)
+{
+	enum { BUCKETS = 256 };
+	const struct haul_map_spec spec = {
+		.name = "lopsided",
+		.type = BPF_MAP_TYPE_HASH,
+		.flags = BPF_F_ZERO_SEED,
+		.key_size = 4,
+		.value_size = 4,
+		.max_entries = BUCKETS,
+	};
+	struct haul_map *map;
+	struct haul_err err;
+	struct haul_map_result result;
+	assert_int_equal(haul_map_create(&map, &spec, NULL, &err), 0);
+	for (uint32_t key = 0, in = 0, out = 0; in < count || out < count; key++) {
+		const bool wanted = (jhash_word(key) & (BUCKETS - 1)) == 77;
+		const struct haul_map_rows rows = { .count = 1, .keys = &key, .values = &key };
+		if (wanted ? in == count : out == count)
+			continue;
+		in += wanted;
+		out += !wanted;
+		assert_int_equal(haul_map_update(map, &rows, HAUL_MAP_ANY, &result), 0);
+	}
+	return map;
+}
+
 /* ---- contents ---- */
 
 static int compare(const void *a, const void *b, void *bytes)

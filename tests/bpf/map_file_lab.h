@@ -21,6 +21,9 @@ struct haul_map *map_file_lab_map(uint32_t type, uint32_t key_size, uint32_t val
 /* count entries with keys and values from the sequence (arrays: the first count indices). */
 void map_file_lab_fill(struct haul_map *map, uint32_t count, struct prng *prng);
 
+/* A hash map with count entries in one bucket of 256, and as many in the others. */
+struct haul_map *map_file_lab_lopsided(uint32_t count);
+
 struct map_file_contents {
 	uint8_t *entries; /* key, value; sorted */
 	uint32_t count, entry_bytes;

@@ -2,7 +2,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -265,53 +267,6 @@ static void test_map_export__stops_when_progress_says_so(void **state)
 	haul_map_close(map);
 }
 
-static uint32_t rol(uint32_t x, uint32_t bits)
-{
-	return x << bits | x >> (32 - bits);
-}
-
-/* The kernel's jhash2 of one word with seed 0. */
-static uint32_t jhash_word(uint32_t word)
-{
-	uint32_t a = 0xdeadbeef + 4, b = a, c = a;
-	a += word;
-	c = (c ^ b) - rol(b, 14);
-	a = (a ^ c) - rol(c, 11);
-	b = (b ^ a) - rol(a, 25);
-	c = (c ^ b) - rol(b, 16);
-	a = (a ^ c) - rol(c, 4);
-	b = (b ^ a) - rol(a, 14);
-	return (c ^ b) - rol(b, 24);
-}
-
-/* A map with count entries in one bucket, and as many elsewhere. */
-static struct haul_map *lopsided_map(uint32_t count)
-{
-	enum { BUCKETS = 256 };
-	const struct haul_map_spec spec = {
-		.name = "lopsided",
-		.type = BPF_MAP_TYPE_HASH,
-		.flags = BPF_F_ZERO_SEED,
-		.key_size = 4,
-		.value_size = 4,
-		.max_entries = BUCKETS,
-	};
-	struct haul_map *map;
-	struct haul_err err;
-	struct haul_map_result result;
-	assert_int_equal(haul_map_create(&map, &spec, NULL, &err), 0);
-	for (uint32_t key = 0, in = 0, out = 0; in < count || out < count; key++) {
-		const bool wanted = (jhash_word(key) & (BUCKETS - 1)) == 77;
-		const struct haul_map_rows rows = { .count = 1, .keys = &key, .values = &key };
-		if (wanted ? in == count : out == count)
-			continue;
-		in += wanted;
-		out += !wanted;
-		assert_int_equal(haul_map_update(map, &rows, HAUL_MAP_ANY, &result), 0);
-	}
-	return map;
-}
-
 static int largest_block(const struct haul_map_batch *batch, uint32_t map_index, void *arg)
 {
 	uint32_t *largest = arg;
@@ -327,7 +282,7 @@ static void test_map_export__a_large_bucket_grows_its_block(void **state)
 {
 	(void)state;
 	enum { CROWD = 100 };
-	struct haul_map *map = lopsided_map(CROWD);
+	struct haul_map *map = map_file_lab_lopsided(CROWD);
 	struct file_bytes file;
 	struct haul_err err;
 	uint32_t largest = 0, blocks = 0;
@@ -340,6 +295,103 @@ static void test_map_export__a_large_bucket_grows_its_block(void **state)
 		assert_int_equal(unlink(path), 0);
 	}
 	assert_true(blocks > 5);
+	file_bytes_free(&file);
+	haul_map_close(map);
+}
+
+struct churn {
+	struct haul_map *map;
+	atomic_bool stop;
+	uint64_t rounds;
+};
+
+/* Keys with the top bit set come and go, as fast as that goes. */
+static void *churn_main(void *arg)
+{
+	struct churn *churn = arg;
+	uint32_t keys[64], values[64];
+	struct haul_map_result result;
+	const struct haul_map_rows rows = { .count = 64, .keys = keys, .values = values };
+	while (!atomic_load(&churn->stop)) {
+		for (uint32_t i = 0; i < 64; i++)
+			keys[i] = values[i] = UINT32_C(1) << 31 | (uint32_t)churn->rounds * 64 | i;
+		if (haul_map_update(churn->map, &rows, HAUL_MAP_ANY, &result) < 0 ||
+		    haul_map_delete(churn->map, &rows, &result) < 0)
+			return churn;
+		churn->rounds++;
+	}
+	return NULL;
+}
+
+static int count_stable(const struct haul_map_batch *batch, uint32_t map_index, void *arg)
+{
+	uint8_t *seen = arg;
+	(void)map_index;
+	for (uint32_t i = 0; i < batch->count; i++) {
+		uint32_t key, value;
+		memcpy(&key, haul_map_key(batch, i), sizeof key);
+		memcpy(&value, haul_map_value(batch, i), sizeof value);
+		if (key >> 31)
+			continue;
+		assert_int_equal(value, key);
+		seen[key]++;
+	}
+	return 0;
+}
+
+/* While another thread inserts and deletes at full speed, an export of many lives holds every
+ * entry that was there all the time exactly once. */
+static void test_map_export__under_churn_misses_nothing(void **state)
+{
+	(void)state;
+	enum { STABLE = 5000 };
+	uint8_t seen[STABLE] = { 0 };
+	struct haul_map *map = map_file_lab_map(BPF_MAP_TYPE_HASH, 4, 4, 8192);
+	struct haul_map_result result;
+	struct haul_err err;
+	struct churn churn = { 0 };
+	pthread_t thread;
+	void *failed = NULL;
+	uint32_t lives = 1;
+	for (uint32_t key = 0; key < STABLE; key++) {
+		const struct haul_map_rows rows = { .count = 1, .keys = &key, .values = &key };
+		assert_int_equal(haul_map_update(map, &rows, HAUL_MAP_ANY, &result), 0);
+	}
+	assert_int_equal(haul_map_open_fd(&churn.map, haul_map_fd(map), NULL, &err), 0);
+	assert_int_equal(pthread_create(&thread, NULL, churn_main, &churn), 0);
+	while (!killed_export(&map, 1, (struct stop){ .blocks = 40, .signal = SIGKILL }))
+		lives++;
+	atomic_store(&churn.stop, true);
+	assert_int_equal(pthread_join(thread, &failed), 0);
+	assert_null(failed);
+	assert_int_equal(haul_map_file_read(path, NULL, count_stable, seen, &err), 0);
+	for (uint32_t key = 0; key < STABLE; key++)
+		assert_int_equal(seen[key], 1);
+	assert_true(lives > STABLE / BLOCK / 40 && churn.rounds > 0);
+	haul_map_close(churn.map);
+	haul_map_close(map);
+}
+
+/* Resume finds that the key a walk of a trie would go on from is gone, where the kernel would
+ * silently begin again. */
+static void test_map_export__does_not_go_on_from_a_key_that_is_gone(void **state)
+{
+	(void)state;
+	struct prng prng;
+	struct file_bytes file;
+	struct haul_map_result result;
+	test_prng(&prng);
+	struct haul_map *map = new_map(BPF_MAP_TYPE_LPM_TRIE, ENTRIES, &prng);
+	assert_false(killed_export(&map, 1, (struct stop){ .blocks = 3 }));
+	file_bytes_load(&file, path);
+	const uint8_t *last =
+		file.data + file.bytes - FILE_CRC_BYTES - (size_t)BLOCK * VALUE_BYTES - KEY_BYTES;
+	const struct haul_map_rows rows = { .count = 1, .keys = last };
+	assert_int_equal(haul_map_delete(map, &rows, &result), 0);
+	assert_int_equal(result.done, 1);
+	assert_export_fails(map, &(struct haul_map_export){ .resume = true }, HAUL_ESTALE,
+			    "at which it stopped is gone");
+	assert_file_is(path, &file);
 	file_bytes_free(&file);
 	haul_map_close(map);
 }
@@ -547,6 +599,10 @@ int main(void)
 		cmocka_unit_test_teardown(test_map_export__stops_when_progress_says_so,
 					  remove_files),
 		cmocka_unit_test_teardown(test_map_export__a_large_bucket_grows_its_block,
+					  remove_files),
+		cmocka_unit_test_teardown(test_map_export__under_churn_misses_nothing,
+					  remove_files),
+		cmocka_unit_test_teardown(test_map_export__does_not_go_on_from_a_key_that_is_gone,
 					  remove_files),
 		cmocka_unit_test_teardown(test_map_export__replaces_only_when_asked, remove_files),
 		cmocka_unit_test_teardown(test_map_export__resumes_the_same_map_only, remove_files),
