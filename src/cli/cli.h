@@ -23,6 +23,8 @@
 	X(sim, "a network of OBUs and RSUs on this machine, with real traffic")                    \
 	X(node, "run one OBU or RSU")                                                              \
 	X(stats, "routes and batch statistics of a running daemon")                                \
+	X(flows, "the connections of any interface: attach, list, top, stats, watch")              \
+	X(map, "any BPF map: list, dump, get, set, load, clean, export, tune …")                   \
 	X(help, "what a command does, with an example")
 
 enum cli_exit { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };

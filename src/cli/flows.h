@@ -1,7 +1,7 @@
 /* cli/flows.h — what the subcommands of `haul flows` share.
  *
- * To add a subcommand: `int flows_<name>(int argc, char **argv)` with argv[0] = "haul flows <name>",
- * and one line below. Options, output and exit status follow the rules of cli/cli.h. */
+ * To add a subcommand: `int flows_<name>(int argc, char **argv)`, where argv[0] is "haul flows
+ * <name>", and one line below. Options, output and exit status follow the rules of cli/cli.h. */
 #pragma once
 
 /* X(name, one line of help), in the order `haul flows --help` shows them. */

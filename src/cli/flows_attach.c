@@ -43,8 +43,8 @@ static void parse_timeout(const char *arg, uint32_t timeout_s[HAUL_FLOW_STATES],
 		argp_error(state, "--timeout '%s': wanted are whole seconds, at least 1", arg);
 	}
 	argp_error(state,
-		   "--timeout '%s': wanted is STATE=SECONDS, as in established=3600; states: "
-#define X(id, name, timeout) name " "
+		   "--timeout '%s': wanted is STATE=SECONDS, as in established=3600; states:"
+#define X(id, name, timeout) " " name
 		   HAUL_FLOW_STATE_LIST(X),
 #undef X
 		   arg);

@@ -108,8 +108,8 @@ static uint32_t parse_states(const char *arg, struct argp_state *state)
 
 		if (!add_state(at, bytes, &states))
 			argp_error(state,
-				   "--state '%.*s': wanted are, separated by commas: "
-#define X(id, name, timeout) name " "
+				   "--state '%.*s': wanted are, separated by commas:"
+#define X(id, name, timeout) " " name
 				   HAUL_FLOW_STATE_LIST(X),
 #undef X
 				   (int)bytes, at);

@@ -338,7 +338,7 @@ static int show(const struct request *request, struct flows_tables *tables, stru
 		flows_tables_warn(tables->flows[i], view->summary.totals);
 	}
 	if (rc == 0 && request->json) {
-		(void)json_dumpf(list, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(10));
+		(void)json_dumpf(list, stdout, JSON_INDENT(2));
 		printf("\n");
 	}
 	if (rc < 0)

@@ -110,7 +110,7 @@ void flows_text_end(const struct flows_text *text, const struct flows_record *re
 
 static void put(struct flows_text *text, const char *cell)
 {
-	(void)snprintf(grid_cell(&text->grid), GRID_CELL, "%s", cell);
+	(void)snprintf(grid_cell(&text->grid), GRID_CELL, "%.*s", GRID_CELL - 1, cell);
 }
 
 static void put_size(struct flows_text *text, double size)
