@@ -55,18 +55,24 @@ int map_fail(const char *what, int code)
 
 struct similar {
 	const char *name;
+	size_t alike; /* first bytes that are the same, of the best so far */
 	char found[HAUL_MAP_NAME];
 };
 
-/* A name that starts alike, or holds what was typed. */
+/* The name that starts most alike, or holds what was typed. */
 static int find_similar(const struct haul_map_info *info, void *arg)
 {
 	struct similar *similar = arg;
-	if (info->name[0] == '\0' || (strncmp(info->name, similar->name, SIMILAR) != 0 &&
-				      strstr(info->name, similar->name) == NULL))
+	size_t alike = 0;
+	while (info->name[alike] != '\0' && info->name[alike] == similar->name[alike])
+		alike++;
+	if (info->name[0] != '\0' && strstr(info->name, similar->name) != NULL)
+		alike = strlen(similar->name);
+	if (alike < SIMILAR || alike < strlen(similar->name) / 2 || alike <= similar->alike)
 		return 0;
+	similar->alike = alike;
 	memcpy(similar->found, info->name, sizeof similar->found);
-	return 1;
+	return 0;
 }
 
 static int open_failed(const char *what, const struct haul_err *err)
@@ -119,8 +125,8 @@ void map_explain(struct map_request *request, enum haul_map_op op, uint64_t rows
 	char text[HAUL_MAP_TEXT];
 	if (!request->explain)
 		return;
-	enum haul_map_engine engine = haul_map_explain(request->map, op, rows, text);
-	fprintf(stderr, "engine: %s (%s)\n", haul_map_engine_name(engine), text);
+	(void)haul_map_explain(request->map, op, rows, text);
+	fprintf(stderr, "engine: %s\n", text);
 }
 
 uint64_t map_expected(struct map_request *request)
@@ -146,7 +152,7 @@ static char *help_filter(int key, const char *text, void *input)
 	FILE *out = open_memstream(&list, &bytes);
 	if (out == NULL)
 		return NULL;
-	fprintf(out, "Subcommands, each with a --help of its own:\n");
+	fprintf(out, "Subcommands:\n");
 	for (size_t i = 0; i < SUBCOMMANDS; i++)
 		fprintf(out, "  %-8s %s\n", subcommands[i].name, subcommands[i].help);
 	fprintf(out, "\n%s", text ? text : "");

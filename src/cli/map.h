@@ -43,7 +43,8 @@ struct map_request {
 	struct haul_map_options open;
 	enum map_format format;
 	bool plain; /* --hex: as if there were no BTF */
-	bool explain, check, quiet, all, keep_going, resume, overwrite, dry_run;
+	bool all; /* clean: without --where; list: count, too */
+	bool explain, check, quiet, keep_going, resume, overwrite, dry_run;
 	const char *where[HAUL_MAP_CONDITIONS];
 	uint32_t where_count;
 	const char *field;

@@ -245,6 +245,9 @@ static int fill_number(struct json *json, struct typed_place place, uint8_t *dat
 		return typed_set_number(place, data, text[0] == 't', false, json->err);
 	if (typed_integer(text, &magnitude, &negative))
 		return typed_set_number(place, data, magnitude, negative, json->err);
+	if (text[strspn(text, "-0123456789")] == '\0')
+		return haul_err_set(json->err, -ERANGE, "'%s' does not fit into %s", text,
+				    name_of(place));
 	char *end;
 	double real = strtod(text, &end);
 	if (*end != '\0' || end == text)

@@ -13,40 +13,53 @@
 #include "cli/map_out.h"
 #include "cli/quantity.h"
 
-enum { STOPPED = 1, ENOUGH = 2, SHOWN_MAX = 10 };
+enum { STOPPED = 1, ENOUGH = 2, SHOWN_MAX = 10, LIST_START = 64 };
 
 /* ---- list ---- */
 
 struct listing {
-	json_t *list; /* NULL: as text */
-	uint32_t count;
+	struct haul_map_info *infos;
+	uint32_t count, room;
 };
 
-/* "16k", and what there is in it where the kernel counts. */
-static void entries_text(const struct haul_map_info *info, char text[2 * QUANTITY_TEXT])
+/* All of them first: to count the entries of one makes maps of our own. */
+static int collect(const struct haul_map_info *info, void *arg)
+{
+	struct listing *listing = arg;
+	if (listing->count == listing->room) {
+		uint32_t room = listing->room > 0 ? 2 * listing->room : LIST_START;
+		struct haul_map_info *grown = realloc(listing->infos, room * sizeof *grown);
+		if (grown == NULL)
+			return -ENOMEM;
+		listing->infos = grown;
+		listing->room = room;
+	}
+	listing->infos[listing->count++] = *info;
+	return map_stopped() ? STOPPED : 0;
+}
+
+/* HAUL_MAP_UNKNOWN: cannot be told. */
+static uint64_t entries_of(const struct haul_map_info *info)
 {
 	struct haul_map *map;
 	struct haul_map_result result;
-	uint64_t count = 0;
-	char id[16], why[HAUL_MAP_TEXT];
+	uint64_t count = HAUL_MAP_UNKNOWN;
+	char id[16];
 	snprintf(id, sizeof id, "%u", info->id);
-	snprintf(text, 2 * QUANTITY_TEXT, "-");
 	if (haul_map_open(&map, id, NULL, NULL) < 0)
-		return;
-	/* not for the price of walking every map of the machine */
-	if (haul_map_explain(map, HAUL_MAP_OP_COUNT, 0, why) == HAUL_MAP_KERNEL &&
-	    haul_map_count(map, &count, &result) == 0 && result.visited == 0)
-		snprintf(text, 2 * QUANTITY_TEXT, "%" PRIu64, count);
+		return HAUL_MAP_UNKNOWN;
+	if (haul_map_count(map, &count, &result) < 0)
+		count = HAUL_MAP_UNKNOWN;
 	haul_map_close(map);
+	return count;
 }
 
-static int list_one(const struct haul_map_info *info, void *arg)
+static int list_json(const struct map_request *request, const struct listing *listing)
 {
-	struct listing *listing = arg;
-	char entries[2 * QUANTITY_TEXT], memory[QUANTITY_TEXT];
-	listing->count++;
-	entries_text(info, entries);
-	if (listing->list != NULL) {
+	json_t *list = json_array();
+	for (uint32_t i = 0; i < listing->count; i++) {
+		const struct haul_map_info *info = &listing->infos[i];
+		uint64_t entries = request->all ? entries_of(info) : HAUL_MAP_UNKNOWN;
 		json_t *map = json_pack(
 			"{s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:b}", "id", (json_int_t)info->id,
 			"type", haul_map_type_name(info->type), "name", info->name, "key_size",
@@ -54,41 +67,57 @@ static int list_one(const struct haul_map_info *info, void *arg)
 			"max_entries", (json_int_t)info->max_entries, "memory_bytes",
 			(json_int_t)info->memory_bytes, "btf", info->btf_id != 0, "frozen",
 			info->frozen);
-		if (entries[0] != '-')
-			(void)json_object_set_new(
-				map, "entries",
-				json_integer((json_int_t)strtoull(entries, NULL, 10)));
-		(void)json_array_append_new(listing->list, map);
-		return map_stopped() ? STOPPED : 0;
+		if (entries != HAUL_MAP_UNKNOWN)
+			(void)json_object_set_new(map, "entries",
+						  json_integer((json_int_t)entries));
+		(void)json_array_append_new(list, map);
 	}
-	if (listing->count == 1)
-		printf("%6s  %-18s %-15s %6s %6s %10s %10s %10s  %s\n", "ID", "TYPE", "NAME", "KEY",
-		       "VALUE", "ENTRIES", "MAX", "MEMORY", "BTF");
-	printf("%6u  %-18s %-15s %6u %6u %10s %10u %10s  %s%s\n", info->id,
-	       haul_map_type_name(info->type), info->name[0] != '\0' ? info->name : "-",
-	       info->key_size, info->value_size, entries, info->max_entries,
-	       info->memory_bytes != 0 ? quantity_memory_text(info->memory_bytes, memory) : "-",
-	       info->btf_id != 0 ? "yes" : "no", info->frozen ? ", frozen" : "");
-	return map_stopped() ? STOPPED : 0;
+	int failed = json_dumpf(list, stdout, JSON_INDENT(2));
+	printf("\n");
+	json_decref(list);
+	return failed ? CLI_FAILED : CLI_OK;
+}
+
+static int list_text(const struct map_request *request, const struct listing *listing)
+{
+	char entries[QUANTITY_TEXT] = "", memory[QUANTITY_TEXT];
+	if (listing->count == 0)
+		fprintf(stderr, "haul: map: this kernel has no maps\n");
+	else
+		printf("%6s  %-18s %-15s %6s %6s %10s%s %10s  %s\n", "ID", "TYPE", "NAME", "KEY",
+		       "VALUE", "MAX", request->all ? "    ENTRIES" : "", "MEMORY", "BTF");
+	for (uint32_t i = 0; i < listing->count && !map_stopped(); i++) {
+		const struct haul_map_info *info = &listing->infos[i];
+		uint64_t count = request->all ? entries_of(info) : HAUL_MAP_UNKNOWN;
+		if (request->all)
+			snprintf(entries, sizeof entries, " %10s", "-");
+		if (count != HAUL_MAP_UNKNOWN)
+			snprintf(entries, sizeof entries, " %10" PRIu64, count);
+		printf("%6u  %-18s %-15s %6u %6u %10u%s %10s  %s%s\n", info->id,
+		       haul_map_type_name(info->type), info->name[0] != '\0' ? info->name : "-",
+		       info->key_size, info->value_size, info->max_entries, entries,
+		       info->memory_bytes != 0 ? quantity_memory_text(info->memory_bytes, memory)
+					       : "-",
+		       info->btf_id != 0 ? "yes" : "no", info->frozen ? ", frozen" : "");
+	}
+	return CLI_OK;
 }
 
 int map_list(struct map_request *request)
 {
-	struct listing listing = { .list = request->format == MAP_JSON ? json_array() : NULL };
+	struct listing listing = { 0 };
 	struct haul_err err = { 0 };
-	int rc = haul_map_each(list_one, &listing, &err);
-	if (rc < 0) {
-		json_decref(listing.list);
-		return cli_fail("map", &err);
-	}
-	if (listing.list != NULL) {
-		(void)json_dumpf(listing.list, stdout, JSON_INDENT(2));
-		printf("\n");
-		json_decref(listing.list);
-	} else if (listing.count == 0) {
-		fprintf(stderr, "haul: map: this kernel has no maps\n");
-	}
-	return CLI_OK;
+	int rc = haul_map_each(collect, &listing, &err);
+	int code = CLI_FAILED;
+	if (rc < 0 && err.code != 0)
+		(void)cli_fail("map", &err);
+	else if (rc < 0)
+		(void)map_fail("list", rc);
+	else
+		code = request->format == MAP_JSON ? list_json(request, &listing)
+						   : list_text(request, &listing);
+	free(listing.infos);
+	return code;
 }
 
 /* ---- dump ---- */
@@ -178,7 +207,7 @@ static int dump_some(struct dump *dump)
 			rc = STOPPED;
 	}
 	if (request->explain)
-		fprintf(stderr, "engine: %s (--limit reads batch by batch)\n",
+		fprintf(stderr, "engine: %s: --limit reads batch by batch\n",
 			haul_map_engine_name(result.engine));
 	return count < 0 ? count : rc;
 }

@@ -17,7 +17,7 @@ static int read_line(struct map_source *source)
 	for (;;) {
 		ssize_t bytes = getline(&source->text, &source->room, source->file);
 		if (bytes < 0)
-			return ferror(source->file) ? -EIO : 0;
+			return ferror(source->file) && !map_stopped() ? -EIO : 0;
 		source->position++;
 		while (bytes > 0 && isspace((unsigned char)source->text[bytes - 1]))
 			source->text[--bytes] = '\0';

@@ -25,7 +25,8 @@ enum {
 	IMPORT = 1 << 11,
 	TUNE = 1 << 12,
 	STAT = 1 << 13,
-	QUIET = 1 << 14
+	QUIET = 1 << 14,
+	COUNT = 1 << 15
 };
 
 enum {
@@ -53,6 +54,7 @@ enum {
 	KEY_RUNS,
 	KEY_FIELD,
 	KEY_TOP,
+	KEY_COUNT,
 	KEY_QUIET
 };
 
@@ -87,6 +89,7 @@ static const struct known options[] = {
 	OPTION(ENGINE, KEY_BATCH, "batch", "N", "entries a call, 16 to 65536; default: tuned"),
 	OPTION(ENGINE, KEY_EXPLAIN, "explain", NULL, "say on stderr which engine, and why"),
 	OPTION(ALL, KEY_ALL, "all", NULL, "every entry, without --where"),
+	OPTION(COUNT, KEY_COUNT, "count", NULL, "also how many entries each map has"),
 	OPTION(NEW, KEY_NEW, "only-new", NULL, "leave entries that are there as they are"),
 	OPTION(EXISTING, KEY_EXISTING, "only-existing", NULL, "add no entries"),
 	OPTION(ROWS, KEY_KEEP_GOING, "keep-going", NULL, "skip lines that are bad or refused"),
@@ -111,7 +114,7 @@ struct usage {
 };
 
 static const struct usage usages[] = {
-	{ "list", JSON, 0, 0, "",
+	{ "list", JSON | COUNT, 0, 0, "",
 	  "List all maps of this kernel.\vExample:\n  sudo haul map list\n" },
 	{ "dump", ENGINE | FORMAT | HEX | WHERE | SCAN | QUIET, 1, 1, "MAP",
 	  "Print the entries of a map, by the fields of its BTF if it has that, else as bytes.\v"
@@ -254,16 +257,16 @@ static error_t parse_flag(int key, struct map_request *request)
 	default:
 		break;
 	}
-	bool *flag = key == KEY_EXPLAIN      ? &request->explain
-		     : key == KEY_HEX        ? &request->plain
-		     : key == KEY_CHECK      ? &request->check
-		     : key == KEY_ALL        ? &request->all
-		     : key == KEY_KEEP_GOING ? &request->keep_going
-		     : key == KEY_RESUME     ? &request->resume
-		     : key == KEY_OVERWRITE  ? &request->overwrite
-		     : key == KEY_DRY_RUN    ? &request->dry_run
-		     : key == KEY_QUIET      ? &request->quiet
-					     : NULL;
+	bool *flag = key == KEY_EXPLAIN                   ? &request->explain
+		     : key == KEY_HEX                     ? &request->plain
+		     : key == KEY_CHECK                   ? &request->check
+		     : key == KEY_ALL || key == KEY_COUNT ? &request->all
+		     : key == KEY_KEEP_GOING              ? &request->keep_going
+		     : key == KEY_RESUME                  ? &request->resume
+		     : key == KEY_OVERWRITE               ? &request->overwrite
+		     : key == KEY_DRY_RUN                 ? &request->dry_run
+		     : key == KEY_QUIET                   ? &request->quiet
+							  : NULL;
 	if (flag == NULL)
 		return ARGP_ERR_UNKNOWN;
 	*flag = true;

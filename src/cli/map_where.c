@@ -202,6 +202,14 @@ static int add_bytes(struct where *where, const struct target *target, enum haul
 	return rc;
 }
 
+/* Without BTF, 0x and two digits for each byte are bytes, as dump shows them; 0x100 is a number. */
+static bool is_bytes(const struct typed_node *node, enum haul_map_test test, const char *word)
+{
+	return node->kind == TYPED_BYTES && !strncmp(word, "0x", 2) &&
+	       (test == HAUL_MAP_EQ || node->bytes > 8) &&
+	       strlen(word) == 2 + 2 * (size_t)node->bytes;
+}
+
 static int add_target(struct where *where, const struct target *target, enum haul_map_test test,
 		      const char *word)
 {
@@ -212,7 +220,7 @@ static int add_target(struct where *where, const struct target *target, enum hau
 	const struct typed_node *node = typed_node(target->place);
 	bool integer = node->bytes <= 8 && node->bit_width == 0;
 	if (node->kind == TYPED_TEXT || node->kind == TYPED_WIDE || node->kind == TYPED_ARRAY ||
-	    node->kind == TYPED_STRUCT || (node->kind == TYPED_BYTES && !strncmp(word, "0x", 2)))
+	    node->kind == TYPED_STRUCT || is_bytes(node, test, word))
 		return add_bytes(where, target, test, word);
 	int rc = typed_field(target->place, target->in_key, &field, where->err);
 	if (rc < 0)
