@@ -132,7 +132,8 @@ static __always_inline void flow_tcp_rtt(struct haul_flow_value *value,
 					 const struct flow_packet *packet, union flow_status before)
 {
 	__u32 now_us = packet->now / 1000;
-	if (before.state != HAUL_FLOW_SYN_SENT || !(packet->flags & FLOW_SYN))
+	if (before.state != HAUL_FLOW_SYN_SENT || !(packet->flags & FLOW_SYN) ||
+	    packet->flags & FLOW_RST)
 		return;
 	if (packet->dir == before.initiator || !(packet->flags & FLOW_ACK)) {
 		value->syn_us = 0;

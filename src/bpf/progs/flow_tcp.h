@@ -102,8 +102,8 @@ static __noinline int flow_tcp_turn(struct haul_flow_value *value, const struct 
 	flow_tcp_rtt(value, packet, before);
 	if (!flow_flags(before, packet->dir) && flow_tcp_seq_first(value, packet))
 		return 0;
-	/* A SYN from long ago moves nothing. */
-	if (packet->flags & FLOW_SYN && !opening)
+	/* A SYN from long ago moves nothing, nor does what may be anybody's. */
+	if ((packet->flags & FLOW_SYN && !opening) || packet->flags & FLOW_RST)
 		return 0;
 	if (flow_stream(packet) || packet->flags & (FLOW_SYN | FLOW_FIN))
 		flow_tcp_seq(value, packet);
@@ -118,7 +118,7 @@ static __always_inline void flow_tcp(struct haul_flow_value *value,
 	/* Nothing to change: by far the most. */
 	if (status.state == HAUL_FLOW_ESTABLISHED &&
 	    !(packet->flags & (FLOW_SYN | FLOW_FIN | FLOW_RST)) && !(packet->flags & ~seen)) {
-		if (packet->payload)
+		if (flow_stream(packet))
 			flow_tcp_seq(value, packet);
 		return;
 	}
