@@ -239,7 +239,8 @@ static int offloads_inside(void *arg)
 		struct ethtool_value value = { .cmd = commands[i], .data = *(const bool *)arg };
 		struct ifreq request = { .ifr_data = (void *)&value };
 		memcpy(request.ifr_name, veth, sizeof veth);
-		assert_int_equal(ioctl(fd, SIOCETHTOOL, &request), 0);
+		if (ioctl(fd, SIOCETHTOOL, &request) < 0)
+			return -errno;
 	}
 	return close(fd);
 }
