@@ -352,6 +352,10 @@ static bool single_can(const struct haul_map *map, enum haul_map_op op, const ch
 		*ret_why = "entries of this type cannot be reached by key";
 		return false;
 	}
+	if (op == HAUL_MAP_OP_UPSERT && type->type == BPF_MAP_TYPE_ARRAY_OF_MAPS) {
+		*ret_why = "it takes no modes, so new cannot be told from old";
+		return false;
+	}
 	bool deletes = op == HAUL_MAP_OP_DELETE || op == HAUL_MAP_OP_COMPARE_DELETE ||
 		       op == HAUL_MAP_OP_TAKE || op == HAUL_MAP_OP_DELETE_IF;
 	*ret_why = "entries of this type cannot be deleted";
