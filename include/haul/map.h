@@ -347,8 +347,8 @@ struct haul_map_tune_point {
 	uint32_t batch;
 	uint32_t runs;
 	double ns_per_entry; /* median of runs */
-	double call_ns_max;  /* longest call of a run, median of runs: the CPU is not yielded for so
-			      * long */
+	double call_ns_max;  /* 99 % of a run's calls are not longer, median of runs: the CPU is not
+			      * yielded for so long (the longest of all is the machine's, not ours) */
 	bool too_small;      /* a bucket did not fit: ENOSPC */
 };
 struct haul_map_tune {

@@ -11,6 +11,7 @@
 
 #define TUNE_NEAR         1.03 /* so much slower is as fast, when the batch is smaller */
 #define TUNE_LATENCY_COST 2.0  /* so much more may an entry cost for a shorter call */
+#define TUNE_QUANTILE     0.99 /* of calls, for how long one takes */
 
 static int compare(const void *a, const void *b)
 {
@@ -125,6 +126,7 @@ struct walk {
 	uint8_t *keys, *values;
 	uint32_t room; /* entries: no call returns more than the map has */
 	struct map_tune_sample sample;
+	struct haul_hist calls_ns; /* of one walk */
 };
 
 static int walk_open(struct walk *walk, struct haul_map *map)
@@ -167,8 +169,7 @@ static int walk_call(struct walk *walk, const uint8_t *in, uint8_t *out, uint32_
 	*count = rc == 0 || rc == -ENOENT ? attr.batch.count : 0;
 	walk->sample.ns += ns;
 	walk->sample.entries += *count;
-	if (ns > walk->sample.call_max_ns)
-		walk->sample.call_max_ns = ns;
+	haul_hist_add(&walk->calls_ns, ns > 0 ? (uint64_t)ns : 0, 1);
 	return rc;
 }
 
@@ -188,6 +189,7 @@ static int walk_all(struct walk *walk, uint32_t batch)
 	int rc = 0;
 
 	walk->sample = (struct map_tune_sample){ 0 };
+	walk->calls_ns = (struct haul_hist){ 0 };
 	for (uint32_t turn = 0; rc != -ENOENT;) {
 		uint32_t count = want;
 		rc = walk_call(walk, in, cursors[turn], &count);
@@ -204,6 +206,8 @@ static int walk_all(struct walk *walk, uint32_t batch)
 			want = size;
 		}
 	}
+	/* Of thousands of calls one is always interrupted: the longest would tell of that. */
+	walk->sample.call_max_ns = (int64_t)haul_hist_quantile(&walk->calls_ns, TUNE_QUANTILE);
 	return 0;
 }
 

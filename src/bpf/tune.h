@@ -14,7 +14,7 @@ enum { MAP_TUNE_RUNS_MAX = 64 };
 struct map_tune_sample {
 	uint64_t entries;
 	int64_t ns;          /* of all calls */
-	int64_t call_max_ns; /* of the longest */
+	int64_t call_max_ns; /* 99 % of the calls are not longer */
 	bool too_small;      /* a bucket did not fit */
 };
 

@@ -163,10 +163,10 @@ static void test_map_export__killed_at_every_block_resumes(void **state)
 		bool finished = false;
 		reference(&file, &map, 1);
 		while (!finished) {
-			finished =
-				killed_export(&map, 1,
-					      (struct stop){ .blocks = ++kills,
-							     .signal = kills % 2 ? SIGKILL : 0 });
+			kills++;
+			const struct stop stop = { .blocks = kills,
+						   .signal = kills % 2 ? SIGKILL : 0 };
+			finished = killed_export(&map, 1, stop);
 			assert_resumes(&map, 1, &file);
 			assert_int_equal(unlink(path), 0);
 		}
