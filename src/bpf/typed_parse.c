@@ -286,10 +286,14 @@ bool typed_integer(const char *text, uint64_t *ret_magnitude, bool *ret_negative
 
 static int digit_value(char c)
 {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+	static const uint8_t above[256] = {
+		/* one more than the digit is worth; 0: no digit */
+		['0'] = 1,  ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,
+		['6'] = 7,  ['7'] = 8,  ['8'] = 9,  ['9'] = 10, ['a'] = 11, ['b'] = 12,
+		['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16, ['A'] = 11, ['B'] = 12,
+		['C'] = 13, ['D'] = 14, ['E'] = 15, ['F'] = 16,
+	};
+	return above[(uint8_t)c] - 1;
 }
 
 static bool is_separator(char c)
@@ -320,10 +324,26 @@ static int hex_byte(const char **text)
 	return high << 4 | low;
 }
 
+/* "0x" and all digits in a row, as dumps have them: the short way. */
+static bool plain_hex(const char *text, uint8_t *data, uint32_t bytes)
+{
+	if (text[0] != '0' || text[1] != 'x' || strlen(text) != 2 + 2 * (size_t)bytes)
+		return false;
+	int bad = 0;
+	for (uint32_t i = 0; i < bytes; i++)
+		bad |= digit_value(text[2 + 2 * (size_t)i]) | digit_value(text[3 + 2 * (size_t)i]);
+	for (uint32_t i = 0; bad >= 0 && i < bytes; i++)
+		data[i] = (uint8_t)(digit_value(text[2 + 2 * (size_t)i]) << 4 |
+				    digit_value(text[3 + 2 * (size_t)i]));
+	return bad >= 0;
+}
+
 int typed_hex(const char *text, uint8_t *ret_data, uint32_t bytes, struct haul_err *err)
 {
 	const char *p = text;
 	uint32_t count = 0;
+	if (plain_hex(text, ret_data, bytes))
+		return 0;
 	int byte = hex_byte(&p);
 	for (; byte >= 0; byte = hex_byte(&p))
 		count++;

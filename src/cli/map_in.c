@@ -77,17 +77,22 @@ static int read_string(struct json *json, char *ret_text, size_t room)
 	if (!take(json, '"'))
 		return expected(json, "a text in quotes");
 	while (*json->p != '"') {
-		char c = *json->p;
-		if (c == '\0' || (unsigned char)c < 0x20)
-			return expected(json, "the closing quote");
-		json->p++;
-		int rc = c == '\\' ? unescape(json, &c) : 0;
-		if (rc < 0)
-			return rc;
-		if (used + 1 >= room)
+		size_t plain = strcspn(json->p, "\"\\");
+		if (json->p[plain] == '\0')
+			return haul_err_set(json->err, -EINVAL,
+					    "it ends where the closing quote is wanted");
+		if (used + plain + 2 > room)
 			return haul_err_set(json->err, HAUL_ELIMIT, "a text of over %zu bytes",
 					    room - 1);
-		ret_text[used++] = c;
+		memcpy(ret_text + used, json->p, plain);
+		used += plain;
+		json->p += plain;
+		if (*json->p != '\\')
+			continue;
+		json->p++;
+		int rc = unescape(json, &ret_text[used++]);
+		if (rc < 0)
+			return rc;
 	}
 	json->p++;
 	ret_text[used] = '\0';
@@ -142,6 +147,22 @@ static int skip_value(struct json *json)
 }
 
 /* ---- into fields ---- */
+
+/* A string of "0x…" that is all of it, padding included. */
+static int read_raw(struct json *json, uint8_t *data, uint32_t bytes)
+{
+	skip_spaces(json);
+	if (*json->p != '"')
+		return expected(json, "bytes as \"0x…\"");
+	size_t length = strcspn(json->p + 1, "\"");
+	char *text = strndup(json->p + 1, length);
+	if (text == NULL)
+		return -ENOMEM;
+	int rc = typed_hex(text, data, bytes, json->err);
+	free(text);
+	json->p += 1 + length + (json->p[1 + length] == '"');
+	return rc;
+}
 
 static int fill(struct json *json, struct typed_place place, uint8_t *data);
 
@@ -267,6 +288,9 @@ static int fill(struct json *json, struct typed_place place, uint8_t *data)
 		rc = fill_members(json, place, data);
 	} else if (*json->p == '[') {
 		rc = fill_elements(json, place, data);
+	} else if (*json->p == '"' && typed_node(place)->bytes >= TEXT / 4) {
+		rc = read_raw(json, data + place.base + typed_node(place)->offset,
+			      typed_node(place)->bytes);
 	} else if (*json->p == '"') {
 		rc = read_string(json, text, sizeof text);
 		if (rc == 0)
@@ -296,22 +320,6 @@ void map_in_spread(const struct haul_map_info *info, uint8_t *value)
 {
 	for (uint32_t cpu = 1; cpu < info->cpus; cpu++)
 		memcpy(value + cpu * stride(info), value, info->value_size);
-}
-
-/* A string of "0x…" that is all of it, padding included. */
-static int read_raw(struct json *json, uint8_t *data, uint32_t bytes)
-{
-	skip_spaces(json);
-	if (*json->p != '"')
-		return expected(json, "bytes as \"0x…\"");
-	size_t length = strcspn(json->p + 1, "\"");
-	char *text = strndup(json->p + 1, length);
-	if (text == NULL)
-		return -ENOMEM;
-	int rc = typed_hex(text, data, bytes, json->err);
-	free(text);
-	json->p += 1 + length + (json->p[1 + length] == '"');
-	return rc;
 }
 
 typedef int member_reader(struct entry *entry, const char *name, void *arg);

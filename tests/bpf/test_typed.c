@@ -231,7 +231,7 @@ static const char sample_told[] =
 	"real=-2.25/8 pointer=0 points=[ { x=1 y=-1 } { x=2 y=-2 } ] word=67305985 "
 	"bytes=[ 1 2 3 4 ] low=5 high=17 minus=-3 none=[ ] wide=0:4d } ";
 
-/* Every kind of type comes out as what C put in; members of unnamed unions stand in their struct. */
+/* Every kind of type comes out as C put it in; members of unnamed unions stand in their struct. */
 static void test_typed__tells_every_kind(void **state)
 {
 	struct types types;
@@ -601,7 +601,7 @@ static void test_typed__bad_btf_is_refused(void **state)
 	assert_int_equal(fails(&types, large, 4, "larger than what it is in"), HAUL_ECORRUPT);
 	int late = btf__add_struct(types.btf, "late", 12);
 	field(types.btf, "list", array, 8);
-	assert_int_equal(fails(&types, late, 12, "beyond"), HAUL_ECORRUPT);
+	assert_int_equal(fails(&types, late, 12, "larger"), HAUL_ECORRUPT);
 	btf__free(types.btf);
 }
 

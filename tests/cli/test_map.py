@@ -383,6 +383,18 @@ class Write(Maps):
             self.assertIn("300 entries put", self.assert_ok(haul("load", other, self.write(text))))
             self.assertEqual(self.entries(other), want)
 
+    def test_load__large_values(self):
+        """Values of a page and more come out and go in whole."""
+        pin = self.make(value=20000, entries=4)
+        value = "0x" + "".join(f"{i % 251:02x}" for i in range(20000))
+        self.assert_ok(haul("upsert", pin, input=json.dumps({"key": 1, "value": value})))
+        for form in ("--json", "--csv", "--ndjson"):
+            dumped = self.assert_ok(haul("dump", pin, form))
+            other = self.make(value=20000, entries=4)
+            self.assert_ok(haul("load", other, self.write(dumped)))
+            self.assertEqual([e["value"] for e in self.ndjson(other)], [value])
+        self.assert_ends(haul("upsert", pin, input='{"key": 1, "value": "0x00"}'), FAILED, "20000")
+
     def test_load__bad_line_changes_nothing(self):
         """It is told by its number; --keep-going takes the rest."""
         good = '{"key": 1, "value": 1}\n'
