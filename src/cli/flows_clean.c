@@ -1,6 +1,7 @@
 #include <argp.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -13,6 +14,9 @@
 #include "os/os.h"
 
 enum { KEY_OLDER_THAN = 256, KEY_DRY_RUN };
+
+/* Who watches gets two seconds to make room in the ring. */
+enum { WAIT_MS = 20, TRIES = 100 };
 
 struct request {
 	struct flows_names names;
@@ -75,6 +79,25 @@ static int count_expired(struct haul_flows *flows, struct counter *counter)
 	return haul_flows_scan(flows, &query, visit, counter, &report);
 }
 
+/* A connection stays as long as the ring has no room to report it: again, while that helps. */
+static int remove_expired(struct haul_flows *flows, uint64_t cutoff_ns, uint64_t *removed,
+			  uint64_t *held)
+{
+	struct haul_map_result result;
+	int rc, in_vain = 0;
+
+	*removed = 0;
+	do {
+		if (in_vain > 0)
+			(void)poll(NULL, 0, WAIT_MS);
+		rc = haul_flows_clean(flows, cutoff_ns, &result);
+		*removed += result.done;
+		*held = result.kept;
+		in_vain = result.done > 0 ? 0 : in_vain + 1;
+	} while (rc == 0 && result.kept > 0 && in_vain < TRIES);
+	return rc;
+}
+
 static int clean(const struct request *request, struct haul_flows *flows, struct haul_err *err)
 {
 	struct counter counter = {
@@ -83,8 +106,7 @@ static int clean(const struct request *request, struct haul_flows *flows, struct
 		.now_ns = os_linux()->now_ns(os_linux()),
 	};
 	const char *name = counter.info->name;
-	struct haul_map_result result;
-	uint64_t cutoff_ns = 0;
+	uint64_t removed = 0, held = 0, cutoff_ns = 0;
 	int rc;
 
 	if (request->older_ns > 0)
@@ -94,14 +116,22 @@ static int clean(const struct request *request, struct haul_flows *flows, struct
 	if (request->dry_run)
 		rc = count_expired(flows, &counter);
 	else
-		rc = haul_flows_clean(flows, cutoff_ns, &result);
+		rc = remove_expired(flows, cutoff_ns, &removed, &held);
+	if (rc == -EBUSY)
+		return haul_err_set(err, rc, "%s: another process cleans it or takes its intervals",
+				    name);
 	if (rc < 0)
 		return haul_err_set(err, rc, "%s: %s", name, haul_strerror(rc));
 	if (request->dry_run)
 		printf("haul flows: %s: %" PRIu64 " connections would be removed\n", name,
 		       counter.expired);
 	else
-		printf("haul flows: %s: %" PRIu64 " connections removed\n", name, result.done);
+		printf("haul flows: %s: %" PRIu64 " connections removed\n", name, removed);
+	if (held > 0)
+		fprintf(stderr,
+			"haul: %s: %" PRIu64 " more stay until who watches has read what was "
+			"closed before\n",
+			name, held);
 	return 0;
 }
 
