@@ -102,7 +102,8 @@ int haul_flows_import(struct haul_flows *flows, const char *path,
 		rc = haul_map_file_read(path, &info, import_put, &import, err);
 	}
 	if (import.rc < 0)
-		rc = haul_err_set(err, import.rc, "%s: %s after %llu entries", path,
+		rc = haul_err_set(err, import.rc == -E2BIG ? HAUL_EFULL : import.rc,
+				  "%s: %s after %llu entries", path,
 				  import.rc == -E2BIG ? "the table is full"
 						      : haul_strerror(import.rc),
 				  (unsigned long long)import.report.entries);
