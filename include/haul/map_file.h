@@ -36,7 +36,8 @@ enum {
 	HAUL_MAP_FILE_BLOCK_MAX = 65536
 };
 
-/* 0 = go on, other: stop there (export can be resumed, import has written what it says). */
+/* After each block. 0 = go on, other: stop there (export can be resumed, import has written what it
+ * says). entries_expected may be HAUL_MAP_UNKNOWN, and less than done when the map grows. */
 typedef int haul_map_progress(uint64_t entries_done, uint64_t entries_expected, void *arg);
 
 struct haul_map_export {

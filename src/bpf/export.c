@@ -134,12 +134,19 @@ static int file_put(struct export *e, uint64_t end, struct haul_err *err)
 
 /* ---- start, or go on ---- */
 
+static int writer_init(struct export *e, struct haul_err *err)
+{
+	const int rc = file_writer_init(&e->writer, &e->ours);
+
+	return rc == 0 ? 0 : haul_err_set(err, rc, "%s: no memory for the header", e->work);
+}
+
 static int start(struct export *e, struct haul_err *err)
 {
 	int rc = file_cut(e, 0, err);
 
 	if (rc == 0)
-		rc = file_writer_init(&e->writer, &e->ours);
+		rc = writer_init(e, err);
 	if (rc == 0)
 		rc = file_put(e, e->writer.totals.bytes, err);
 	if (rc == 0)
@@ -203,7 +210,7 @@ static int go_on(struct export *e, struct file_reader *reader, struct haul_err *
 	int rc = check_same(e, &reader->header, err);
 
 	if (rc == 0)
-		rc = file_writer_init(&e->writer, &e->ours);
+		rc = writer_init(e, err);
 	if (rc < 0)
 		return rc;
 	HAUL_ASSERT(e->writer.header.crc == reader->header.crc);
@@ -340,11 +347,12 @@ static int all_put(struct export *e, struct haul_err *err)
 
 	for (; rc == 0 && e->map_index < e->maps.count; e->map_index += rc == 0)
 		rc = map_put(e, err);
-	if (rc == 0)
-		rc = file_writer_end_build(&e->writer);
-	if (rc == 0)
-		rc = file_put(e, e->writer.totals.bytes + FILE_END_BYTES, err);
-	return rc;
+	if (rc < 0)
+		return rc;
+	rc = file_writer_end_build(&e->writer);
+	if (rc < 0)
+		return haul_err_set(err, rc, "%s: no memory for the end mark", e->work);
+	return file_put(e, e->writer.totals.bytes + FILE_END_BYTES, err);
 }
 
 static int finish(struct export *e, struct haul_err *err)

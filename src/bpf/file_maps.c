@@ -211,7 +211,7 @@ static uint32_t family_of(uint32_t type)
 int file_maps_fit(const struct file_header *header, const struct file_maps *maps, const char *name,
 		  struct haul_err *err)
 {
-	struct file_header ours;
+	struct file_header ours = { 0 };
 	int rc = file_header_new(&ours, maps, 0, err);
 
 	if (rc < 0)

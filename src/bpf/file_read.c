@@ -312,7 +312,7 @@ static int block_load(struct file_reader *reader, struct haul_map_batch *ret_bat
 	const struct file_header *header = &reader->header;
 	const uint64_t rest = reader->source->bytes - reader->totals.bytes;
 	uint8_t head[FILE_BLOCK_BYTES];
-	struct file_block block;
+	struct file_block block = { 0 };
 
 	if (rest < FILE_BLOCK_BYTES)
 		return torn(reader, "block", err);

@@ -582,9 +582,69 @@ static void test_map_export__tells_what_is_wrong_with_the_path(void **state)
 			    "another export is writing it");
 	assert_int_equal(close(fd), 0);
 	assert_int_equal(unlink(path), 0);
+	char part[MAP_FILE_LAB_PATH];
+	assert_int_equal(symlink("elsewhere", map_file_lab_path(&lab, "x.map.part", part)), 0);
+	assert_export_fails(map, &(struct haul_map_export){ .overwrite = true }, -ELOOP,
+			    "x.map.part: Too many levels");
+	assert_int_equal(chdir(lab.folder), 0); /* a name without a folder is fine */
+	assert_int_equal(export_to("x.map", &map, 1,
+				   &(struct haul_map_export){ .block_entries = BLOCK }, NULL),
+			 0);
+	assert_int_equal(chdir("/"), 0);
+	assert_file_is(path, &file);
+	assert_int_equal(unlink(path), 0);
 	assert_int_equal(mount(NULL, lab.folder, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
 	assert_export_fails(map, NULL, -EROFS, "x.map: Read-only file system");
 	assert_int_equal(mount(NULL, lab.folder, NULL, MS_REMOUNT, NULL), 0);
+	file_bytes_free(&file);
+	haul_map_close(map);
+}
+
+/* A map that may only be written cannot be exported: the reason is the kernel's, and what was begun
+ * can be resumed by who may read. */
+static void test_map_export__of_a_map_that_cannot_be_read(void **state)
+{
+	(void)state;
+	const struct haul_map_spec spec = {
+		.name = "blind",
+		.type = BPF_MAP_TYPE_HASH,
+		.flags = BPF_F_WRONLY,
+		.key_size = KEY_BYTES,
+		.value_size = VALUE_BYTES,
+		.max_entries = 100,
+	};
+	struct haul_map *map;
+	struct haul_err err;
+	assert_int_equal(haul_map_create(&map, &spec, NULL, &err), 0);
+	assert_export_fails(map, NULL, -EPERM, "reading map blind (id ");
+	haul_map_close(map);
+}
+
+/* Whichever allocation fails: either the export came to its end all the same, or it says so and
+ * what it left resumes to the same file. */
+static void test_map_export__survives_want_of_memory(void **state)
+{
+	(void)state;
+	enum { ALLOCATIONS = 60 };
+	struct prng prng;
+	struct file_bytes file;
+	uint32_t failed = 0;
+	test_prng(&prng);
+	struct haul_map *map = new_map(BPF_MAP_TYPE_HASH, ENTRIES, &prng);
+	reference(&file, &map, 1);
+	for (uint32_t i = 0; i < ALLOCATIONS; i++) {
+		const struct haul_map_export options = { .block_entries = BLOCK };
+		struct haul_err err = { 0 };
+		if (!test_malloc_fail(i))
+			skip();
+		const int rc = haul_map_export(&map, 1, path, &options, NULL, &err);
+		(void)test_malloc_fail(UINT32_MAX);
+		assert_true(rc == 0 || (rc == -ENOMEM && err.text[0] != 0));
+		failed += rc != 0;
+		assert_resumes(&map, 1, &file);
+		assert_int_equal(unlink(path), 0);
+	}
+	assert_true(failed > 3);
 	file_bytes_free(&file);
 	haul_map_close(map);
 }
@@ -609,6 +669,9 @@ int main(void)
 		cmocka_unit_test_teardown(test_map_export__refuses_what_no_file_can_hold,
 					  remove_files),
 		cmocka_unit_test_teardown(test_map_export__survives_a_full_disk, remove_files),
+		cmocka_unit_test_teardown(test_map_export__of_a_map_that_cannot_be_read,
+					  remove_files),
+		cmocka_unit_test_teardown(test_map_export__survives_want_of_memory, remove_files),
 		cmocka_unit_test_teardown(test_map_export__tells_what_is_wrong_with_the_path,
 					  remove_files),
 	};

@@ -456,6 +456,99 @@ static void test_map_import__stops_when_progress_says_so(void **state)
 	haul_map_close(other);
 }
 
+/* The progress of an import: behind the first block the map becomes full. */
+static int fill_up(uint64_t done, uint64_t expected, void *arg)
+{
+	struct haul_map *map = arg;
+	struct haul_map_result result;
+	uint8_t key[KEY_BYTES] = { 0 }, value[VALUE_BYTES] = { 0 };
+	const struct haul_map_rows rows = { .count = 1, .keys = key, .values = value };
+	uint32_t number = 0;
+	(void)expected;
+	if (done > ENTRIES / 2)
+		return 0;
+	do {
+		number++;
+		memcpy(key, &number, sizeof number);
+	} while (haul_map_update(map, &rows, HAUL_MAP_ANY, &result) == 0);
+	return 0;
+}
+
+/* When writing itself fails half-way the text says why and the report how much came in: so many
+ * there are. */
+static void test_map_import__tells_how_much_was_written(void **state)
+{
+	(void)state;
+	struct prng prng;
+	struct haul_map_file_report report;
+	struct haul_err err = { 0 };
+	test_prng(&prng);
+	struct haul_map *map = new_map(BPF_MAP_TYPE_HASH, &prng);
+	struct haul_map *other = empty_map(BPF_MAP_TYPE_HASH, 2 * ENTRIES);
+	struct map_file_contents from, now;
+	const struct haul_map_import options = { .mode = HAUL_MAP_IMPORT_MERGE,
+						 .progress = fill_up,
+						 .arg = other };
+	export_all(&map, 1);
+	assert_int_equal(haul_map_import(&other, 1, path, &options, &report, &err), -E2BIG);
+	assert_non_null(strstr(err.text, "(the map is full); so far "));
+	assert_true(report.inserted > 0 && report.inserted < ENTRIES);
+	map_file_contents_load(&from, map);
+	map_file_contents_load(&now, other);
+	uint64_t there = 0;
+	for (uint32_t i = 0, k = 0; i < from.count && k < now.count;) {
+		const int order = memcmp(from.entries + i * from.entry_bytes,
+					 now.entries + k * now.entry_bytes, from.entry_bytes);
+		there += order == 0;
+		i += order <= 0;
+		k += order >= 0;
+	}
+	assert_int_equal(there, report.inserted);
+	map_file_contents_free(&from);
+	map_file_contents_free(&now);
+	haul_map_close(map);
+	haul_map_close(other);
+}
+
+/* Whichever allocation fails: before the first write the map is as it was; and the import, run
+ * again, comes to the same end. */
+static void test_map_import__survives_want_of_memory(void **state)
+{
+	(void)state;
+	enum { ALLOCATIONS = 60 };
+	struct prng prng;
+	uint32_t failed = 0;
+	struct map_file_contents then, before;
+	test_prng(&prng);
+	struct haul_map *map = new_map(BPF_MAP_TYPE_HASH, &prng);
+	struct haul_map *other = new_map(BPF_MAP_TYPE_HASH, &prng);
+	map_file_contents_load(&then, map);
+	map_file_contents_load(&before, other);
+	export_all(&map, 1);
+	for (uint32_t i = 0; i < ALLOCATIONS; i++) {
+		struct haul_map_file_report report;
+		struct haul_err err = { 0 };
+		if (!test_malloc_fail(i))
+			skip();
+		const int rc = haul_map_import(&other, 1, path, NULL, &report, &err);
+		(void)test_malloc_fail(UINT32_MAX);
+		assert_true(rc == 0 || (rc == -ENOMEM && err.text[0] != 0));
+		failed += rc != 0;
+		if (rc < 0 && report.inserted + report.deleted == 0)
+			assert_map_holds(other, &before);
+		(void)import(other, HAUL_MAP_IMPORT_REPLACE);
+		assert_map_holds(other, &then);
+		map_file_contents_free(&before);
+		map_file_lab_fill(other, 10, &prng);
+		map_file_contents_load(&before, other);
+	}
+	assert_true(failed > 5);
+	map_file_contents_free(&then);
+	map_file_contents_free(&before);
+	haul_map_close(map);
+	haul_map_close(other);
+}
+
 /* A map that system calls may not write is told before anything else happens. */
 static void test_map_import__into_a_read_only_map(void **state)
 {
@@ -521,6 +614,8 @@ int main(void)
 		cmocka_unit_test(test_map_import__into_a_full_map),
 		cmocka_unit_test(test_map_import__dry_run_writes_nothing),
 		cmocka_unit_test(test_map_import__stops_when_progress_says_so),
+		cmocka_unit_test(test_map_import__tells_how_much_was_written),
+		cmocka_unit_test(test_map_import__survives_want_of_memory),
 		cmocka_unit_test(test_map_import__into_a_read_only_map),
 		cmocka_unit_test(test_map_file_read__ends_when_visit_says_so),
 	};
