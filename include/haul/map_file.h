@@ -22,9 +22,9 @@
  *            (resume: not the map, or not the boot, that was exported), -EEXIST (export: the file
  *            exists and neither resume nor overwrite was asked for), HAUL_EFULL (import: the map
  *            cannot hold it all), -ENOTSUP (a type without batches, or maps of maps, whose values
- *            mean nothing outside of this kernel), -ECANCELED (progress said so), -errno of the
- *            file. A failed import has written nothing, unless writing itself failed or it was
- *            stopped: then the report says how much. Reports are always filled in.
+ *            mean nothing outside of this kernel), -errno of the file. A failed import has written
+ *            nothing, unless writing itself failed or it was stopped: then the report says how
+ *            much. Reports are always filled in.
  * Limits     HAUL_MAP_FILE_MAPS maps, HAUL_MAP_FILE_BLOCK_MAX entries a block. */
 #pragma once
 
@@ -36,8 +36,9 @@ enum {
 	HAUL_MAP_FILE_BLOCK_MAX = 65536
 };
 
-/* After each block. 0 = go on, other: stop there (export can be resumed, import has written what it
- * says). entries_expected may be HAUL_MAP_UNKNOWN, and less than done when the map grows. */
+/* After each block. 0 = go on. Other: stop there (export can be resumed, import has written what the
+ * report says), and return that. entries_expected may be HAUL_MAP_UNKNOWN, and less than done when
+ * the map grows. */
 typedef int haul_map_progress(uint64_t entries_done, uint64_t entries_expected, void *arg);
 
 struct haul_map_export {

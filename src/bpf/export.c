@@ -30,6 +30,7 @@ struct export
 	char work[PATH_MAX]; /* path, or path.part, which takes its place in the end */
 	int fd;
 	bool created;            /* the file was not there */
+	bool complete;           /* resumed, and there was nothing left to do */
 	struct file_header ours; /* as the maps are now */
 	struct file_writer writer;
 	struct haul_map *reader; /* of maps[map_index] */
@@ -233,7 +234,6 @@ static int go_on(struct export *e, struct file_reader *reader, struct haul_err *
 	return reader->complete ? 0 : file_cut(e, reader->totals.bytes, err);
 }
 
-/* Returns 1 when the file is complete already. */
 static int begin(struct export *e, struct haul_err *err)
 {
 	struct file_source_fd source;
@@ -253,9 +253,9 @@ static int begin(struct export *e, struct haul_err *err)
 	if (rc < 0)
 		return haul_err_set(err, rc, "%s", why.text);
 	rc = go_on(e, &reader, err);
-	const bool complete = reader.complete;
+	e->complete = reader.complete;
 	file_reader_close(&reader);
-	return rc < 0 ? rc : complete;
+	return rc;
 }
 
 /* ---- blocks ---- */
@@ -294,12 +294,7 @@ static int block_put(struct export *e, const struct haul_map_batch *batch, bool 
 		e->writer.totals = before; /* the report counts what is in the file */
 	if (rc < 0 || e->options->progress == NULL)
 		return rc;
-	rc = e->options->progress(e->writer.totals.entries, e->report.expected, e->options->arg);
-	if (rc != 0)
-		return haul_err_set(err, -ECANCELED,
-				    "%s: stopped after %" PRIu64 " entries; resume goes on there",
-				    e->work, e->writer.totals.entries);
-	return 0;
+	return e->options->progress(e->writer.totals.entries, e->report.expected, e->options->arg);
 }
 
 static int map_put(struct export *e, struct haul_err *err)
@@ -347,7 +342,7 @@ static int all_put(struct export *e, struct haul_err *err)
 
 	for (; rc == 0 && e->map_index < e->maps.count; e->map_index += rc == 0)
 		rc = map_put(e, err);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	rc = file_writer_end_build(&e->writer);
 	if (rc < 0)
@@ -376,12 +371,12 @@ static int run(struct export *e, struct haul_err *err)
 		return rc;
 	e->report.expected = expected_of(&e->maps);
 	rc = begin(e, err);
-	if (rc == 0)
+	if (rc == 0 && !e->complete)
 		rc = all_put(e, err);
 	e->report.entries = e->writer.totals.entries;
 	e->report.blocks = e->writer.totals.blocks;
 	e->report.bytes = e->writer.totals.bytes;
-	return rc < 0 ? rc : finish(e, err);
+	return rc != 0 ? rc : finish(e, err);
 }
 
 int haul_map_export(struct haul_map *const *maps, uint32_t map_count, const char *path,

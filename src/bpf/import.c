@@ -382,11 +382,9 @@ static int put_block(struct import *m, const struct haul_map_batch *batch, struc
 	report->entries = report->inserted + report->updated + report->unchanged;
 	if (rc < 0)
 		return failed(m, rc, "writing to", err);
-	if (m->options->progress == NULL ||
-	    m->options->progress(report->entries, report->expected, m->options->arg) == 0)
+	if (m->options->progress == NULL)
 		return 0;
-	return haul_err_set(err, -ECANCELED, "%s: stopped after %" PRIu64 " of %" PRIu64 " entries",
-			    m->path, report->entries, report->expected);
+	return m->options->progress(report->entries, report->expected, m->options->arg);
 }
 
 /* ---- all ---- */

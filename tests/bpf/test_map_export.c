@@ -71,7 +71,7 @@ static int export_to(const char *to, struct haul_map *const *maps, uint32_t coun
 {
 	struct haul_err err = { 0 };
 	const int rc = haul_map_export(maps, count, to, options, ret_report, &err);
-	assert_int_equal(err.code, rc);
+	assert_int_equal(err.code, rc < 0 ? rc : 0);
 	if (rc < 0)
 		print_message("  %s\n", err.text);
 	return rc;
@@ -244,7 +244,7 @@ static void test_map_export__stops_when_progress_says_so(void **state)
 	const struct haul_map_export options = { .block_entries = BLOCK,
 						 .progress = stop_after,
 						 .arg = &stop };
-	assert_int_equal(export_to(path, &map, 1, &options, &report), -ECANCELED);
+	assert_int_equal(export_to(path, &map, 1, &options, &report), 1);
 	assert_int_equal(report.blocks, 3);
 	assert_int_equal(report.expected, ENTRIES);
 	assert_int_equal(haul_map_file_read(path, &info, NULL, NULL, &err), HAUL_ESHORT);
@@ -416,12 +416,10 @@ static void test_map_export__replaces_only_when_asked(void **state)
 			    "x.map: not a map file");
 	assert_file_is(path, &old);
 	struct stop stop = { .blocks = 2, .signal = -1 };
-	assert_export_fails(map,
-			    &(struct haul_map_export){ .block_entries = BLOCK,
-						       .overwrite = true,
-						       .progress = stop_after,
-						       .arg = &stop },
-			    -ECANCELED, "x.map.part: stopped after");
+	const struct haul_map_export stopped = {
+		.block_entries = BLOCK, .overwrite = true, .progress = stop_after, .arg = &stop
+	};
+	assert_int_equal(export_to(path, &map, 1, &stopped, NULL), 1);
 	assert_file_is(path, &old);
 	const struct haul_map_export again = { .overwrite = true, .resume = true };
 	struct haul_map_file_report report;

@@ -448,7 +448,7 @@ static void test_map_import__stops_when_progress_says_so(void **state)
 	struct haul_map *map = new_map(BPF_MAP_TYPE_HASH, &prng);
 	struct haul_map *other = empty_map(BPF_MAP_TYPE_HASH, 4096);
 	export_all(&map, 1);
-	assert_int_equal(haul_map_import(&other, 1, path, &options, &report, &err), -ECANCELED);
+	assert_int_equal(haul_map_import(&other, 1, path, &options, &report, &err), 1);
 	assert_int_equal(haul_map_count(other, &count, &result), 0);
 	assert_int_equal(count, report.inserted);
 	assert_true(count > 0 && count < ENTRIES);
