@@ -36,9 +36,9 @@ enum {
 	HAUL_MAP_FILE_BLOCK_MAX = 65536
 };
 
-/* After each block. 0 = go on. Other: stop there (export can be resumed, import has written what the
- * report says), and return that. entries_expected may be HAUL_MAP_UNKNOWN, and less than done when
- * the map grows. */
+/* After each block. 0 = go on. Other: stop there (export can be resumed, import has written what
+ * the report says), and return that. entries_expected may be HAUL_MAP_UNKNOWN, and less than done
+ * when the map grows. */
 typedef int haul_map_progress(uint64_t entries_done, uint64_t entries_expected, void *arg);
 
 struct haul_map_export {
