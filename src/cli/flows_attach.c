@@ -30,8 +30,8 @@ static void parse_timeout(const char *arg, uint32_t timeout_s[HAUL_FLOW_STATES],
 	const char *equals = strchr(arg, '=');
 	int64_t ns;
 
-	for (uint8_t i = 0; equals != NULL && i < HAUL_FLOW_STATES; i++) {
-		const char *name = haul_flow_state_name(i);
+	for (unsigned i = 0; equals != NULL && i < HAUL_FLOW_STATES; i++) {
+		const char *name = haul_flow_state_name((uint8_t)i);
 
 		if (strlen(name) != (size_t)(equals - arg) || strncmp(name, arg, strlen(name)) != 0)
 			continue;

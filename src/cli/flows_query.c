@@ -87,8 +87,8 @@ static bool parse_address(const char *arg, struct haul_flow_query *query)
 /* One name of length bytes. */
 static bool add_state(const char *name, size_t bytes, uint32_t *states)
 {
-	for (uint8_t i = 0; i < HAUL_FLOW_STATES; i++) {
-		const char *known = haul_flow_state_name(i);
+	for (unsigned i = 0; i < HAUL_FLOW_STATES; i++) {
+		const char *known = haul_flow_state_name((uint8_t)i);
 
 		if (strlen(known) != bytes || memcmp(known, name, bytes) != 0)
 			continue;

@@ -126,7 +126,7 @@ static int view_read(struct view *view, struct haul_flows *flows, const struct r
 		rc = haul_flows_summary(flows, &query, &view->summary);
 	if (rc == 0)
 		rc = haul_flows_totals(flows, after);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	view->packets = check_of(view->summary.all.packets, view->before, after, packets);
 	view->bytes = check_of(view->summary.all.bytes, view->before, after, bytes);
@@ -164,8 +164,8 @@ static void print_groups(const struct view *view, uint32_t top)
 	for (unsigned i = 0; i < 256; i++)
 		print_group(haul_flow_proto_name((uint8_t)i, proto), &summary->by_proto[i]);
 	print_head("STATE");
-	for (uint8_t i = 0; i < HAUL_FLOW_STATES; i++)
-		print_group(haul_flow_state_name(i), &summary->by_state[i]);
+	for (unsigned i = 0; i < HAUL_FLOW_STATES; i++)
+		print_group(haul_flow_state_name((uint8_t)i), &summary->by_state[i]);
 	print_head("PORT");
 	for (uint32_t i = 0; i < summary->port_count; i++) {
 		const struct haul_flow_group *group = &summary->by_port[i].group;
@@ -272,8 +272,8 @@ static json_t *json_info(const struct view *view)
 	const struct haul_flows_info *info = view->info;
 	json_t *timeouts = json_object();
 
-	for (uint8_t i = 0; i < HAUL_FLOW_STATES; i++)
-		(void)json_object_set_new(timeouts, haul_flow_state_name(i),
+	for (unsigned i = 0; i < HAUL_FLOW_STATES; i++)
+		(void)json_object_set_new(timeouts, haul_flow_state_name((uint8_t)i),
 					  json_integer(info->timeout_s[i]));
 	return json_pack("{s:s,s:s,s:i,s:s,s:I,s:I,s:I,s:I,s:I,s:o}", "table", info->name, "ifname",
 			 info->ifname, "ifindex", (int)info->ifindex, "hook", info->hook,
@@ -297,9 +297,9 @@ static json_t *json_view(const struct view *view, uint32_t top)
 		if (summary->by_proto[i].connections > 0)
 			(void)json_object_set_new(protos, haul_flow_proto_name((uint8_t)i, proto),
 						  json_group(&summary->by_proto[i]));
-	for (uint8_t i = 0; i < HAUL_FLOW_STATES; i++)
+	for (unsigned i = 0; i < HAUL_FLOW_STATES; i++)
 		if (summary->by_state[i].connections > 0)
-			(void)json_object_set_new(states, haul_flow_state_name(i),
+			(void)json_object_set_new(states, haul_flow_state_name((uint8_t)i),
 						  json_group(&summary->by_state[i]));
 #define X(id, name, help)                                                                          \
 	(void)json_object_set_new(totals, name, json_integer((json_int_t)summary->totals[id]));

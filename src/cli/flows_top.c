@@ -176,7 +176,7 @@ static int look_at(struct top *top, uint32_t index, const struct haul_flow_query
 		rc = haul_flows_totals(flows, totals);
 	if (rc == 0)
 		rc = haul_flows_count(flows, &entries);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	for (int i = 0; i < HAUL_FLOW_TOTALS; i++)
 		top->totals[i] += totals[i];

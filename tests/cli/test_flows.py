@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import time
 import unittest
 
@@ -28,6 +29,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 OK, FAILED, USAGE = 0, 1, 2
 SECONDS = 30
 INSIDE = "HAUL_TEST_FLOWS_INSIDE"
+FIRST_OF_MANY = 10000  # below those that the kernel hands out
 PEER4, PEER6, OWN4, OWN6 = "10.77.0.2", "fd77::2", "10.77.0.1", "fd77::1"
 
 
@@ -161,6 +163,16 @@ class Peer:
                 end.send(bytes(size))
                 end.recv(65536)
             return end.getsockname()[1]
+
+    def many(self, count):
+        """So many connections, of a datagram each way, from ports that nothing else here uses."""
+        for port in range(FIRST_OF_MANY, FIRST_OF_MANY + count):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+                end.settimeout(SECONDS)
+                end.bind((OWN4, port))
+                end.connect((PEER4, self.udp_port))
+                end.send(b"x")
+                end.recv(10)
 
 
 @unittest.skipIf(lacking() is not None, lacking())
@@ -297,6 +309,18 @@ class Live(unittest.TestCase):
             self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
             self.assertRegex(done.stderr, "root|CAP_")
         self.assertEqual(self.rows("--proto", "sctp"), [])
+
+    def test_timeout__removes_without_any_process(self):
+        """With the timeout that was asked for, by the kernel alone; others stay."""
+        self.attach("--timeout", "replied=1s", "--timeout", "new=1")
+        self.peer.udp([1])
+        with self.peer.open_tcp() as end:
+            self.until(lambda: self.rows("--proto", "udp") == [], "the datagram's entry is gone")
+            self.assertEqual(self.row(end.getsockname()[1])["state"], "established")
+        stats = self.stats()
+        self.assertEqual((stats["timeout_s"]["replied"], stats["timeout_s"]["new"]), (1, 1))
+        self.assertGreater(stats["totals"]["closed"], 0)
+        self.assertTrue(stats["invariant"]["packets"]["holds"], stats["invariant"])
 
     # ---- list ----
 
@@ -445,6 +469,25 @@ class Live(unittest.TestCase):
             self.assertIn(word, text)
         self.assertNotIn("BROKEN", text)
 
+    def test_stats__every_packet_accounted_for_under_traffic(self):
+        """Read while packets pass: what is not in the table yet is what passed meanwhile."""
+        self.attach()
+        done = threading.Event()
+
+        def send():
+            while not done.is_set():
+                self.peer.udp([100] * 10)
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            for _ in range(10):
+                invariant = self.stats()["invariant"]
+                self.assertTrue(invariant["packets"]["holds"], invariant)
+                self.assertTrue(invariant["bytes"]["holds"], invariant)
+        finally:
+            done.set()
+            sender.join()
+
     def test_stats__intervals_add_up_exactly(self):
         """What was there before, and what passes while it runs, once each and nothing else."""
         self.attach()
@@ -542,6 +585,52 @@ class Live(unittest.TestCase):
             self.assertEqual(sum(line["delta_payload_tx"] for line in mine), size)
             self.assertEqual(sum(line["delta_payload_rx"] for line in mine), 2 * size)
             self.assertEqual(mine[-1]["payload_tx"], size)
+
+    def test_watch__misses_none_of_thousands(self):
+        """More connections than its memory starts with, opened while it looks and closed at once:
+        each is told once; top and list keep count of as many."""
+        count = 3000
+        self.attach("--entries", "65536", "--no-sweep")
+        first = self.peer.udp([1])
+        process = self.watch("--proto", "udp", "--port", str(self.peer.udp_port))
+        self.assertEqual(json.loads(process.stdout.readline())["initiator_port"], first)
+        said = tempfile.TemporaryFile("w+", encoding="ascii")  # as many do not fit into the pipe
+        self.addCleanup(said.close)
+        reader = threading.Thread(target=shutil.copyfileobj, args=(process.stdout, said))
+        reader.start()
+        self.peer.many(count)
+        mine = ["--proto", "udp", "--port", str(self.peer.udp_port)]
+        self.assertEqual(self.stats(*mine)["all"]["connections"], count + 1)
+        frame = self.good("top", "hv0", "--count", "1", "--interval", "10ms", "--limit", "7", *mine)
+        self.assertIn(f"shown: 7 of {count + 1}", frame)
+        self.assertEqual(len(self.rows(*mine)), count + 1)
+        self.good("clean", "hv0", "--older-than", "1us")
+        self.assertEqual(self.rows(*mine), [])
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(SECONDS), OK)
+        reader.join(SECONDS)
+        said.seek(0)
+        told = {}
+        for line in map(json.loads, said):
+            told.setdefault(line["initiator_port"], []).append(line["event"])
+        self.assertEqual(told.pop(first), ["closed"])
+        self.assertEqual(len(told), count)
+        for events in told.values():
+            self.assertEqual(sorted(set(events) - {"changed"}), ["closed", "opened"])
+            self.assertEqual((events.count("opened"), events.count("closed")), (1, 1))
+
+    def test_watch__filters_lines_by_what_holds_then(self):
+        """State and size are those of the moment: a connection has its line when it gets there."""
+        self.attach()
+        process = self.watch("--proto", "tcp", "--state", "closed")
+        port = self.peer.tcp(50000, 10)
+        first = self.events(process, lambda lines: lines)[0]
+        self.assertEqual((first["initiator_port"], first["state"]), (port, "closed"))
+        self.assertNotEqual(first["event"], "opened")
+        process.kill()
+        process.wait()  # the next one can listen although this one said nothing when it went
+        process = self.watch("--bytes-min", "40k")
+        self.assertEqual(self.events(process, lambda lines: lines)[0]["initiator_port"], port)
 
     def test_watch__ends_by_itself_and_when_nobody_reads(self):
         """After so many lines, after so long, and when the reader goes away; the next watch can
