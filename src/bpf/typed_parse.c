@@ -30,7 +30,8 @@ bool typed_member(struct typed_place place, const char *name, size_t name_bytes,
 	if (typed_node(place)->kind != TYPED_STRUCT)
 		return false;
 	for (uint32_t i = place.node + 1; i < typed_node(place)->next; i = nodes[i].next) {
-		if (strlen(nodes[i].name) != name_bytes || memcmp(nodes[i].name, name, name_bytes))
+		if (strlen(nodes[i].name) != name_bytes ||
+		    memcmp(nodes[i].name, name, name_bytes) != 0)
 			continue;
 		*ret_place = place;
 		ret_place->node = i;

@@ -167,10 +167,9 @@ static void on_real(void *arg, double value, uint32_t bytes)
 	for (bool same = false; !same && digits <= digits_max; digits++) {
 		snprintf(text, sizeof text, "%.*g", digits, value);
 		double back = strtod(text, NULL);
-		same = bytes == sizeof(float) ? !(back < value) && !(back > value)
-					      : !(back < value) && !(back > value);
 		if (bytes == sizeof(float))
-			same = (float)back >= (float)value && (float)back <= (float)value;
+			back = (double)(float)back;
+		same = back >= value && back <= value;
 	}
 	put_text(arg, text);
 }

@@ -40,19 +40,22 @@ static void skip_spaces(struct where *where)
 static int parse_range(const char *text, bool in_key, uint32_t bytes, struct target *target,
 		       struct haul_err *err)
 {
-	unsigned offset, width;
-	int used = 0;
-	if (sscanf(text, "[%u:%u]%n", &offset, &width, &used) < 2 || used == 0)
+	char *end;
+	uint64_t offset = strtoul(text + 1, &end, 0);
+	bool good =
+		isdigit((unsigned char)text[1]) && *end == ':' && isdigit((unsigned char)end[1]);
+	uint64_t width = good ? strtoul(end + 1, &end, 0) : 0;
+	if (!good || *end != ']')
 		return haul_err_set(err, -EINVAL, "'%s': wanted is [OFFSET:WIDTH] in bytes", text);
-	const char *flags = text + used;
+	const char *flags = end + 1;
 	bool big_endian = !strncmp(flags, "be", 2);
 	flags += big_endian ? 2 : 0;
 	bool is_signed = *flags == 's';
 	flags += is_signed;
 	if (*flags != '\0')
 		return haul_err_set(err, -EINVAL,
-				    "'%s': behind [%u:%u] may stand be (network order), s (signed)",
-				    text, offset, width);
+				    "'%s': behind ] may stand be (network order), s (signed)",
+				    text);
 	if (width != 1 && width != 2 && width != 4 && width != 8)
 		return haul_err_set(err, -EINVAL, "'%s': a width is 1, 2, 4 or 8 bytes", text);
 	if (offset > bytes || width > bytes - offset)
@@ -60,8 +63,8 @@ static int parse_range(const char *text, bool in_key, uint32_t bytes, struct tar
 				    bytes, in_key ? "key" : "value");
 	target->has_place = false;
 	target->field = (struct haul_map_field){ .in_key = in_key,
-						 .offset = offset,
-						 .width = width,
+						 .offset = (uint32_t)offset,
+						 .width = (uint32_t)width,
 						 .big_endian = big_endian,
 						 .is_signed = is_signed };
 	return 0;
@@ -299,7 +302,7 @@ int map_where(const char *text, const struct haul_map_info *info, const struct t
 	struct where where = {
 		.info = info, .typed = typed, .filter = filter, .err = err, .p = text
 	};
-	char field[WORD], value[WORD];
+	char field[WORD] = "", value[WORD] = "";
 	bool more = true;
 	int rc = 0;
 	while (rc == 0 && more) {

@@ -7,7 +7,7 @@
 
 #include "cli/quantity.h"
 
-enum { BAR = 30 };
+enum { BAR = 30, LEFT_MAX = 9999999 };
 static const int64_t quiet_ns = NS_PER_S, redraw_ns = 100 * NS_PER_MS, line_ns = 5 * NS_PER_S;
 
 void progress_begin(struct progress *progress, const char *what, const char *unit, bool quiet)
@@ -44,13 +44,16 @@ void progress_line(const struct progress *progress, uint64_t done, uint64_t tota
 	}
 	/* maps grow while they are walked */
 	double part = done < total ? (double)done / (double)total : 1;
-	double left_s = rate > 0 ? (double)(total - (done < total ? done : total)) / rate : 0;
-	unsigned long left = left_s < 1e7 ? (unsigned long)(left_s + 0.5) : 9999999;
 	draw_bar(drawn, part);
-	snprintf(ret_line, PROGRESS_LINE,
-		 "%s  %s%s%s%3.0f %%  %" PRIu64 " %s  %s/s  %lu:%02lu left", progress->what,
-		 bar ? "[" : "", bar ? drawn : "", bar ? "] " : "", 100 * part, done,
-		 progress->unit, rate_text, left / 60, left % 60);
+	int used = snprintf(ret_line, PROGRESS_LINE, "%s  %s%s%s%3.0f %%  %" PRIu64 " %s  %s/s",
+			    progress->what, bar ? "[" : "", bar ? drawn : "", bar ? "] " : "",
+			    100 * part, done, progress->unit, rate_text);
+	if (done == 0 || used < 0 || used >= PROGRESS_LINE)
+		return;
+	double left_s = (double)(total - (done < total ? done : total)) / rate;
+	unsigned long left = left_s < LEFT_MAX ? (unsigned long)(left_s + 0.5) : LEFT_MAX;
+	snprintf(ret_line + used, PROGRESS_LINE - (size_t)used, "  %lu:%02lu left", left / 60,
+		 left % 60);
 }
 
 void progress_show(struct progress *progress, uint64_t done, uint64_t total)
