@@ -14,7 +14,8 @@
  *            An array has all its entries always: its import updates, only-new leaves it as it is,
  *            and replace sets to zero what the file does not have (counted as deleted).
  * Ownership  maps, paths and options are the caller's.
- * Memory     one block; replace also the keys of one map of the file, and those it deletes.
+ * Memory     one block; replace also the keys of one map of the file, and those it deletes; an
+ *            import into an LPM trie also the trie's keys.
  * Threads    one thread at a time a map; one export at a time a file (-EBUSY).
  * Errors     with text that names the file, the offset and what is right: HAUL_ECORRUPT (checksum,
  *            impossible length), HAUL_ESHORT (a torn or missing end), HAUL_ELONG (bytes behind the

@@ -171,31 +171,53 @@ static int check_same(struct export *e, const struct file_header *theirs, struct
 	return 0;
 }
 
-static uint8_t *value_alloc(const struct haul_map_info *info)
+static int map_open(struct export *e, struct haul_err *err)
 {
-	return malloc(info->slot_bytes);
+	const struct haul_map_options options = {
+		.engine = HAUL_MAP_BATCH,
+		.batch = e->ours.block_entries,
+	};
+
+	haul_map_close(e->reader);
+	e->reader = NULL;
+	return haul_map_open_fd(&e->reader, haul_map_fd(e->maps.maps[e->map_index]), &options, err);
 }
 
-/* The kernel goes on behind a key only while that is in the map; else it would begin again. */
+/* Whether the key of the cursor is in the map, by walking it: a look-up in a trie would find a
+ * shorter prefix as well. 1: it is there. */
+static int find_cursor(struct export *e, struct haul_map *map)
+{
+	struct haul_map_cursor cursor = { 0 };
+	int rc;
+
+	do {
+		struct haul_map_batch batch;
+		struct haul_map_result result;
+		rc = haul_map_read(map, &cursor, &batch, &result);
+		for (int i = 0; i < rc; i++)
+			if (memcmp(haul_map_key(&batch, (uint32_t)i), e->cursor.data,
+				   e->cursor.bytes) == 0)
+				return 1;
+	} while (rc > 0);
+	return rc;
+}
+
+/* The kernel goes on behind a key only while that is in the map; else it would begin again. An
+ * array's are there always, and a hash is walked by buckets. */
 static int check_cursor(struct export *e, struct haul_err *err)
 {
-	struct haul_map *map = e->maps.maps[e->map_index];
-	const struct haul_map_info *info = haul_map_info(map);
-	struct haul_map_result result;
-	uint8_t *value;
+	const struct haul_map_info *info = haul_map_info(e->maps.maps[e->map_index]);
 
-	if (map_type_of(info->type)->cursor != MAP_CURSOR_KEY)
+	if (info->type != BPF_MAP_TYPE_LPM_TRIE)
 		return 0;
-	value = value_alloc(info);
-	if (value == NULL)
-		return haul_err_set(err, -ENOMEM, "%s: no memory for a value", e->work);
-	const struct haul_map_rows rows = { .count = 1, .keys = e->cursor.data, .values = value };
-	const int rc = haul_map_get(map, &rows, &result);
-	free(value);
+	int rc = map_open(e, err);
+	if (rc < 0)
+		return rc;
+	rc = find_cursor(e, e->reader);
 	if (rc < 0)
 		return haul_err_set(err, rc, "%s: reading map %s (id %u): %s", e->work, info->name,
 				    info->id, haul_strerror(rc));
-	if (result.missing > 0)
+	if (rc == 0)
 		return haul_err_set(err, HAUL_ESTALE,
 				    "%s: the entry of map %s (id %u) at which it stopped is gone, "
 				    "and the kernel cannot go on behind it: start anew (overwrite)",
@@ -259,18 +281,6 @@ static int begin(struct export *e, struct haul_err *err)
 }
 
 /* ---- blocks ---- */
-
-static int map_open(struct export *e, struct haul_err *err)
-{
-	const struct haul_map_options options = {
-		.engine = HAUL_MAP_BATCH,
-		.batch = e->ours.block_entries,
-	};
-
-	haul_map_close(e->reader);
-	e->reader = NULL;
-	return haul_map_open_fd(&e->reader, haul_map_fd(e->maps.maps[e->map_index]), &options, err);
-}
 
 static int block_put(struct export *e, const struct haul_map_batch *batch, bool last,
 		     struct haul_err *err)

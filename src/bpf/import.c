@@ -25,6 +25,9 @@ struct import {
 	uint32_t map_index;                /* of the block at hand */
 	uint64_t map_entries, map_missing; /* verify: of the file for this map; of them not in it */
 	struct key_set set;                /* replace: keys of the file for this map */
+	uint64_t secret;
+	struct key_set trie; /* keys of map trie_map, see look_up */
+	uint32_t trie_map;
 	/* one block: what is in the map, and the rows to be written */
 	uint32_t room;
 	int *status;
@@ -131,6 +134,61 @@ static int check_keys(const struct import *m, const struct haul_map_batch *batch
 	return 0;
 }
 
+typedef int import_take(struct import *m, const struct haul_map_batch *batch, void *arg);
+
+/* All entries of the map at hand. */
+static int walk(struct import *m, import_take *take, void *arg, struct haul_err *err)
+{
+	const struct haul_map_options options = { .engine = HAUL_MAP_BATCH };
+	struct haul_map_cursor cursor = { 0 };
+	struct haul_map_batch batch = { 0 };
+	struct haul_map *map;
+	int rc = haul_map_open_fd(&map, haul_map_fd(m->maps.maps[m->map_index]), &options, err);
+
+	if (rc < 0)
+		return rc;
+	do {
+		struct haul_map_result result = { 0 };
+		rc = haul_map_read(map, &cursor, &batch, &result);
+		m->report.retries += result.retries;
+		const int taken = rc > 0 ? take(m, &batch, arg) : 0;
+		rc = taken < 0 ? taken : rc;
+	} while (rc > 0);
+	haul_map_close(map);
+	return rc < 0 ? failed(m, rc, "reading", err) : 0;
+}
+
+static int trie_take(struct import *m, const struct haul_map_batch *batch, void *arg)
+{
+	(void)arg;
+	HAUL_ASSERT(batch->key_stride == m->trie.key_size);
+	return key_set_load(&m->trie, batch->keys, batch->count);
+}
+
+/* A trie answers with the longest prefix that matches, which may be another entry. So what is not
+ * among its keys is missing, whatever it answered. */
+static int look_up_trie(struct import *m, const struct haul_map_batch *batch,
+			struct haul_map_result *result, struct haul_err *err)
+{
+	int rc = 0;
+
+	if (m->trie.key_size == 0 || m->trie_map != m->map_index) {
+		key_set_done(&m->trie);
+		key_set_init(&m->trie, info_of(m)->key_size, m->secret);
+		m->trie_map = m->map_index;
+		rc = walk(m, trie_take, NULL, err);
+	}
+	if (rc < 0)
+		return rc;
+	result->missing = 0;
+	for (uint32_t i = 0; i < batch->count; i++) {
+		if (!key_set_has(&m->trie, haul_map_key(batch, i)))
+			m->status[i] = -ENOENT;
+		result->missing += m->status[i] == -ENOENT;
+	}
+	return 0;
+}
+
 /* How many rows of batch are not in the map; status is filled in. */
 static int look_up(struct import *m, const struct haul_map_batch *batch,
 		   struct haul_map_result *result, struct haul_err *err)
@@ -147,7 +205,9 @@ static int look_up(struct import *m, const struct haul_map_batch *batch,
 		.status = m->status,
 	};
 	rc = haul_map_get(m->maps.maps[m->map_index], &rows, result);
-	return rc < 0 ? failed(m, rc, "reading", err) : 0;
+	if (rc < 0)
+		return failed(m, rc, "reading", err);
+	return info_of(m)->type == BPF_MAP_TYPE_LPM_TRIE ? look_up_trie(m, batch, result, err) : 0;
 }
 
 static int verify_block(struct import *m, const struct haul_map_batch *batch, struct haul_err *err)
@@ -204,9 +264,12 @@ static bool is_zero(const uint8_t *bytes, size_t count)
 	return true;
 }
 
-static int rest_take(struct import *m, struct rest *rest, const struct haul_map_batch *batch)
+/* All keys of the map that are not in the set. They are collected before the first is deleted: the
+ * walk of a trie goes on from a key, which must still be there. */
+static int rest_take(struct import *m, const struct haul_map_batch *batch, void *arg)
 {
 	const struct haul_map_info *info = info_of(m);
+	struct rest *rest = arg;
 
 	for (uint32_t i = 0; i < batch->count; i++) {
 		const void *key = haul_map_key(batch, i);
@@ -225,29 +288,6 @@ static int rest_take(struct import *m, struct rest *rest, const struct haul_map_
 		memcpy(rest->keys + rest->count++ * info->key_size, key, info->key_size);
 	}
 	return 0;
-}
-
-/* All keys of the map that are not in the set. Collected before the first is deleted: the walk of
- * a trie goes on from a key, which must still be there. */
-static int rest_load(struct import *m, struct rest *rest, struct haul_err *err)
-{
-	const struct haul_map_options options = { .engine = HAUL_MAP_BATCH };
-	struct haul_map_cursor cursor = { 0 };
-	struct haul_map_batch batch = { 0 };
-	struct haul_map *map;
-	int rc = haul_map_open_fd(&map, haul_map_fd(m->maps.maps[m->map_index]), &options, err);
-
-	if (rc < 0)
-		return rc;
-	do {
-		struct haul_map_result result = { 0 };
-		rc = haul_map_read(map, &cursor, &batch, &result);
-		m->report.retries += result.retries;
-		const int taken = rc > 0 ? rest_take(m, rest, &batch) : 0;
-		rc = taken < 0 ? taken : rc;
-	} while (rc > 0 && !cursor.ended);
-	haul_map_close(map);
-	return rc < 0 ? failed(m, rc, "reading", err) : 0;
 }
 
 /* An array's entries cannot go: they become what they are in a new one, zero. */
@@ -283,7 +323,7 @@ static int remove_rest(struct import *m, const struct haul_map_batch *batch, str
 {
 	const bool array = is_array(info_of(m));
 	struct rest rest = { 0 };
-	int rc = rest_load(m, &rest, err);
+	int rc = walk(m, rest_take, &rest, err);
 
 	(void)batch;
 	if (rc == 0)
@@ -429,9 +469,7 @@ static int run(struct import *m, struct haul_err *err)
 	if (m->options->dry_run)
 		return 0;
 	if (m->options->mode == HAUL_MAP_IMPORT_REPLACE) {
-		uint64_t secret;
-		os_linux()->random(os_linux(), &secret, sizeof secret);
-		key_set_init(&m->set, haul_map_info(m->maps.maps[0])->key_size, secret);
+		key_set_init(&m->set, haul_map_info(m->maps.maps[0])->key_size, m->secret);
 		rc = pass(m, note_keys, remove_rest, err);
 	}
 	return rc == 0 ? pass(m, put_block, NULL, err) : rc;
@@ -450,8 +488,10 @@ int haul_map_import(struct haul_map *const *maps, uint32_t map_count, const char
 	};
 
 	HAUL_ASSERT(maps != NULL && path != NULL);
+	os_linux()->random(os_linux(), &m.secret, sizeof m.secret);
 	const int rc = run(&m, err);
 	key_set_done(&m.set);
+	key_set_done(&m.trie);
 	free(m.status);
 	free(m.there);
 	free(m.keys);

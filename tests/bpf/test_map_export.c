@@ -389,6 +389,11 @@ static void test_map_export__does_not_go_on_from_a_key_that_is_gone(void **state
 	const struct haul_map_rows rows = { .count = 1, .keys = last };
 	assert_int_equal(haul_map_delete(map, &rows, &result), 0);
 	assert_int_equal(result.done, 1);
+	/* a shorter prefix, which a look-up would find instead, is not enough */
+	uint8_t shorter[KEY_BYTES] = { 8 }, value[VALUE_BYTES] = { 0 };
+	const struct haul_map_rows cover = { .count = 1, .keys = shorter, .values = value };
+	shorter[4] = last[4];
+	assert_int_equal(haul_map_update(map, &cover, HAUL_MAP_ANY, &result), 0);
 	assert_export_fails(map, &(struct haul_map_export){ .resume = true }, HAUL_ESTALE,
 			    "at which it stopped is gone");
 	assert_file_is(path, &file);

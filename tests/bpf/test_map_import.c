@@ -257,6 +257,49 @@ static void test_map_import__of_arrays(void **state)
 	}
 }
 
+static void put_prefix(struct haul_map *map, uint32_t bits, uint8_t value)
+{
+	uint8_t key[KEY_BYTES] = { 0 }, bytes[VALUE_BYTES];
+	struct haul_map_result result;
+	const struct haul_map_rows rows = { .count = 1, .keys = key, .values = bytes };
+	memcpy(key, &bits, sizeof bits);
+	memset(bytes, value, sizeof bytes);
+	assert_int_equal(haul_map_update(map, &rows, HAUL_MAP_ANY, &result), 0);
+}
+
+/* A trie asked for a prefix it does not have answers with a shorter one, even of the same value:
+ * that is not taken for the entry, in any mode. */
+static void test_map_import__of_prefixes_within_prefixes(void **state)
+{
+	(void)state;
+	enum { ROOM = 4, FILE_PREFIXES = 3 };
+	struct haul_map *map = empty_map(BPF_MAP_TYPE_LPM_TRIE, ROOM);
+	struct map_file_contents contents;
+	for (uint32_t bits = 8; bits <= 24; bits += 8)
+		put_prefix(map, bits, 1);
+	map_file_contents_load(&contents, map);
+	export_all(&map, 1);
+	for (int mode = 0; mode < 3; mode++) {
+		struct haul_map *other = empty_map(BPF_MAP_TYPE_LPM_TRIE, ROOM);
+		put_prefix(other, 8, 1);
+		const struct haul_map_file_report report =
+			import(other, (enum haul_map_import_mode)mode);
+		assert_counts(&report, FILE_PREFIXES - 1, 0, 1, 0);
+		assert_map_holds(other, &contents);
+		haul_map_close(other);
+	}
+	struct haul_map *full = empty_map(BPF_MAP_TYPE_LPM_TRIE, ROOM);
+	put_prefix(full, 0, 1);
+	put_prefix(full, 1, 1);
+	assert_refused(full, HAUL_MAP_IMPORT_MERGE, HAUL_EFULL, "2 are there and 3 would");
+	const struct haul_map_file_report report = import(full, HAUL_MAP_IMPORT_REPLACE);
+	assert_counts(&report, FILE_PREFIXES, 0, 0, 2);
+	assert_map_holds(full, &contents);
+	map_file_contents_free(&contents);
+	haul_map_close(full);
+	haul_map_close(map);
+}
+
 /* Several maps of one file go into as many, each into its own. */
 static void test_map_import__several_maps(void **state)
 {
@@ -609,6 +652,7 @@ int main(void)
 		cmocka_unit_test(test_map_import__brings_every_type_back),
 		cmocka_unit_test(test_map_import__modes_and_counts),
 		cmocka_unit_test(test_map_import__of_arrays),
+		cmocka_unit_test(test_map_import__of_prefixes_within_prefixes),
 		cmocka_unit_test(test_map_import__several_maps),
 		cmocka_unit_test(test_map_import__of_a_bad_file_writes_nothing),
 		cmocka_unit_test(test_map_import__into_a_map_of_other_sizes),
