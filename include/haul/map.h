@@ -23,9 +23,10 @@
  * Threads    one thread at a time a haul_map; a scan starts and joins threads of its own when asked
  *            to. Other processes and programs may use the kernel's map at any time.
  * Errors     0, or -errno of the first failure. What happened to how many is in the result, and to
- *            each row in its status: 0 done, -ENOENT not there, -EEXIST already there, -ECANCELED
- *            not reached because of a failure before it, other -errno refused. A missing key is not
- *            a failure. -ENOTSUP: no engine can do this on this type of map. -EPERM: needs CAP_BPF
+ *            each row in its status: 0 done, -ENOENT not there, -EEXIST already there (compare-
+ *            delete: with another value), -ECANCELED not reached because of a failure before it,
+ *            other -errno refused. A missing key is not a failure; the slot of its value stays as it
+ *            was. -ENOTSUP: no engine can do this on this type of map. -EPERM: needs CAP_BPF
  *            (most types CAP_SYS_ADMIN).
  * Blocking   A call into the kernel does not yield the CPU; options.call_max_ns bounds its length
  *            by sizing the batch. A kernel-engine walk is one call whatever the size.
@@ -153,7 +154,8 @@ HAUL_API struct haul_stats *haul_map_stats(struct haul_map *map);
 HAUL_API int haul_map_each(int (*visit)(const struct haul_map_info *info, void *arg), void *arg,
 			   struct haul_err *err);
 
-/* Which engine an operation on so many rows (0: the whole map) will take, and why, in one line. */
+/* Which engine an operation on so many rows (0: the whole map) will take, and why, in one line. AUTO:
+ * none can do it. May load the kernel engine to find out. */
 HAUL_API enum haul_map_engine haul_map_explain(struct haul_map *map, enum haul_map_op op,
 					       uint64_t rows, char ret_text[HAUL_MAP_TEXT]);
 
@@ -290,7 +292,8 @@ struct haul_map_scan {
 	const struct haul_map_filter *filter; /* NULL = all entries */
 	uint32_t threads; /* 0, 1: the caller's; more: ranges of buckets, hash maps only, and then
 			   * visit is called from these threads at once (batch->thread) */
-	bool check;       /* find keys seen twice (8 bytes an entry), and count before and after */
+	bool check;       /* find keys seen twice (16 to 32 bytes an entry), and count before and
+			   * after */
 	/* 0 = go on; other values end the scan, which then returns that value. */
 	int (*visit)(const struct haul_map_batch *batch, void *arg);
 	void *arg;

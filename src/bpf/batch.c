@@ -5,8 +5,8 @@
  * for: a call that is refused as a whole (EINVAL, EPERM, ENOMEM, 524) does not write it.
  *   update  refuses every mode but ANY (EINVAL), and cannot tell an insert from an update
  *   delete  takes a missing key for a failure (ENOENT): counted, and on with the row behind it
- * There is no call that looks keys up, so get and compare-delete are left to other engines; for
- * the latter a call of its own for each key also keeps the time between compare and delete short. */
+ * There is no call that looks keys up, so get and compare-delete are left to other engines; a call
+ * of its own for each key also keeps the time between compare and delete short. */
 #include <errno.h>
 #include <string.h>
 

@@ -54,6 +54,9 @@ static int engine_run(const struct map_engine *e, struct haul_map *map, const st
 		return e->compare_delete ? e->compare_delete(map, c->rows, c->field, c->result)
 					 : -EOPNOTSUPP;
 	case HAUL_MAP_OP_SCAN:
+		/* Walks by read check as they go. */
+		if (c->scan->check && e->scan && !e->read)
+			return map_scan_checked(map, e, c->scan, c->report);
 		return e->scan ? e->scan(map, c->scan, c->report) : -EOPNOTSUPP;
 	case HAUL_MAP_OP_DELETE_IF:
 		return e->delete_if ? e->delete_if(map, c->filter, c->result) : -EOPNOTSUPP;

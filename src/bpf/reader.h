@@ -22,9 +22,8 @@ struct map_spot {
 
 /* What one map_reader_next is to do, and did. */
 struct map_reading {
-	bool take; /* in: delete what is read */
-	uint32_t
-		limit; /* in: at most so many, unless one bucket holds more; 0 = the reader's size */
+	bool take;      /* in: delete what is read */
+	uint32_t limit; /* in: at most so many, or one bucket; 0 = the reader's size */
 	uint32_t count;
 	uint64_t calls, retries, grown;
 	int64_t service_ns; /* of the call that gave the entries */
@@ -37,8 +36,8 @@ int map_reader_alloc(struct map_reader *reader, const struct haul_map *map, uint
 /* Entries to ask for, and room for them. */
 int map_reader_size(struct map_reader *reader, const struct haul_map *map, uint32_t *ret_count);
 
-/* The next entries behind spot, into the reader's columns; spot moves. When it fails spot stays, and
- * reading still says what it took. */
+/* The next entries behind spot, into the reader's columns; spot moves. When it fails spot stays,
+ * and reading still says what it took. */
 int map_reader_next(struct map_reader *reader, const struct haul_map *map, struct map_spot *spot,
 		    struct map_reading *reading);
 /* Enter it in the map's block. */

@@ -82,6 +82,38 @@ int map_scan_walk(struct haul_map *map, const struct map_engine *engine,
 	return walk_one_thread(map, engine, scan, report);
 }
 
+/* ---- the check beside another engine's walk ---- */
+
+struct checked {
+	const struct haul_map_scan *scan;
+	struct map_seen seen;
+	uint64_t duplicates;
+};
+
+static int checked_visit(const struct haul_map_batch *batch, void *arg)
+{
+	struct checked *checked = arg;
+	int rc = map_seen_add_alloc(&checked->seen, batch, &checked->duplicates);
+	return rc < 0 ? rc : checked->scan->visit(batch, checked->scan->arg);
+}
+
+int map_scan_checked(struct haul_map *map, const struct map_engine *engine,
+		     const struct haul_map_scan *scan, struct haul_map_report *report)
+{
+	HAUL_ASSERT(scan->check && engine->scan != NULL);
+	struct checked checked = { .scan = scan };
+	struct haul_map_scan inner = *scan;
+	inner.visit = checked_visit;
+	inner.arg = &checked;
+	int rc = map_seen_init(&checked.seen, map->info.key_size);
+	if (rc < 0)
+		return rc;
+	rc = engine->scan(map, &inner, report);
+	report->duplicates = checked.duplicates;
+	map_seen_done(&checked.seen);
+	return rc;
+}
+
 /* ---- delete what matches ---- */
 
 /* Between read and delete lies a whole batch, long enough for an entry to change its mind: read

@@ -10,6 +10,9 @@
 
 int map_scan_walk(struct haul_map *map, const struct map_engine *engine,
 		  const struct haul_map_scan *scan, struct haul_map_report *report);
+/* For engines with a walk of their own: as engine->scan, and keys that come twice are counted. */
+int map_scan_checked(struct haul_map *map, const struct map_engine *engine,
+		     const struct haul_map_scan *scan, struct haul_map_report *report);
 int map_delete_if_walk(struct haul_map *map, const struct map_engine *engine,
 		       const struct haul_map_filter *filter, struct haul_map_result *result);
 int map_count_walk(struct haul_map *map, const struct map_engine *engine, uint64_t *ret_count,

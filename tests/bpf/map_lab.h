@@ -51,7 +51,7 @@ struct lab_map {
 
 /* Skip the program where maps cannot be made. */
 void map_lab_need(void);
-/* spec's sizes 0 are filled in: key 8 (4 where the type wants it), value 12 (4 for maps of maps). */
+/* Sizes of 0 are filled in: key 8 (4 where the type wants it), value 12 (4 for maps of maps). */
 void map_lab_open(struct lab_map *lab, struct haul_map_spec spec,
 		  const struct haul_map_options *options);
 /* The same map again, with other options or the twin; NULL = the kernel. */

@@ -390,8 +390,8 @@ static void test_scan__exact_under_churn(void **state)
 
 /* ---- LRU ---- */
 
-/* Reading an LRU map is not use: of entries that were walked over as many are evicted by a fill as of
- * entries that were not. On one CPU, as each has a list of its own. */
+/* Reading an LRU map is not use: of entries that were walked over as many are evicted by a fill as
+ * of entries that were not. On one CPU, as each has a list of its own. */
 static void test_scan__leaves_lru_order_alone(void **state)
 {
 	(void)state;
