@@ -5,12 +5,14 @@
  *            the shard chosen by a salted hash. A timer inside the kernel removes what has been
  *            silent for longer than its state allows, so a pinned table needs no process of ours.
  *            It always returns "next": other programs on the hook go on to see every packet.
+ *            A packet of the loopback interface passes both hooks, and counts twice.
  *            When the table is full nothing is evicted: the packet counts in totals as overflow.
  *            See flow_record.h for entries, totals and their invariant.
  * Units      _ns nanoseconds of CLOCK_MONOTONIC; bytes as on the wire.
  * Ownership  haul_flows is the caller's until haul_flows_close. Unpinned, everything in the kernel
- *            goes with it, even if the process is killed; pinned, it stays until haul_flows_detach.
- * Memory     entries_max × about 190 bytes in the kernel, taken when it is made.
+ *            goes with it, even if the process is killed (but for clsact's filters, which need an
+ *            orderly close); pinned, it stays until haul_flows_detach.
+ * Memory     entries_max × about 230 bytes in the kernel, taken when it is made.
  * Threads    one thread at a time a haul_flows; several processes may open one pinned table.
  *            Interval mode is for one of them at a time (guarded by a lock: -EBUSY).
  * Errors     with one line of text: -EPERM no privilege, -ENOTSUP no BPF or no BTF in this kernel,

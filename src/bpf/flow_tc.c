@@ -15,7 +15,7 @@
 enum {
 	FILTER_HANDLE = 0x6861756c, /* "haul" */
 	FILTER_PRIORITIES = 8,      /* tried from 1: another kind of filter may be at one */
-	DUMP_BYTES = 16384
+	DUMP_BYTES = 8192
 };
 
 static enum bpf_tc_attach_point point(int side)

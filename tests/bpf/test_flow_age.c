@@ -144,7 +144,7 @@ static void test_clean__takes_exactly_the_idle(void **state)
 	haul_flows_close(flows);
 }
 
-/* A cutoff in the past removes nothing, one behind everything removes all; timeouts hold as well. */
+/* A cutoff in the past removes nothing, one behind everything all; timeouts hold as well. */
 static void test_clean__obeys_cutoff_and_timeouts(void **state)
 {
 	struct haul_flows_options options = { .timeout_s = { [HAUL_FLOW_ESTABLISHED] = 100 } };

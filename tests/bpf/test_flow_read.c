@@ -1,4 +1,4 @@
-/* What is in a table: queries, rows by key, put, summary, files; all against figures made up here. */
+/* What is in a table: queries, rows by key, put, summary, files; against figures made up here. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
