@@ -155,10 +155,12 @@ static void advance(struct flow_model_entry *entry, const struct packet *packet,
 	bool stream = packet->tcp_flags && !(packet->tcp_flags & PACKET_RST);
 	uint32_t bytes = stream ? packet->payload : 0;
 	uint32_t end = packet->seq + syn + bytes, next = end + fin;
+	if (!packet->tcp_flags)
+		return;
 	if (!entry->tracked[dir]) {
 		entry->next[dir] = next;
 		entry->payload[dir] += bytes;
-		entry->tracked[dir] = packet->tcp_flags != 0;
+		entry->tracked[dir] = true;
 		return;
 	}
 	if (!stream || (!bytes && !syn && !fin))
@@ -168,7 +170,6 @@ static void advance(struct flow_model_entry *entry, const struct packet *packet,
 	if (gain > limit || gain < -limit) {
 		entry->next[dir] = next;
 		entry->payload[dir] += bytes;
-		entry->retransmits += 0;
 		return;
 	}
 	if (gain > 0)

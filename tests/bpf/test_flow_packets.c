@@ -36,7 +36,7 @@ static int close_lab(void **state)
 /* To the program and to the model. */
 static void pass(enum flow_lab_hook hook, const struct packet *packet)
 {
-	struct packet_frame frame;
+	static struct packet_frame frame;
 	packet_build(packet, &frame);
 	flow_lab_run(&lab, hook, &frame, NULL, 1);
 	flow_model_count(&model, packet, &frame, &no_gso);
@@ -44,7 +44,7 @@ static void pass(enum flow_lab_hook hook, const struct packet *packet)
 
 static void pass_gso(const struct packet *packet, const struct flow_gso *gso)
 {
-	struct packet_frame frame;
+	static struct packet_frame frame;
 	packet_build(packet, &frame);
 	flow_lab_run(&lab, FLOW_LAB_EGRESS, &frame, gso, 1);
 	flow_model_count(&model, packet, &frame, gso);
@@ -123,7 +123,7 @@ static void test_flow_packets__every_kind_is_counted(void **state)
 static void test_flow_packets__frames_without_ethernet_header(void **state)
 {
 	(void)state;
-	struct packet_frame frame;
+	static struct packet_frame frame;
 	for (uint32_t i = 0; i < KINDS * 2; i++) {
 		struct packet packet = kind_packet(i % KINDS, i / KINDS ? 6 : 4, 0);
 		packet.bare = true;
@@ -246,7 +246,7 @@ static void test_flow_packets__extension_headers(void **state)
 	static const uint8_t types[] = { IPPROTO_HOPOPTS, IPPROTO_ROUTING, IPPROTO_DSTOPTS,
 					 IPPROTO_AH, IPPROTO_FRAGMENT };
 	enum { FOLLOWED = 8 };
-	struct packet_frame frame;
+	static struct packet_frame frame;
 	for (uint32_t count = 1; count <= FOLLOWED + 1; count++) {
 		for (uint32_t i = 0; i < sizeof types * KINDS; i++) {
 			struct packet packet = kind_packet(i % KINDS, 6, count % 3);
@@ -273,7 +273,7 @@ static void test_flow_packets__what_is_not_ip(void **state)
 {
 	(void)state;
 	static const uint16_t types[] = { 0x0806, 0x0026, 0x88cc, 0x8847, 0x8863 };
-	struct packet_frame frame;
+	static struct packet_frame frame;
 	for (uint32_t i = 0; i < sizeof types / sizeof *types; i++) {
 		struct packet packet = packet_udp(4, 50);
 		packet.ethertype = types[i];
@@ -308,7 +308,7 @@ static void shorten(const struct packet *packet, struct packet_frame *frame, uin
 
 static void cut_everywhere(const struct packet *packet)
 {
-	struct packet_frame whole, frame;
+	static struct packet_frame whole, frame;
 	struct packet rest = *packet;
 	packet_build(packet, &whole);
 	for (uint32_t bytes = PACKET_ETHERNET + 1; bytes < whole.bytes; bytes++) {
@@ -358,7 +358,7 @@ static void test_flow_packets__padding_is_no_header(void **state)
 	(void)state;
 	for (uint32_t i = 0; i < KINDS * 2; i++) {
 		struct packet packet = kind_packet(i % KINDS, i / KINDS ? 6 : 4, i % 3);
-		struct packet_frame frame, cut;
+		static struct packet_frame frame, cut;
 		packet.payload = 0;
 		packet.padding = 30;
 		pass(FLOW_LAB_INGRESS, &packet);
@@ -377,7 +377,7 @@ static void test_flow_packets__padding_is_no_header(void **state)
 /* One byte of a good frame made wrong. */
 static void break_byte(const struct packet *packet, uint32_t offset, uint8_t value)
 {
-	struct packet_frame frame;
+	static struct packet_frame frame;
 	packet_build(packet, &frame);
 	frame.data[frame.ip + offset] = value;
 	pass_malformed(&frame);
@@ -444,7 +444,7 @@ static void test_flow_packets__gso_in_a_tunnel(void **state)
 {
 	(void)state;
 	struct packet packet = packet_udp(4, 3000);
-	struct packet_frame frame;
+	static struct packet_frame frame;
 	packet_build(&packet, &frame);
 	struct flow_gso gso = { .segs = 3, .size = 1000, .wire_len = frame.bytes + 2 * 92 };
 	pass_gso(&packet, &gso);
@@ -551,7 +551,7 @@ static void test_flow_packets__random_bytes_keep_the_balance(void **state)
 {
 	(void)state;
 	struct prng prng;
-	struct packet_frame frame;
+	static struct packet_frame frame;
 	test_prng(&prng);
 	for (uint32_t i = 0; i < 20000; i++) {
 		struct packet packet = random_packet(&prng);

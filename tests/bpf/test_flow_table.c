@@ -188,7 +188,7 @@ static void send_tagged(int fd, const struct packet *packet, uint16_t tag)
 	flow_model_count(&model, &tagged, &frame, &none);
 }
 
-/* Tags that the kernel keeps beside the frame, alone and before one in the frame: as on the wire. */
+/* Tags that the kernel keeps beside the frame, alone or before one in it: as on the wire. */
 static void test_flow_table__tags_beside_the_frame(void **state)
 {
 	(void)state;

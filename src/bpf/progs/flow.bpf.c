@@ -110,6 +110,8 @@ static __always_inline int flow_tc(struct __sk_buff *skb)
 	h.len = skb->len;
 	h.gso = !!meta.gso_size;
 	h.tags = 0;
+	h.vlan[0] = 0;
+	h.vlan[1] = 0;
 	if (skb->vlan_present) {
 		h.tags = 1;
 		h.vlan[0] = skb->vlan_tci & 0xfff;
@@ -153,6 +155,8 @@ int flow_xdp(struct xdp_md *xdp)
 	h.len = bpf_xdp_get_buff_len(xdp);
 	h.gso = 0;
 	h.tags = 0;
+	h.vlan[0] = 0;
+	h.vlan[1] = 0;
 	totals->count[HAUL_FLOW_T_SKBS]++;
 	totals->count[HAUL_FLOW_T_SKB_BYTES] += h.len;
 	const void *data = (const void *)(long)xdp->data;

@@ -93,7 +93,7 @@ static __noinline int flow_insert(void *table, const struct flow_packet *packet)
 		status.initiator = packet->dir;
 	}
 	__u64 payload = packet->tcp ? flow_stream(packet) : packet->payload;
-	__u32 next = packet->tcp ? flow_next(packet) : 0;
+	__u32 next = packet->tcp && packet->flags ? flow_next(packet) : 0;
 	if (packet->dir) {
 		value.packets[1] = packet->packets;
 		value.bytes[1] = packet->bytes;

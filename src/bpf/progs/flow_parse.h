@@ -68,8 +68,6 @@ static __always_inline int flow_fast_l4(struct flow_headers *h, const struct flo
 	h->sport = bpf_ntohs(l4->sport);
 	h->dport = bpf_ntohs(l4->dport);
 	h->later = 0;
-	h->vlan[0] = 0;
-	h->vlan[1] = 0;
 	if (h->proto == IPPROTO_UDP) {
 		h->tcp = 0;
 		h->payload = at + FLOW_UDP_BYTES;
@@ -83,7 +81,8 @@ static __always_inline int flow_fast_l4(struct flow_headers *h, const struct flo
 	return bytes >= FLOW_TCP_BYTES && h->payload <= h->end ? FLOW_OK : FLOW_SLOW;
 }
 
-static __always_inline int flow_fast_v4(struct flow_headers *h, const void *ip, const void *end)
+static __always_inline int flow_fast_v4(struct flow_headers *h, const void *ip, const void *end,
+					__u32 at)
 {
 	const struct iphdr *v4 = ip;
 	const struct flow_ports *l4 = (const void *)(v4 + 1);
@@ -92,48 +91,70 @@ static __always_inline int flow_fast_v4(struct flow_headers *h, const void *ip, 
 	if (*(const __u8 *)ip != 0x45 || v4->frag_off & bpf_htons(FLOW_IPV4_MF | FLOW_IPV4_OFFSET))
 		return FLOW_SLOW;
 	h->proto = v4->protocol;
-	h->end = flow_config.l2_bytes + bpf_ntohs(v4->tot_len);
+	h->end = at + bpf_ntohs(v4->tot_len);
 	if (h->end > h->len || (h->proto != IPPROTO_TCP && h->proto != IPPROTO_UDP))
 		return FLOW_SLOW;
 	h->src[0] = 0;
 	h->src[1] = flow_mapped(v4->saddr);
 	h->dst[0] = 0;
 	h->dst[1] = flow_mapped(v4->daddr);
-	return flow_fast_l4(h, l4, flow_config.l2_bytes + sizeof *v4);
+	return flow_fast_l4(h, l4, at + sizeof *v4);
 }
 
-static __always_inline int flow_fast_v6(struct flow_headers *h, const void *ip, const void *end)
+static __always_inline int flow_fast_v6(struct flow_headers *h, const void *ip, const void *end,
+					__u32 at)
 {
 	const struct ipv6hdr *v6 = ip;
 	const struct flow_ports *l4 = (const void *)(v6 + 1);
 	if ((const void *)(l4 + 1) > end || *(const __u8 *)ip >> 4 != 6)
 		return FLOW_SLOW;
 	h->proto = v6->nexthdr;
-	h->end = flow_config.l2_bytes + sizeof *v6 + bpf_ntohs(v6->payload_len);
+	h->end = at + sizeof *v6 + bpf_ntohs(v6->payload_len);
 	if (h->end > h->len || (h->proto != IPPROTO_TCP && h->proto != IPPROTO_UDP))
 		return FLOW_SLOW;
 	__builtin_memcpy(h->src, &v6->saddr, sizeof h->src);
 	__builtin_memcpy(h->dst, &v6->daddr, sizeof h->dst);
-	return flow_fast_l4(h, l4, flow_config.l2_bytes + sizeof *v6);
+	return flow_fast_l4(h, l4, at + sizeof *v6);
+}
+
+static __always_inline int flow_is_tag(__u16 type)
+{
+	return type == bpf_htons(ETH_P_8021Q) || type == bpf_htons(ETH_P_8021AD) ||
+	       type == bpf_htons(ETH_P_QINQ1);
 }
 
 static __always_inline int flow_parse_fast(struct flow_headers *h, const void *data,
 					   const void *end)
 {
 	const struct ethhdr *eth = data;
+	const __u16 *tag = (const void *)(eth + 1); /* identifier, type behind it */
+	__u32 at = ETH_HLEN;
 	if (flow_config.l2_bytes == 0) {
 		if (data + 1 > end)
 			return FLOW_SLOW;
-		return *(const __u8 *)data >> 4 == 4 ? flow_fast_v4(h, data, end)
-						     : flow_fast_v6(h, data, end);
+		return *(const __u8 *)data >> 4 == 4 ? flow_fast_v4(h, data, end, 0)
+						     : flow_fast_v6(h, data, end, 0);
 	}
-	if ((const void *)(eth + 1) > end || h->tags)
+	if ((const void *)tag > end)
 		return FLOW_SLOW;
-	if (eth->h_proto == bpf_htons(ETH_P_IP))
-		return flow_fast_v4(h, eth + 1, end);
-	if (eth->h_proto == bpf_htons(ETH_P_IPV6))
-		return flow_fast_v6(h, eth + 1, end);
-	return FLOW_SLOW;
+	__u16 type = eth->h_proto;
+	/* One tag in the frame, with or without one beside it; two are rare. The slow way, if it
+	 * comes to that, begins again. */
+	if (flow_is_tag(type)) {
+		if ((const void *)(tag + 2) > end || h->tags >= FLOW_TAGS_MAX)
+			return FLOW_SLOW;
+		__u16 id = bpf_ntohs(tag[0]) & 0xfff;
+		type = tag[1];
+		if (h->tags)
+			h->vlan[1] = id;
+		else
+			h->vlan[0] = id;
+		at += 4;
+		tag += 2;
+	}
+	if (type == bpf_htons(ETH_P_IP))
+		return flow_fast_v4(h, tag, end, at);
+	return type == bpf_htons(ETH_P_IPV6) ? flow_fast_v6(h, tag, end, at) : FLOW_SLOW;
 }
 
 static __always_inline int flow_load(void *ctx, int hook, __u32 at, void *to, __u32 bytes)

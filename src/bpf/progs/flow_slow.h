@@ -153,8 +153,7 @@ static __always_inline __u16 flow_slow_tags(void *ctx, int hook, struct flow_hea
 	*at = ETH_HLEN;
 	for (int i = 0; i <= FLOW_TAGS_MAX; i++) {
 		__u16 tag[2]; /* identifier, type */
-		if (type != bpf_htons(ETH_P_8021Q) && type != bpf_htons(ETH_P_8021AD) &&
-		    type != bpf_htons(ETH_P_QINQ1))
+		if (!flow_is_tag(type))
 			return type;
 		if (h->tags >= FLOW_TAGS_MAX || flow_load(ctx, hook, *at, tag, sizeof tag))
 			return 0;

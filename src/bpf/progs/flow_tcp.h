@@ -100,6 +100,8 @@ static __noinline int flow_tcp_turn(struct haul_flow_value *value, const struct 
 	union flow_status before = flow_tcp_status(value, packet);
 	int opening = before.state == HAUL_FLOW_SYN_SENT || before.state == HAUL_FLOW_SYN_RECV;
 	flow_tcp_rtt(value, packet, before);
+	if (!packet->flags)
+		return 0;
 	if (!flow_flags(before, packet->dir) && flow_tcp_seq_first(value, packet))
 		return 0;
 	/* A SYN from long ago moves nothing, nor does what may be anybody's. */
