@@ -51,6 +51,23 @@ int map_fail(const char *what, int code)
 	return CLI_FAILED;
 }
 
+int map_op_fail(const struct map_request *request, int code)
+{
+	if (code == -ENOTSUP)
+		fprintf(stderr, "haul: map: %s: a map of type %s cannot do that%s%s\n",
+			request->name, haul_map_type_name(request->type),
+			request->open.engine != HAUL_MAP_AUTO ? " with engine " : "",
+			request->open.engine != HAUL_MAP_AUTO
+				? haul_map_engine_name(request->open.engine)
+				: "");
+	else if (code == -EPERM && request->frozen)
+		fprintf(stderr, "haul: map: %s: the map is frozen: it can only be read\n",
+			request->name);
+	else
+		return map_fail(request->name, code);
+	return CLI_FAILED;
+}
+
 /* ---- which map ---- */
 
 struct similar {
@@ -96,6 +113,8 @@ int map_begin(struct map_request *request)
 	if (rc < 0)
 		return open_failed(request->args[0], &err);
 	request->info = haul_map_info(request->map);
+	request->type = request->info->type;
+	request->frozen = request->info->frozen;
 	rc = typed_open(&request->typed, request->info, request->plain, &err);
 	if (rc < 0 && !request->plain) {
 		fprintf(stderr, "haul: map: shown as bytes: %s\n", err.text);

@@ -43,7 +43,7 @@ struct map_request {
 	struct haul_map_options open;
 	enum map_format format;
 	bool plain; /* --hex: as if there were no BTF */
-	bool all; /* clean: without --where; list: count, too */
+	bool all;   /* clean: without --where; list: count, too */
 	bool explain, check, quiet, keep_going, resume, overwrite, dry_run;
 	const char *where[HAUL_MAP_CONDITIONS];
 	uint32_t where_count;
@@ -56,6 +56,8 @@ struct map_request {
 	struct haul_map *map;
 	const struct haul_map_info *info;
 	struct typed typed;
+	uint32_t type; /* of the map; holds after map_end, too */
+	bool frozen;
 	struct haul_map_filter filter;
 	struct progress progress;
 };
@@ -74,6 +76,8 @@ void map_end(struct map_request *request);
 void map_explain(struct map_request *request, enum haul_map_op op, uint64_t rows);
 /* "haul: map: <what>: <reason>"; returns CLI_FAILED. */
 int map_fail(const char *what, int code);
+/* The same of what was asked for on the map, also after map_end. */
+int map_op_fail(const struct map_request *request, int code);
 /* The entries of the map, if that is known without a walk; else 0. */
 uint64_t map_expected(struct map_request *request);
 

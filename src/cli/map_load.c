@@ -177,7 +177,7 @@ static int flush(struct load *load)
 	if (load->request->keep_going)
 		return 0;
 	if (rc < 0 && told == 0)
-		return map_fail(load->path, rc);
+		return map_op_fail(load->request, rc);
 	return told;
 }
 

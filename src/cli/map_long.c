@@ -193,7 +193,7 @@ int map_tune(struct map_request *request)
 	int rc = haul_map_tune(request->map, request->runs, &tune, tune_progress, request);
 	progress_end(&request->progress);
 	if (rc < 0)
-		(void)map_fail("tune", rc);
+		(void)map_op_fail(request, rc);
 	else if (request->format == MAP_JSON)
 		tune_json(request, &tune);
 	else

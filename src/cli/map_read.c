@@ -222,7 +222,7 @@ int map_dump(struct map_request *request)
 		map_end(request);
 		return rc == -E2BIG || rc == HAUL_ELIMIT
 			       ? map_fail("--csv: too many fields, take --ndjson", rc)
-			       : map_fail("dump", rc);
+			       : map_op_fail(request, rc);
 	}
 	(void)pthread_mutex_init(&dump.lock, NULL);
 	progress_begin(&request->progress, "dump", "entries",
@@ -236,7 +236,7 @@ int map_dump(struct map_request *request)
 	if (written < 0)
 		return map_fail("standard output", written);
 	if (rc < 0)
-		return map_fail("dump", rc);
+		return map_op_fail(request, rc);
 	if (rc == STOPPED)
 		fprintf(stderr, "haul: map: stopped after %" PRIu64 " entries\n", dump.out.printed);
 	return rc == STOPPED ? CLI_FAILED : CLI_OK;
@@ -264,7 +264,7 @@ static int print_found(struct map_request *request, const struct map_keys *keys,
 	uint32_t missing = 0;
 	int rc = map_out_begin(&out, request, stdout);
 	if (rc < 0)
-		return map_fail("get", rc);
+		return map_op_fail(request, rc);
 	for (uint32_t i = 0; i < rows->count; i++) {
 		const uint8_t *key = map_keys_at(keys, i);
 		const uint8_t *value =
@@ -299,7 +299,7 @@ int map_get(struct map_request *request)
 		int rc = rows.values == NULL || rows.status == NULL
 				 ? -ENOMEM
 				 : haul_map_get(request->map, &rows, &result);
-		code = rc < 0 ? map_fail("get", rc) : print_found(request, &keys, &rows);
+		code = rc < 0 ? map_op_fail(request, rc) : print_found(request, &keys, &rows);
 	}
 	free(rows.values);
 	free(rows.status);
@@ -354,7 +354,7 @@ int map_count(struct map_request *request)
 	}
 	map_end(request);
 	if (rc < 0)
-		return map_fail("count", rc);
+		return map_op_fail(request, rc);
 	if (rc == STOPPED)
 		return CLI_FAILED;
 	if (request->format == MAP_JSON)

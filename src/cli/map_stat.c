@@ -146,7 +146,7 @@ int map_stat(struct map_request *request)
 	if (code == CLI_OK) {
 		map_explain(request, HAUL_MAP_OP_AGGREGATE, 0);
 		int rc = haul_map_aggregate(request->map, &aggregate, &result);
-		code = rc < 0                        ? map_fail("stat", rc)
+		code = rc < 0                        ? map_op_fail(request, rc)
 		       : request->format == MAP_JSON ? print_json(request, &aggregate)
 						     : print_text(request, &aggregate);
 	}

@@ -95,7 +95,7 @@ static const struct known options[] = {
 	OPTION(ROWS, KEY_KEEP_GOING, "keep-going", NULL, "skip lines that are bad or refused"),
 	OPTION(EXPORT, KEY_RESUME, "resume", NULL, "go on with the file of an export that stopped"),
 	OPTION(EXPORT, KEY_OVERWRITE, "overwrite", NULL, "replace the file"),
-	OPTION(EXPORT, KEY_BLOCK, "block", "N", "entries a block, 1 to 65536; default 4096"),
+	OPTION(EXPORT, KEY_BLOCK, "block", "N", "entries a block, 16 to 65536; default 4096"),
 	OPTION(IMPORT, KEY_MERGE, "merge", NULL, "put the file's entries, keep others (default)"),
 	OPTION(IMPORT, KEY_REPLACE, "replace", NULL, "afterwards the map holds the file only"),
 	OPTION(IMPORT, KEY_DRY_RUN, "dry-run", NULL, "verify the file, change nothing"),
@@ -213,7 +213,8 @@ static error_t parse_value(int key, const char *arg, struct argp_state *state)
 		request->threads = (uint32_t)number("threads", arg, 1, HAUL_MAP_THREADS_MAX, state);
 		return 0;
 	case KEY_BLOCK:
-		request->block = (uint32_t)number("block", arg, 1, 65536, state);
+		request->block = (uint32_t)number("block", arg, HAUL_MAP_BATCH_MIN,
+						  HAUL_MAP_FILE_BLOCK_MAX, state);
 		return 0;
 	case KEY_RUNS:
 		request->runs = (uint32_t)number("runs", arg, 1, RUNS_MAX, state);

@@ -57,7 +57,7 @@ static int set_entry(struct map_request *request, uint8_t *key, uint8_t *value)
 			"such index\n",
 			request->args[0], request->args[1], request->info->max_entries);
 	else if (rc < 0)
-		return map_fail("set", rc);
+		return map_op_fail(request, rc);
 	return rc == 0 && status == 0 ? CLI_OK : CLI_FAILED;
 }
 
@@ -83,18 +83,15 @@ static int delete_keys(struct map_request *request, const struct map_keys *keys)
 	struct haul_map_rows rows = { .count = keys->count, .keys = keys->data };
 	map_explain(request, HAUL_MAP_OP_DELETE, keys->count);
 	int rc = haul_map_delete(request->map, &rows, &result);
-	if (rc == -ENOTSUP) {
-		fprintf(stderr, "haul: map: entries of a map of type %s cannot be deleted\n",
-			haul_map_type_name(request->info->type));
-		return CLI_FAILED;
-	}
+	if (rc == -ENOTSUP)
+		return map_op_fail(request, rc);
 	if (request->format == MAP_JSON)
 		printf("{\"deleted\": %" PRIu64 ", \"missing\": %" PRIu64 "}\n", result.done,
 		       result.missing);
 	else
 		printf("%" PRIu64 " deleted, %" PRIu64 " not there\n", result.done, result.missing);
 	if (rc < 0)
-		return map_fail("del", rc);
+		return map_op_fail(request, rc);
 	return result.missing > 0 ? CLI_FAILED : CLI_OK;
 }
 
@@ -120,17 +117,13 @@ int map_clean(struct map_request *request)
 		return CLI_FAILED;
 	map_explain(request, HAUL_MAP_OP_DELETE_IF, 0);
 	int rc = haul_map_delete_if(request->map, &request->filter, &result);
-	uint32_t type = request->info->type;
 	map_end(request);
-	if (rc == -ENOTSUP) {
-		fprintf(stderr, "haul: map: entries of a map of type %s cannot be deleted\n",
-			haul_map_type_name(type));
-		return CLI_FAILED;
-	}
+	if (rc == -ENOTSUP)
+		return map_op_fail(request, rc);
 	if (request->format == MAP_JSON)
 		printf("{\"deleted\": %" PRIu64 ", \"visited\": %" PRIu64 "}\n", result.done,
 		       result.visited);
 	else
 		printf("%" PRIu64 " of %" PRIu64 " entries deleted\n", result.done, result.visited);
-	return rc < 0 ? map_fail("clean", rc) : CLI_OK;
+	return rc < 0 ? map_op_fail(request, rc) : CLI_OK;
 }

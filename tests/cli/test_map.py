@@ -310,6 +310,74 @@ class Read(Maps):
         self.assert_ends(haul("dump", "haul_twice"), FAILED, *ids)
 
 
+class Types(Maps):
+    """Each type the kernel has, through the same commands."""
+
+    def test_types__entries_come_back(self):
+        """What was put is read, counted and found again, whatever carries it."""
+        for kind, key in (("hash", 4), ("lru_hash", 4), ("array", 4), ("percpu_hash", 4),
+                          ("percpu_array", 4), ("lru_percpu_hash", 4), ("lpm_trie", 8)):
+            flags = 1 if kind == "lpm_trie" else 0
+            pin = self.make(kind, key=key, entries=64, flags=flags)
+            keys = [f"0x20000000{i:02x}000000" if key == 8 else i for i in range(8)]
+            for i, k in enumerate(keys):
+                self.assert_ok(haul("set", pin, k, i + 1))
+            dumped = self.ndjson(pin)
+            self.assertGreaterEqual(len(dumped), 8, kind)
+            for i, k in enumerate(keys):
+                found = json.loads(self.assert_ok(haul("get", pin, k, "--ndjson")))
+                values = found.get("values", [found])
+                self.assertEqual({v["value"] for v in values}, {f"0x{i + 1:02x}00000000000000"}, kind)
+            if "array" not in kind:
+                self.assert_ok(haul("del", pin, *keys))
+                self.assertEqual(self.ndjson(pin), [], kind)
+
+    def test_types__arrays_by_index(self):
+        """Keys are numbers, and an index that is not there is told."""
+        pin = self.make("array", entries=3)
+        self.assert_ok(haul("set", pin, 2, 7))
+        self.assertEqual([e["key"] for e in self.ndjson(pin)], [0, 1, 2])
+        self.assert_ends(haul("set", pin, 3, 7), FAILED, "no such index")
+
+    def test_types__maps_of_maps_by_id(self):
+        """Values are ids of inner maps, out and in."""
+        inner = self.make(name="haul_inner")
+        inner_id = next(m["id"] for m in json.loads(haul("list", "--json").stdout)
+                        if m["name"] == "haul_inner")
+        pin = os.path.join(self.pins, "outer")
+        made = run("bpftool", "map", "create", pin, "type", "hash_of_maps", "key", "4", "value", "4",
+                   "entries", "8", "name", "haul_outer", "inner_map", "pinned", inner)
+        self.assertEqual(made.returncode, 0, made)
+        self.assert_ok(haul("set", pin, 1, inner_id))
+        self.assertEqual([e["value"] for e in self.ndjson(pin)], [inner_id])
+        dumped = self.assert_ok(haul("dump", pin, "--ndjson"))
+        self.assert_ok(haul("del", pin, 1))
+        self.assert_ok(haul("load", pin, self.write(dumped)))
+        self.assertEqual([e["value"] for e in self.ndjson(pin)], [inner_id])
+        self.assert_ends(haul("set", pin, 2, 4294967295), FAILED, "set")
+
+    def test_types__what_cannot_be_walked_is_told(self):
+        """A queue has no keys: one line, no crash."""
+        pin = self.make("queue", key=0, value=8)
+        for command in (["dump", pin], ["get", pin, "1"], ["count", pin], ["clean", pin, "--all"],
+                        ["stat", pin, "--field", "value"], ["tune", pin],
+                        ["export", pin, self.path("x")]):
+            result = haul(*command)
+            self.assertEqual(result.returncode, FAILED, command)
+            self.assertEqual(result.stderr.count("\n"), 1, result)
+            if command[0] != "get":
+                self.assertIn("type queue", result.stderr)
+
+    def test_types__frozen_maps_are_only_read(self):
+        """Reading works, writing is one clear line."""
+        pin = self.make()
+        self.fill(pin, 3)
+        self.assertEqual(run("bpftool", "map", "freeze", "pinned", pin).returncode, 0)
+        self.assertEqual(len(self.ndjson(pin)), 3)
+        for command in (["set", pin, 1, 1], ["clean", pin, "--all"], ["del", pin, 1]):
+            self.assert_ends(haul(*command), FAILED, "frozen")
+
+
 class Write(Maps):
     def test_lab__hundred_put_fifty_read_a_quarter_deleted(self):
         """The seed's own test: 100 inserted, 50 looked up, 25 deleted, 75 left."""
@@ -457,7 +525,7 @@ class Write(Maps):
         result = haul("del", pin, "1", "77", "2", "78", "3", "--json")
         self.assertEqual(result.returncode, FAILED)
         self.assertEqual(json.loads(result.stdout), {"deleted": 3, "missing": 2})
-        self.assert_ends(haul("del", self.make("array"), "1"), FAILED, "array cannot be deleted")
+        self.assert_ends(haul("del", self.make("array"), "1"), FAILED, "del: a map of type array cannot")
 
     def test_clean__deletes_what_matches(self):
         """By condition in every engine; --all for all."""
@@ -555,6 +623,26 @@ class Long(Maps):
         self.assertEqual([p["batch"] for p in tune["points"]], [2**i for i in range(4, 17)])
         self.assertIn(tune["default"], [p["batch"] for p in tune["points"]])
         self.assertEqual(len(self.entries(pin)), 3000)
+
+
+class Resume(Maps):
+    def test_export__stopped_by_a_signal_goes_on(self):
+        """SIGINT ends it after a block and says how to go on; the file is as of one go."""
+        pin, path = self.make(entries=20000), self.path("x.map")
+        self.fill(pin, 20000)
+        with subprocess.Popen([HAUL, "map", "export", pin, path, "--block", "16"],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+            while not os.path.exists(path) or os.path.getsize(path) < 4096:
+                self.assertIsNone(process.poll())
+            process.send_signal(signal.SIGINT)
+            said = process.stderr.read()
+        self.assertEqual(process.returncode, FAILED)
+        self.assertIn(f"haul map export {pin} {path} --resume", said)
+        self.assert_ends(haul("import", pin, path), FAILED, path)
+        self.assert_ok(haul("export", pin, path, "--resume", "--block", 16))
+        self.assert_ok(haul("export", pin, path + "2", "--block", 16))
+        with open(path, "rb") as resumed, open(path + "2", "rb") as whole:
+            self.assertEqual(resumed.read(), whole.read())
 
 
 class Typed(Maps):
