@@ -124,7 +124,11 @@ bool map_kernel_ready(const struct haul_map *map, enum haul_map_op op)
 	if (op == HAUL_MAP_OP_COUNT)
 		return map->kernel->count_fd > 0;
 	enum kernel_part_id part = op_parts[op];
-	return part < KERNEL_PARTS && map->kernel->parts[part].object != NULL;
+	const struct kernel_part *parts = map->kernel->parts;
+	if (part < KERNEL_PARTS && parts[part].object)
+		return true;
+	return (op == HAUL_MAP_OP_SCAN && parts[KERNEL_HASH_SCAN].object) ||
+	       (op == HAUL_MAP_OP_AGGREGATE && parts[KERNEL_HASH_SUM].object);
 }
 
 const struct map_engine map_engine_kernel = {

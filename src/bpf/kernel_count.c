@@ -2,7 +2,6 @@
  * instructions around one kernel function (6.6). No object file, no maps: it loads where the
  * others do not, and for types that they cannot walk. */
 #include <bpf/bpf.h>
-#include <bpf/btf.h>
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,30 +9,19 @@
 #include "base/assert.h"
 #include "bpf/kernel_state.h"
 
-static const char *const count_function = "bpf_map_sum_elem_count";
-
-static int function_id(void)
+static int count_load(const struct kernel_layout *layout, int map_fd)
 {
-	struct btf *btf = btf__load_vmlinux_btf();
-	if (!btf)
+	if (layout->count_id == 0)
 		return -ENOTSUP;
-	int id = btf__find_by_name_kind(btf, count_function, BTF_KIND_FUNC);
-	btf__free(btf);
-	return id < 0 ? -ENOTSUP : id;
-}
-
-static int count_load(int map_fd)
-{
-	int id = function_id();
-	if (id < 0)
-		return id;
 	struct bpf_insn program[] = {
 		{ .code = BPF_LD | BPF_DW | BPF_IMM,
 		  .dst_reg = BPF_REG_1,
 		  .src_reg = BPF_PSEUDO_MAP_FD,
 		  .imm = map_fd },
 		{ .code = 0 }, /* second half of the one above */
-		{ .code = BPF_JMP | BPF_CALL, .src_reg = BPF_PSEUDO_KFUNC_CALL, .imm = id },
+		{ .code = BPF_JMP | BPF_CALL,
+		  .src_reg = BPF_PSEUDO_KFUNC_CALL,
+		  .imm = layout->count_id },
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
 	LIBBPF_OPTS(bpf_prog_load_opts, options, .prog_flags = BPF_F_SLEEPABLE);
@@ -55,7 +43,7 @@ int kernel_count(struct haul_map *map, uint64_t *count, struct haul_map_result *
 	struct map_kernel *kernel = map->kernel;
 	if (kernel->count_error == 0 && kernel->count_fd == 0) {
 		libbpf_print_fn_t printer = bpf_quiet_begin();
-		rc = count_load(map->fd);
+		rc = count_load(kernel_layout_load(kernel), map->fd);
 		bpf_quiet_end(printer);
 		kernel->count_error = rc < 0 ? rc : 0;
 		kernel->count_fd = rc < 0 ? 0 : rc;

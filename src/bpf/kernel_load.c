@@ -9,8 +9,9 @@
 #include "base/assert.h"
 #include "bpf/kernel_state.h"
 
-/* Needs map_prog.h before it. */
+/* For the object files in them. They need map_prog.h before them. */
 #include "map.skel.h"
+#include "map_hash.skel.h"
 
 static const struct {
 	const char *name;
@@ -48,67 +49,129 @@ static int part_failed(struct haul_map *map, struct kernel_part *part, int rc)
 	return part->error;
 }
 
-static int object_set_up(struct map_bpf *object, const struct haul_map *map, enum kernel_part_id id,
-			 uint32_t room)
+static bool part_is_hash(enum kernel_part_id id)
 {
-	const struct haul_map_info *info = &map->info;
-	for (int i = 0; i < KERNEL_PROGRAMS; i++) {
-		struct bpf_program *program =
-			bpf_object__find_program_by_name(object->obj, programs[i].name);
-		HAUL_ASSERT(program);
-		int rc = bpf_program__set_autoload(program, programs[i].part == id);
+	return id == KERNEL_HASH_SCAN || id == KERNEL_HASH_SUM;
+}
+
+static int object_open(struct haul_map *map, enum kernel_part_id id, struct bpf_object **ret_object)
+{
+	if (part_is_hash(id) && !kernel_layout_load(map->kernel)->walkable)
+		return -EOPNOTSUPP;
+	size_t bytes;
+	const void *elf =
+		part_is_hash(id) ? map_hash_bpf__elf_bytes(&bytes) : map_bpf__elf_bytes(&bytes);
+	LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = "haul_map");
+	struct bpf_object *object = bpf_object__open_mem(elf, bytes, &options);
+	if (!object)
+		return -errno;
+	*ret_object = object;
+	return 0;
+}
+
+static void config_fill(struct map_config *config, const struct haul_map *map)
+{
+	const struct kernel_layout *layout = &map->kernel->layout;
+	*config = (struct map_config){
+		.key_size = map->info.key_size,
+		.value_size = map->info.value_size,
+		.value_at = map->kernel->value_at,
+		.buckets_at = layout->buckets_at,
+		.bucket_count_at = layout->bucket_count_at,
+		.key_at = layout->key_at,
+		.look_first = map->info.type == BPF_MAP_TYPE_LRU_HASH,
+	};
+}
+
+static int object_set_up(struct bpf_object *object, const struct haul_map *map,
+			 enum kernel_part_id id, uint32_t room)
+{
+	struct bpf_program *program;
+	bpf_object__for_each_program(program, object)
+	{
+		bool wanted = false;
+		for (int i = 0; i < KERNEL_PROGRAMS; i++)
+			wanted = wanted ||
+				 (programs[i].part == id &&
+				  strcmp(programs[i].name, bpf_program__name(program)) == 0);
+		int rc = bpf_program__set_autoload(program, wanted);
 		if (rc < 0)
 			return rc;
 	}
-	object->rodata->map_config = (struct map_config){
-		.key_size = info->key_size,
-		.value_size = info->value_size,
-		.value_at = map->kernel->value_at,
-		.look_first = info->type == BPF_MAP_TYPE_LRU_HASH,
-	};
-	int rc = bpf_map__reuse_fd(object->maps.map_target, map->fd);
+	struct bpf_map *target = bpf_object__find_map_by_name(object, "map_target");
+	struct bpf_map *io = bpf_object__find_map_by_name(object, "map_io");
+	struct bpf_map *rodata = bpf_object__find_map_by_name(object, ".rodata");
+	HAUL_ASSERT(target && io && rodata);
+	struct map_config config;
+	config_fill(&config, map);
+	int rc = bpf_map__set_initial_value(rodata, &config, sizeof config);
 	if (rc == 0)
-		rc = bpf_map__set_value_size(object->maps.map_io, map->kernel->record_bytes);
+		rc = bpf_map__reuse_fd(target, map->fd);
 	if (rc == 0)
-		rc = bpf_map__set_max_entries(object->maps.map_io, room);
+		rc = bpf_map__set_value_size(io, map->kernel->record_bytes);
+	if (rc == 0)
+		rc = bpf_map__set_max_entries(io, room);
 	return rc;
+}
+
+static size_t page_round(size_t bytes)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	return (bytes + page - 1) / page * page;
 }
 
 static void part_close(struct kernel_part *part)
 {
 	if (part->records)
 		(void)munmap(part->records, part->bytes);
-	if (part->object)
-		map_bpf__destroy(part->object);
+	if (part->work)
+		(void)munmap(part->work, page_round(sizeof *part->work));
+	bpf_object__close(part->object);
 	part->records = NULL;
+	part->work = NULL;
 	part->object = NULL;
 	part->room = 0;
 }
 
+static int part_map(const struct kernel_part *part, const char *name, size_t bytes, void **ret_at)
+{
+	struct bpf_map *map = bpf_object__find_map_by_name(part->object, name);
+	HAUL_ASSERT(map);
+	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(map), 0);
+	if (at == MAP_FAILED)
+		return -errno;
+	*ret_at = at;
+	return 0;
+}
+
 static int part_map_load(struct kernel_part *part, uint32_t room, uint32_t record_bytes)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	size_t bytes = ((size_t)room * record_bytes + page - 1) / page * page;
-	void *records = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED,
-			     bpf_map__fd(part->object->maps.map_io), 0);
-	if (records == MAP_FAILED)
-		return -errno;
-	part->records = records;
+	void *at;
+	size_t bytes = page_round((size_t)room * record_bytes);
+	int rc = part_map(part, "map_io", bytes, &at);
+	if (rc < 0)
+		return rc;
+	part->records = at;
 	part->bytes = bytes;
 	part->room = room;
-	part->work = &part->object->bss->map_work;
-	return 0;
+	rc = part_map(part, ".bss", page_round(sizeof *part->work), &at);
+	if (rc == 0)
+		part->work = at;
+	return rc;
 }
 
 static uint32_t room_for(const struct haul_map *map, enum kernel_part_id id, uint64_t room)
 {
-	bool walk = id == KERNEL_SCAN;
-	size_t bytes_max = walk ? map->kernel->walk_bytes_max : (size_t)KERNEL_ROWS_BYTES_MAX;
+	size_t bytes_max = KERNEL_ROWS_BYTES_MAX;
+	if (id == KERNEL_SCAN)
+		bytes_max = map->kernel->walk_bytes_max;
+	else if (id == KERNEL_HASH_SCAN)
+		bytes_max = KERNEL_WALK_BYTES_MAX;
 	uint64_t most = bytes_max / map->kernel->record_bytes;
 	if (room > most)
 		room = most;
-	if (room < (walk ? 64U : 16U))
-		room = walk ? 64U : 16U;
+	if (room < KERNEL_ROOM_MIN)
+		room = KERNEL_ROOM_MIN;
 	return (uint32_t)room;
 }
 
@@ -123,10 +186,11 @@ int kernel_part_load(struct haul_map *map, enum kernel_part_id id, uint64_t want
 		return 0;
 	part_close(part);
 	libbpf_print_fn_t printer = bpf_quiet_begin();
-	part->object = map_bpf__open();
-	int rc = part->object ? object_set_up(part->object, map, id, room) : -errno;
+	int rc = object_open(map, id, &part->object);
 	if (rc == 0)
-		rc = map_bpf__load(part->object);
+		rc = object_set_up(part->object, map, id, room);
+	if (rc == 0)
+		rc = bpf_object__load(part->object);
 	bpf_quiet_end(printer);
 	if (rc == 0)
 		rc = part_map_load(part, room, map->kernel->record_bytes);
@@ -136,9 +200,8 @@ int kernel_part_load(struct haul_map *map, enum kernel_part_id id, uint64_t want
 	}
 	for (int i = 0; i < KERNEL_PROGRAMS; i++) {
 		if (programs[i].part == id)
-			map->kernel->program_fds[i] =
-				bpf_program__fd(bpf_object__find_program_by_name(part->object->obj,
-										 programs[i].name));
+			map->kernel->program_fds[i] = bpf_program__fd(
+				bpf_object__find_program_by_name(part->object, programs[i].name));
 	}
 	return 0;
 }
@@ -174,6 +237,7 @@ int map_kernel_open(struct haul_map *map)
 	kernel->value_at = MAP_RECORD_KEY + round_8(map->info.key_size);
 	kernel->record_bytes = kernel->value_at + round_8(map->info.value_size);
 	kernel->walk_bytes_max = KERNEL_WALK_BYTES_MAX;
+	kernel->hash_walk_from = KERNEL_HASH_WALK_FROM;
 	uint32_t fixed = map->options.batch < MAP_ROWS ? map->options.batch : MAP_ROWS;
 	struct haul_sizer_options sizing = {
 		.policy = fixed ? HAUL_SIZER_FIXED : HAUL_SIZER_SERVICE,

@@ -15,9 +15,12 @@
 
 enum {
 	KERNEL_VALUE_MAX = 65536,
+	KERNEL_ROOM_MIN = 8, /* records, however large */
 	KERNEL_ROWS_BYTES_MAX = 4 << 20,
 	KERNEL_WALK_BYTES_MAX = 256 << 20, /* default of walk_bytes_max */
-	KERNEL_FILTERED_START = 65536      /* records that a filtered walk first makes room for */
+	KERNEL_FILTERED_START = 65536,     /* records that a filtered walk first makes room for */
+	KERNEL_HASH_WALK_FROM = 65536,     /* default of hash_walk_from */
+	KERNEL_HASH_RECORDS = 8192         /* of a walk by buckets, if they take few bytes */
 };
 
 /* X(id) */
@@ -29,6 +32,8 @@ enum kernel_part_id {
 	KERNEL_SCAN,
 	KERNEL_SUM,
 	KERNEL_CLEAN,
+	KERNEL_HASH_SCAN,
+	KERNEL_HASH_SUM,
 	KERNEL_PARTS
 };
 
@@ -41,7 +46,9 @@ enum kernel_part_id {
 	X(KERNEL_P_COMPARE, map_compare, KERNEL_COMPARE)                                           \
 	X(KERNEL_P_SCAN, map_scan, KERNEL_SCAN)                                                    \
 	X(KERNEL_P_SUM, map_sum, KERNEL_SUM)                                                       \
-	X(KERNEL_P_CLEAN, map_clean, KERNEL_CLEAN)
+	X(KERNEL_P_CLEAN, map_clean, KERNEL_CLEAN)                                                 \
+	X(KERNEL_P_HASH_SCAN, hash_scan, KERNEL_HASH_SCAN)                                         \
+	X(KERNEL_P_HASH_SUM, hash_sum, KERNEL_HASH_SUM)
 
 enum kernel_program {
 #define X(id, name, part) id,
@@ -51,7 +58,7 @@ enum kernel_program {
 };
 
 struct kernel_part {
-	struct map_bpf *object; /* NULL = not loaded */
+	struct bpf_object *object; /* NULL = not loaded */
 	struct map_work *work;
 	uint8_t *records;
 	size_t bytes;
@@ -60,11 +67,24 @@ struct kernel_part {
 	char why[HAUL_MAP_TEXT];
 };
 
+/* What the running kernel's BTF says; see kernel_btf.c. */
+struct kernel_layout {
+	bool known;
+	int error;           /* there is no BTF: -ENOTSUP */
+	int count_id;        /* of bpf_map_sum_elem_count; 0 = there is none */
+	bool walkable;       /* hash maps are as progs/map_hash.bpf.c needs them … */
+	uint32_t buckets_at; /* … and these are where */
+	uint32_t bucket_count_at;
+	uint32_t key_at;
+};
+
 struct map_kernel {
+	struct kernel_layout layout;
 	struct kernel_part parts[KERNEL_PARTS];
 	int program_fds[KERNEL_PROGRAMS]; /* of loaded parts */
 	struct haul_sizer rows;           /* rows a call */
 	size_t walk_bytes_max;
+	uint32_t hash_walk_from; /* entries from which loading progs/map_hash.bpf.c pays */
 	uint32_t record_bytes;
 	uint32_t value_at; /* in a record */
 	int count_fd;      /* program that counts; 0 = not loaded */
@@ -75,6 +95,9 @@ struct map_kernel {
 int kernel_part_load(struct haul_map *map, enum kernel_part_id id, uint64_t room);
 /* One call: the program runs to its end. */
 int kernel_run(struct haul_map *map, enum kernel_program program, uint64_t *calls);
+
+/* The layout, from BTF the first time. */
+const struct kernel_layout *kernel_layout_load(struct map_kernel *kernel);
 
 static inline uint8_t *kernel_record(const struct haul_map *map, const struct kernel_part *part,
 				     uint32_t i)

@@ -42,10 +42,10 @@ static int passes_split(struct passes *passes)
 	return 0;
 }
 
-static int visit_records(struct haul_map *map, const struct haul_map_scan *scan,
-			 struct haul_map_report *report)
+static int visit_records(struct haul_map *map, enum kernel_part_id id,
+			 const struct haul_map_scan *scan, struct haul_map_report *report)
 {
-	const struct kernel_part *part = &map->kernel->parts[KERNEL_SCAN];
+	const struct kernel_part *part = &map->kernel->parts[id];
 	uint64_t count = part->work->matched;
 	HAUL_ASSERT(count <= part->room);
 	for (uint64_t first = 0; first < count; first += HAUL_MAP_BATCH_MAX) {
@@ -89,8 +89,7 @@ static int scan_classes(struct haul_map *map, const struct haul_map_scan *scan, 
 			struct haul_map_report *report)
 {
 	const struct kernel_part *part = &map->kernel->parts[KERNEL_SCAN];
-	uint64_t classes = 1 + matched + matched / 8 / part->room;
-	classes = 1 + (matched + matched / 8) / part->room;
+	uint64_t classes = 1 + (matched + matched / 8) / part->room;
 	HAUL_ASSERT(classes <= CLASSES_MAX);
 	struct passes passes = { (uint32_t)classes, (uint32_t)classes, 0 };
 	bool more = true;
@@ -103,7 +102,7 @@ static int scan_classes(struct haul_map *map, const struct haul_map_scan *scan, 
 			continue;
 		}
 		if (rc == 0)
-			rc = visit_records(map, scan, report);
+			rc = visit_records(map, KERNEL_SCAN, scan, report);
 		if (rc != 0)
 			return rc;
 		more = passes_next(&passes);
@@ -128,11 +127,71 @@ static int scan_all(struct haul_map *map, const struct haul_map_scan *scan, uint
 			return rc;
 		uint64_t matched = part->work->matched;
 		if (matched <= part->room)
-			return visit_records(map, scan, report);
+			return visit_records(map, KERNEL_SCAN, scan, report);
 		wanted = matched + matched / 64 + 64;
 		if (part->room >= map->kernel->walk_bytes_max / map->kernel->record_bytes)
 			return scan_classes(map, scan, matched, report);
 	}
+}
+
+/* ---- scan by buckets ---- */
+
+static bool by_buckets(struct haul_map *map, enum kernel_part_id id, uint64_t room)
+{
+	bool hash = map->info.type == BPF_MAP_TYPE_HASH || map->info.type == BPF_MAP_TYPE_LRU_HASH;
+	if (!hash || map->info.max_entries < map->kernel->hash_walk_from ||
+	    map->info.max_entries < MAP_GROUP)
+		return false;
+	return kernel_part_load(map, id, room) == 0;
+}
+
+/* Few enough to stay in the cache until they are visited. */
+static uint64_t hash_room(const struct haul_map *map)
+{
+	size_t bytes = map->kernel->walk_bytes_max;
+	uint64_t room = (bytes < KERNEL_ROWS_BYTES_MAX ? bytes : KERNEL_ROWS_BYTES_MAX) /
+			map->kernel->record_bytes;
+	return room < KERNEL_HASH_RECORDS ? room : KERNEL_HASH_RECORDS;
+}
+
+static int scan_buckets(struct haul_map *map, const struct haul_map_scan *scan,
+			struct haul_map_report *report)
+{
+	struct kernel_part *part = &map->kernel->parts[KERNEL_HASH_SCAN];
+	uint64_t bucket = 0, hops = 0;
+	do {
+		struct map_work *work = part->work;
+		int rc = kernel_filter_set(work, &map->info, scan->filter);
+		if (rc < 0)
+			return rc;
+		work->bucket = bucket;
+		work->hops = 0;
+		work->matched = work->visited = work->full = 0;
+		rc = kernel_run(map, KERNEL_P_HASH_SCAN, &report->calls);
+		if (rc < 0)
+			return rc;
+		report->read += work->visited;
+		hops += work->hops;
+		bucket = work->bucket;
+		uint64_t bucket_count = work->bucket_count;
+		if (work->full && work->matched == 0) {
+			/* One group is more than there is room for. */
+			uint32_t room = part->room;
+			rc = kernel_part_load(map, KERNEL_HASH_SCAN, 4 * (uint64_t)room);
+			if (rc == 0 && part->room <= room)
+				rc = -ENOSPC;
+			if (rc < 0)
+				return rc;
+			continue;
+		}
+		rc = visit_records(map, KERNEL_HASH_SCAN, scan, report);
+		if (rc != 0)
+			return rc;
+		if (bucket >= bucket_count)
+			break;
+	} while (true);
+	report->retries += hops;
+	return 0;
 }
 
 int kernel_scan(struct haul_map *map, const struct haul_map_scan *scan,
@@ -148,6 +207,8 @@ int kernel_scan(struct haul_map *map, const struct haul_map_scan *scan,
 	bool known = kernel_count(map, &expected, &counted) == 0;
 	report->expected = known ? expected : HAUL_MAP_UNKNOWN;
 	report->calls += counted.calls;
+	if (by_buckets(map, KERNEL_HASH_SCAN, hash_room(map)))
+		return scan_buckets(map, scan, report);
 	return scan_all(map, scan, known ? expected : map->info.max_entries, report);
 }
 
@@ -186,10 +247,10 @@ int kernel_delete_if(struct haul_map *map, const struct haul_map_filter *filter,
 
 /* ---- aggregate ---- */
 
-static void top_out(struct haul_map *map, const struct map_ranks *ranks,
+static void top_out(struct haul_map *map, const struct kernel_part *part,
 		    struct haul_map_aggregate *aggregate)
 {
-	const struct kernel_part *part = &map->kernel->parts[KERNEL_SUM];
+	const struct map_ranks *ranks = &part->work->ranks;
 	size_t key_size = map->info.key_size;
 	size_t value_size = map->info.value_size;
 	for (uint32_t i = 0; i < ranks->count; i++) {
@@ -200,16 +261,36 @@ static void top_out(struct haul_map *map, const struct map_ranks *ranks,
 	}
 }
 
+/* The whole map: in one call, or by buckets in several. */
+static int sum_run(struct haul_map *map, enum kernel_part_id id, struct haul_map_result *result)
+{
+	struct map_work *work = map->kernel->parts[id].work;
+	if (id == KERNEL_SUM)
+		return kernel_run(map, KERNEL_P_SUM, &result->calls);
+	work->bucket = 0;
+	do {
+		int rc = kernel_run(map, KERNEL_P_HASH_SUM, &result->calls);
+		if (rc < 0)
+			return rc;
+	} while (work->bucket < work->bucket_count);
+	return 0;
+}
+
 int kernel_aggregate(struct haul_map *map, struct haul_map_aggregate *aggregate,
 		     struct haul_map_result *result)
 {
 	HAUL_ASSERT(aggregate->top <= HAUL_MAP_TOP_MAX);
 	int rc = map_kernel_open(map);
-	if (rc == 0)
-		rc = kernel_part_load(map, KERNEL_SUM, aggregate->top);
 	if (rc < 0)
 		return rc;
-	struct kernel_part *part = &map->kernel->parts[KERNEL_SUM];
+	enum kernel_part_id id = KERNEL_HASH_SUM;
+	if (!by_buckets(map, id, aggregate->top)) {
+		id = KERNEL_SUM;
+		rc = kernel_part_load(map, id, aggregate->top);
+	}
+	if (rc < 0)
+		return rc;
+	struct kernel_part *part = &map->kernel->parts[id];
 	if (part->room < aggregate->top)
 		return -ENOTSUP;
 	struct map_work *work = part->work;
@@ -223,12 +304,12 @@ int kernel_aggregate(struct haul_map *map, struct haul_map_aggregate *aggregate,
 	work->ranks.limit = aggregate->top;
 	work->ranks.count = 0;
 	result->engine = HAUL_MAP_KERNEL;
-	rc = kernel_run(map, KERNEL_P_SUM, &result->calls);
+	rc = sum_run(map, id, result);
 	if (rc < 0)
 		return rc;
 	HAUL_ASSERT(work->ranks.count <= aggregate->top);
 	map_ranks_sort(&work->ranks);
-	top_out(map, &work->ranks, aggregate);
+	top_out(map, part, aggregate);
 	map_aggregate_figures(aggregate, &work->figures, &work->ranks);
 	result->visited = work->visited;
 	result->done = work->figures.count;

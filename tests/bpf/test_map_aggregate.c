@@ -196,7 +196,13 @@ static struct haul_map_field random_field(const struct haul_map_info *info, stru
 
 static void run_engines(struct kernel_lab *lab, const struct haul_map_aggregate *in)
 {
+	assert_int_equal(map_kernel_open(&lab->map), 0);
+	struct map_kernel *kernel = lab->map.kernel;
+	kernel->hash_walk_from = UINT32_MAX;
 	check_aggregate(lab, &lab->map, map_engine_kernel.aggregate, *in);
+	kernel->hash_walk_from = 0;
+	check_aggregate(lab, &lab->map, map_engine_kernel.aggregate, *in);
+	assert_int_equal(kernel->parts[KERNEL_HASH_SUM].error, 0);
 	static const enum haul_map_engine engines[] = { HAUL_MAP_BATCH, HAUL_MAP_SINGLE };
 	for (int i = 0; i < 2; i++) {
 		struct haul_map_options options = { .engine = engines[i] };
@@ -260,6 +266,7 @@ static void test_map_aggregate__empty_map_gives_zeros(void **state)
 	kernel_lab_open(&lab, &spec);
 	struct haul_map_aggregate in = { .field = { .width = 8 }, .top = 4 };
 	run_engines(&lab, &in);
+	assert_int_equal(in.count, 0);
 	kernel_lab_close(&lab);
 }
 

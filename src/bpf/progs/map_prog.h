@@ -11,6 +11,9 @@
  *             map_sum     figures of those entries; the top ones to map_io
  *             map_clean   deletes those entries
  *
+ *   progs/map_hash.bpf.c has the same maps, and walks large hash maps faster, by their buckets:
+ *             hash_scan, hash_sum   as map_scan and map_sum, from work.bucket on, some of the way
+ *
  *   record    int32_t status, 4 bytes unused, key rounded up to 8, value rounded up to 8
  *
  * Limits     Both sides compile this file; only <stdint.h> here. */
@@ -26,6 +29,9 @@ enum {
 	MAP_ROWS = 4096,       /* rows a call */
 	MAP_KEY_WORDS = 64,    /* 512 bytes */
 	MAP_VALUE_WORDS = 128, /* 1024 bytes, copied word by word; larger ones by a helper */
+	MAP_BUCKET_BYTES = 16,
+	MAP_GROUP = 16,    /* buckets fetched side by side */
+	MAP_GROUPS = 1024, /* a call of map_hash */
 	MAP_UPSERT_TRIES = 16,
 	MAP_RECORD_KEY = 8 /* where the key begins in a record */
 };
@@ -33,7 +39,11 @@ enum {
 struct map_config {
 	uint32_t key_size;
 	uint32_t value_size;
-	uint32_t value_at;   /* where the value begins in a record */
+	uint32_t value_at; /* where the value begins in a record */
+	/* map_hash: the kernel's struct bpf_htab, struct bucket and struct htab_elem */
+	uint32_t buckets_at;
+	uint32_t bucket_count_at;
+	uint32_t key_at;
 	uint32_t look_first; /* upsert: a failing update would cost an entry (LRU types) */
 };
 
@@ -62,5 +72,18 @@ struct map_work {
 	int32_t failed;   /* the errno that ended it, negative; 0 = none */
 	struct map_figures figures;
 	struct map_ranks ranks;
+	/* map_hash: where the walk stands, in and out; and its own notes */
+	uint64_t bucket;
+	uint64_t bucket_count; /* out */
+	uint64_t hops;         /* out: buckets read again */
+	uint64_t full;         /* out: 1 = no room for the group of bucket */
+	uint64_t map;
+	uint64_t buckets;
+	uint64_t node;
+	uint64_t mark;
+	uint64_t mark_visited;
+	uint32_t slot;
+	uint32_t tries;
+	uint64_t heads[MAP_GROUP];
 	uint64_t compare[MAP_VALUE_WORDS]; /* in: map_compare: bits of the value that count */
 };
