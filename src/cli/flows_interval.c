@@ -141,9 +141,8 @@ static int take(struct interval *interval, struct haul_err *err)
 		put_json(interval, interval->number == 0 ? 0 : seconds);
 	else
 		put_text(interval, seconds > 0 ? seconds : 1);
-	(void)fflush(stdout);
 	interval->number++;
-	return ferror(stdout) ? 1 : 0;
+	return flows_loop_flush(err);
 }
 
 int flows_interval_run(struct haul_flows *flows, int64_t interval_ns, uint64_t count, bool json,
@@ -166,5 +165,5 @@ int flows_interval_run(struct haul_flows *flows, int64_t interval_ns, uint64_t c
 		rc = take(&interval, err);
 	}
 	(void)close(stop_fd);
-	return rc < 0 ? rc : 0;
+	return rc == -EPIPE ? 0 : rc;
 }

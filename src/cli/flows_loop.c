@@ -4,7 +4,9 @@
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <sys/signalfd.h>
+#include <unistd.h>
 
 #include "base/assert.h"
 #include "os/os.h"
@@ -50,4 +52,16 @@ enum flows_loop_why flows_loop_wait(int stop_fd, int input_fd, int64_t until_ns)
 	if (count > 0 || (count < 0 && errno == EINTR && input_fd >= 0))
 		return FLOWS_LOOP_INPUT;
 	return FLOWS_LOOP_TIME;
+}
+
+int flows_loop_flush(struct haul_err *err)
+{
+	struct pollfd out = { .fd = STDOUT_FILENO, .events = POLLOUT };
+
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return 0;
+	/* Which write failed, and why, may be long ago. */
+	if (poll(&out, 1, 0) > 0 && (out.revents & (POLLERR | POLLHUP)) != 0)
+		return -EPIPE;
+	return haul_err_set(err, -EIO, "standard output cannot be written");
 }

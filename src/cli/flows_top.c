@@ -277,28 +277,27 @@ static void put_rows(struct top *top, FILE *out)
 	}
 }
 
-static int show(struct top *top)
+static int show(struct top *top, struct haul_err *err)
 {
 	char *frame = NULL;
 	size_t bytes;
 	FILE *out = open_memstream(&frame, &bytes);
 
 	if (out == NULL)
-		return -ENOMEM;
+		return haul_err_set(err, -ENOMEM, "%s", haul_strerror(-ENOMEM));
 	put_head(top, out);
 	put_rows(top, out);
 	if (fclose(out) != 0) {
 		free(frame);
-		return -ENOMEM;
+		return haul_err_set(err, -ENOMEM, "%s", haul_strerror(-ENOMEM));
 	}
 	if (top->screen != NULL) {
 		flows_screen_draw(top->screen, frame, HEAD_LINES - 1);
 	} else {
 		printf("%s%s", top->frames > 1 ? "\n" : "", frame);
-		(void)fflush(stdout);
 	}
 	free(frame);
-	return 0;
+	return top->screen != NULL ? 0 : flows_loop_flush(err);
 }
 
 /* ---- keys ---- */
@@ -367,7 +366,7 @@ static int loop(struct top *top, struct haul_err *err)
 
 	next_ns = top->now_ns + request->interval_ns;
 	if (rc == 0 && top->screen != NULL)
-		rc = show(top);
+		rc = show(top, err);
 	while (rc == 0 && !top->quit) {
 		enum flows_loop_why why =
 			flows_loop_wait(top->stop_fd, top->screen != NULL ? STDIN_FILENO : -1,
@@ -383,11 +382,11 @@ static int loop(struct top *top, struct haul_err *err)
 			top->frames++;
 		}
 		if (rc == 0)
-			rc = show(top);
-		if ((request->count > 0 && top->frames >= request->count) || ferror(stdout))
+			rc = show(top, err);
+		if (request->count > 0 && top->frames >= request->count)
 			break;
 	}
-	return rc;
+	return rc == -EPIPE ? 0 : rc;
 }
 
 static int start(struct top *top, struct haul_err *err)

@@ -196,22 +196,20 @@ static int scan(struct watcher *watcher, struct haul_err *err)
 	flows_past_turn(&watcher->past);
 	rc = haul_flows_scan(watcher->flows, &query, visit_entries, watcher, &report);
 	watcher->first = false;
-	(void)fflush(stdout);
 	if (rc < 0)
 		return haul_err_set(err, rc, "%s: reading the table: %s",
 				    haul_flows_info(watcher->flows)->name, haul_strerror(rc));
-	return 0;
+	return flows_loop_flush(err);
 }
 
 static int poll_events(struct watcher *watcher, int timeout_ms, struct haul_err *err)
 {
 	int rc = haul_flows_poll(watcher->flows, timeout_ms, visit_events, watcher);
 
-	(void)fflush(stdout);
 	if (rc < 0 && rc != -EINTR)
 		return haul_err_set(err, rc, "%s: reading events: %s",
 				    haul_flows_info(watcher->flows)->name, haul_strerror(rc));
-	return 0;
+	return flows_loop_flush(err);
 }
 
 static int until_next(int64_t next_ns)
@@ -244,7 +242,9 @@ static int watch(struct watcher *watcher, struct haul_err *err)
 			rc = poll_events(watcher, until_next(next_ns < end_ns ? next_ns : end_ns),
 					 err);
 	}
-	return rc < 0 ? rc : poll_events(watcher, 0, err);
+	if (rc == 0)
+		rc = poll_events(watcher, 0, err);
+	return rc == -EPIPE ? 0 : rc;
 }
 
 static int run(const struct request *request, struct haul_err *err)

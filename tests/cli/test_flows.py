@@ -286,6 +286,7 @@ class Live(unittest.TestCase):
         """No such interface, already attached, not attached (and which are), several attached."""
         self.fails(["list"], "no table is attached", "haul flows attach")
         self.fails(["attach", "nosuch0"], "nosuch0")
+        self.fails(["attach", "hv0", "--name", "a/b"], "a/b", "slash")
         self.attach()
         self.fails(["attach", "hv0"], "hv0", "already")
         for arguments in (["list", "hv9"], ["top", "hv9"], ["stats", "hv9"], ["clean", "hv9"],
@@ -432,6 +433,28 @@ class Live(unittest.TestCase):
         self.assertRegex(text[1], rf"^udp +{OWN4}:\d+ +{PEER4}:{self.peer.udp_port} +replied ")
         self.assertTrue(self.good("list", *wanted).startswith("TABLE "))
         self.assertEqual(self.good("list", "hv0", "--proto", "sctp", "--json"), "[]\n")
+
+    def test_list__a_name_of_any_kind_is_quoted(self):
+        """Quotes and commas in a name are no end of a field, in JSON and in CSV."""
+        name = 'a"b,c'
+        self.attach(name=name)
+        self.peer.udp([1])
+        wanted = ["list", name, "--proto", "udp"]
+        self.assertEqual(json.loads(self.good(*wanted, "--ndjson"))["table"], name)
+        rows = list(csv.DictReader(io.StringIO(self.good(*wanted, "--csv"))))
+        self.assertEqual([row["table"] for row in rows], [name])
+
+    def test_output__that_cannot_be_written_is_an_error(self):
+        """A full disk behind the output: exit 1 and one line, for whatever prints."""
+        self.attach()
+        self.peer.udp([1])
+        for arguments in (["list"], ["list", "--json"], ["list", "--sort", "bytes"], ["stats"],
+                          ["stats", "--interval", "10ms"], ["watch"], ["top", "--interval", "10ms"]):
+            with open("/dev/full", "w", encoding="ascii") as full:
+                done = subprocess.run([HAUL, "flows", *arguments], stdout=full, text=True,
+                                      stderr=subprocess.PIPE, timeout=SECONDS, check=False)
+            self.assertEqual(done.returncode, FAILED, done)
+            self.assertRegex(done.stderr, r"^haul: .*standard output cannot be written\n$")
 
     # ---- stats ----
 
