@@ -32,6 +32,7 @@ static void configure(struct flow_lab *lab, const struct flow_lab_options *optio
 	config->hold_ns = options->hold_ns;
 	config->shard_mask = lab->shards - 1;
 	config->l2_bytes = options->bare ? 0 : ETHERNET;
+	config->tag_uncounted = options->tag_uncounted;
 	for (uint32_t i = 0; i < HAUL_FLOW_STATES; i++)
 		config->timeout_ns[i] =
 			options->timeout_ns ? options->timeout_ns : (3600 + i) * second_ns;

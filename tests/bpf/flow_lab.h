@@ -25,6 +25,7 @@ struct flow_lab_options {
 	uint32_t shard_entries; /* 0 = 4096 */
 	uint32_t ring_bytes;    /* 0 = one page */
 	bool bare;              /* frames without Ethernet header */
+	bool tag_uncounted;     /* as in flow_config */
 	uint64_t tick_ns;       /* 0 = no timer */
 	uint64_t hold_ns;
 	uint64_t timeout_ns; /* of all states; 0 = an hour, and so many more seconds as the state's

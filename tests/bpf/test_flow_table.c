@@ -188,29 +188,56 @@ static void send_tagged(int fd, const struct packet *packet, uint16_t tag)
 	flow_model_count(&model, &tagged, &frame, &none);
 }
 
-/* Tags that the kernel keeps beside the frame, alone or before one in it: as on the wire. */
-static void test_flow_table__tags_beside_the_frame(void **state)
+/* A program that tags, and then calls flow_ingress. */
+static int tagging_open(int *ret_array)
 {
-	(void)state;
-	open_with(&(struct flow_lab_options){ 0 });
 	uint32_t zero = 0;
 	int ingress = bpf_program__fd(lab.programs->progs.flow_ingress);
 	int array = bpf_map_create(BPF_MAP_TYPE_PROG_ARRAY, "next", 4, 4, 1, NULL);
 	assert_true(array >= 0);
 	assert_int_equal(bpf_map_update_elem(array, &zero, &ingress, BPF_ANY), 0);
-	int fd = tagging_program(array);
+	*ret_array = array;
+	return tagging_program(array);
+}
+
+/* Tags that the kernel keeps beside the frame, alone or before one in it: as on the wire. */
+static void test_flow_table__tags_beside_the_frame(void **state)
+{
+	(void)state;
+	int array;
+	open_with(&(struct flow_lab_options){ 0 });
+	int fd = tagging_open(&array);
 	for (uint32_t i = 0; i < 4; i++) {
 		struct packet packet = packet_udp(i % 2 ? 6 : 4, 100);
 		packet.tags = i / 2;
 		packet.tag[0] = 77;
 		send_tagged(fd, &packet, 5);
 		send_tagged(fd, &packet, 0xefff);
+		packet.proto = IPPROTO_SCTP;
+		send_tagged(fd, &packet, 5);
 		packet = packet_tcp(i % 2 ? 6 : 4, PACKET_ACK, 1, 100);
 		packet.tags = i / 2;
 		packet.tag[0] = 77;
 		packet.tcp_options = 4;
 		send_tagged(fd, &packet, 5);
 	}
+	flow_lab_compare(&lab, &model);
+	close(fd);
+	close(array);
+}
+
+/* An interface that does not count such a tag: neither does skb_bytes, but bytes do. */
+static void test_flow_table__tags_the_interface_leaves_out(void **state)
+{
+	(void)state;
+	int array;
+	open_with(&(struct flow_lab_options){ .tag_uncounted = true });
+	int fd = tagging_open(&array);
+	struct packet packet = packet_udp(4, 100);
+	send_tagged(fd, &packet, 5);
+	packet.tags = 1;
+	send_tagged(fd, &packet, 6);
+	model.totals[HAUL_FLOW_T_SKB_BYTES] -= 8;
 	flow_lab_compare(&lab, &model);
 	close(fd);
 	close(array);
@@ -310,10 +337,15 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(test_flow_table__##name, close_lab)
 	const struct CMUnitTest tests[] = {
-		TEST(overflow_is_exact),        TEST(missing_shard_overflows),
-		TEST(shards_are_filled_evenly), TEST(packet_revives_marked),
-		TEST(packet_finds_dead),        TEST(tags_beside_the_frame),
-		TEST(two_cpus_lose_nothing),    TEST(two_cpus_open_one_entry),
+		TEST(overflow_is_exact),
+		TEST(missing_shard_overflows),
+		TEST(shards_are_filled_evenly),
+		TEST(packet_revives_marked),
+		TEST(packet_finds_dead),
+		TEST(tags_beside_the_frame),
+		TEST(tags_the_interface_leaves_out),
+		TEST(two_cpus_lose_nothing),
+		TEST(two_cpus_open_one_entry),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -144,6 +144,8 @@ int flow_egress(struct __sk_buff *skb)
 	return flow_tc(skb);
 }
 
+/* Here a frame is as the driver has it: a tag that the hardware took out is not seen (switch
+ * rx-vlan-offload off), and nothing has been merged yet. */
 SEC("xdp.frags")
 int flow_xdp(struct xdp_md *xdp)
 {

@@ -6,7 +6,9 @@
  *            race: then it lives), reported, added to "removed", and deleted.
  *            The timer's sweeps and those by system call draw their numbers from two ranges, and
  *            the timer rests for FLOW_PAUSE_NS after each of the latter: so "another number" means
- *            "before".
+ *            "before". For the timer at least a tick lies between (a round has one tick more than
+ *            there are shards), which must be long against the time a packet takes; who calls
+ *            waits for a grace period.
  * Why        the ring's room is taken before the entry is made DEAD: an entry that cannot be
  *            reported stays in the table, where packets still find it. */
 #pragma once
