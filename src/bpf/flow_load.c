@@ -169,7 +169,8 @@ static void saved_fill(struct haul_flows *flows, const struct haul_flows_options
 	(void)snprintf(saved->ifname, sizeof saved->ifname, "%s", options->ifname);
 }
 
-/* Only what will be attached is loaded: the verifier's time is most of ours. */
+/* Only what will be attached is loaded: the verifier takes most of our time. The two programs for
+ * tc do the same, so one serves both sides. */
 static int programs_load(struct flow_bpf *skel, const struct haul_flows_options *options,
 			 const struct flow_config *config)
 {
@@ -181,6 +182,7 @@ static int programs_load(struct flow_bpf *skel, const struct haul_flows_options 
 	rc = rc ? rc : bpf_map__set_max_entries(skel->maps.events, options->ring_bytes);
 	rc = rc ? rc : bpf_program__set_autoload(skel->progs.flow_xdp, xdp);
 	rc = rc ? rc : bpf_program__set_autoload(skel->progs.flow_ingress, !xdp);
+	rc = rc ? rc : bpf_program__set_autoload(skel->progs.flow_egress, xdp);
 	return rc ? rc : flow_bpf__load(skel);
 }
 
@@ -400,10 +402,25 @@ static int saved_store(const struct haul_flows *flows)
 											    : 0;
 }
 
+static void programs_choose(const struct flow_bpf *skel, const struct haul_flows_options *options,
+			    struct flow_programs *programs)
+{
+	if (options->hook == HAUL_FLOWS_XDP) {
+		programs->xdp = bpf_program__fd(skel->progs.flow_xdp);
+		programs->ingress = -1;
+		programs->egress = bpf_program__fd(skel->progs.flow_egress);
+	} else {
+		programs->xdp = -1;
+		programs->ingress = bpf_program__fd(skel->progs.flow_ingress);
+		programs->egress = programs->ingress;
+	}
+	HAUL_ASSERT(programs->egress >= 0);
+}
+
 static int flows_load(struct haul_flows *flows, const struct haul_flows_options *options,
 		      struct haul_err *err)
 {
-	struct flow_programs programs = { .xdp = -1 };
+	struct flow_programs programs;
 	struct flow_bpf *skel = flow_bpf__open();
 	int rc;
 
@@ -418,10 +435,7 @@ static int flows_load(struct haul_flows *flows, const struct haul_flows_options 
 		rc = load_failed(err, rc);
 		goto out;
 	}
-	programs.ingress = bpf_program__fd(skel->progs.flow_ingress);
-	programs.egress = bpf_program__fd(skel->progs.flow_egress);
-	if (options->hook == HAUL_FLOWS_XDP)
-		programs.xdp = bpf_program__fd(skel->progs.flow_xdp);
+	programs_choose(skel, options, &programs);
 	rc = flow_attach(flows, &programs, err);
 	rc = rc ? rc : saved_store(flows);
 out:

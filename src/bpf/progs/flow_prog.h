@@ -8,7 +8,8 @@
  *             events   RINGBUF of struct haul_flow_event
  *             sweeper  ARRAY, one entry: struct flow_sweeper (a bpf_timer inside)
  *             .rodata  struct flow_config, set before load, frozen
- *   programs  flow_ingress, flow_egress   tc
+ *   programs  flow_ingress, flow_egress   tc; they do the same: one is loaded for both sides, or
+ *                                         the latter alone beside flow_xdp
  *             flow_xdp                    xdp (ingress)
  *             flow_start                  tc; run once by PROG_TEST_RUN: starts the timer
  *             flow_sweep                  syscall; ctx is struct flow_sweep_args
