@@ -1,5 +1,6 @@
 /* What a field of an entry says, and whether an entry passes a filter. The plain reading of
- * haul/map.h; progs/map_test.h holds the form that runs in the kernel, and tests compare the two. */
+ * haul/map.h; progs/map_test.h holds the form that runs in the kernel, and the tests compare
+ * them. */
 #include <errno.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* What the kernel engine asks the running kernel's BTF: the number of a function, and where in a hash
- * map the buckets are. Some 10 ms, once a map. */
+/* What the kernel engine asks the running kernel's BTF: the number of a function, and where in a
+ * hash map the buckets are. Some 10 ms, once a map. */
 #include <bpf/btf.h>
 #include <errno.h>
 #include <string.h>

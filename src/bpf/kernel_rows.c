@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "bpf/kernel_state.h"
+#include "bpf/rows.h"
 
 /* What differs between the operations. */
 struct rows_op {
@@ -22,7 +23,9 @@ static void slice_in(struct haul_map *map, const struct rows_op *op,
 	size_t key_size = map->info.key_size;
 	size_t value_size = map->info.value_size;
 	const uint8_t *keys = (const uint8_t *)rows->keys + first * key_size;
-	const uint8_t *values = (const uint8_t *)rows->values + first * value_size;
+	const uint8_t *values = op->values_in ? rows->values : keys; /* there may be none */
+	if (op->values_in)
+		values += first * value_size;
 	for (uint32_t i = 0; i < count; i++) {
 		uint8_t *record = kernel_record(map, part, i);
 		memcpy(record + MAP_RECORD_KEY, keys + i * key_size, key_size);
@@ -36,7 +39,7 @@ static void slice_out(struct haul_map *map, const struct rows_op *op,
 {
 	const struct kernel_part *part = &map->kernel->parts[op->part];
 	size_t value_size = map->info.value_size;
-	uint8_t *values = (uint8_t *)rows->values + first * value_size;
+	uint8_t *values = op->values_out ? (uint8_t *)rows->values + first * value_size : NULL;
 	for (uint32_t i = 0; i < count; i++) {
 		const uint8_t *record = kernel_record(map, part, i);
 		int32_t status;
@@ -46,23 +49,6 @@ static void slice_out(struct haul_map *map, const struct rows_op *op,
 		if (op->values_out && status == 0)
 			memcpy(values + i * value_size, record + map->kernel->value_at, value_size);
 	}
-}
-
-static void cancel_from(const struct haul_map_rows *rows, uint32_t first)
-{
-	for (uint32_t i = first; rows->status && i < rows->count; i++)
-		rows->status[i] = -ECANCELED;
-}
-
-static int fail_at(const struct haul_map_rows *rows, uint32_t at, int rc,
-		   struct haul_map_result *result)
-{
-	result->failed_index = at;
-	result->reason = rc;
-	if (rows->status && at < rows->count)
-		rows->status[at] = rc;
-	cancel_from(rows, at + 1);
-	return rc;
 }
 
 static void slice_learn(struct haul_map *map, uint32_t count, int64_t begun_ns)
@@ -92,7 +78,7 @@ static int slice_run(struct haul_map *map, const struct rows_op *op,
 	int64_t begun_ns = map->os->now_ns(map->os);
 	int rc = kernel_run(map, op->program, &result->calls);
 	if (rc < 0)
-		return fail_at(rows, first, rc, result);
+		return rows_failed(rows, first, rc, result);
 	slice_learn(map, count, begun_ns);
 	HAUL_ASSERT(work->reached <= count);
 	slice_out(map, op, rows, first, work->reached);
@@ -100,8 +86,15 @@ static int slice_run(struct haul_map *map, const struct rows_op *op,
 	result->missing += work->missing;
 	result->kept += work->kept;
 	result->inserted += work->inserted;
+	if (work->reached > 0)
+		map->kernel->busy = 0;
+	/* Somebody held the bucket all the while: from this row on once more. */
+	if (rows_busy(work->failed) && map->kernel->busy++ < KERNEL_BUSY_TRIES) {
+		result->retries++;
+		return (int)work->reached;
+	}
 	if (work->failed != 0)
-		return fail_at(rows, first + work->reached, work->failed, result);
+		return rows_failed(rows, first + work->reached, work->failed, result);
 	HAUL_ASSERT(work->reached == count);
 	return (int)count;
 }
@@ -110,6 +103,7 @@ static int rows_run(struct haul_map *map, const struct rows_op *op,
 		    const struct haul_map_rows *rows, struct haul_map_result *result)
 {
 	result->engine = HAUL_MAP_KERNEL;
+	map->kernel->busy = 0;
 	for (uint32_t first = 0; first < rows->count;) {
 		int rc = slice_run(map, op, rows, first, result);
 		if (rc < 0)

@@ -15,6 +15,7 @@
 
 enum {
 	KERNEL_VALUE_MAX = 65536,
+	KERNEL_BUSY_TRIES = 8,
 	KERNEL_ROOM_MIN = 8, /* records, however large */
 	KERNEL_ROWS_BYTES_MAX = 4 << 20,
 	KERNEL_WALK_BYTES_MAX = 256 << 20, /* default of walk_bytes_max */
@@ -83,6 +84,7 @@ struct map_kernel {
 	struct kernel_part parts[KERNEL_PARTS];
 	int program_fds[KERNEL_PROGRAMS]; /* of loaded parts */
 	struct haul_sizer rows;           /* rows a call */
+	uint32_t busy;                    /* tries in a row of one row */
 	size_t walk_bytes_max;
 	uint32_t hash_walk_from; /* entries from which loading progs/map_hash.bpf.c pays */
 	uint32_t record_bytes;

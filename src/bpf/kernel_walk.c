@@ -12,7 +12,7 @@
 #include "bpf/aggregate.h"
 #include "bpf/kernel_state.h"
 
-enum { CLASSES_MAX = 1 << 30, BUSY_TRIES = 8 };
+enum { CLASSES_MAX = 1 << 30 };
 
 /* ---- scan ---- */
 
@@ -229,7 +229,7 @@ int kernel_delete_if(struct haul_map *map, const struct haul_map_filter *filter,
 	result->engine = HAUL_MAP_KERNEL;
 	work->done = work->missing = 0;
 	/* An entry whose bucket was locked all the time is left, and taken by another walk. */
-	for (int try = 0; try < BUSY_TRIES; try++) {
+	for (int try = 0; try < KERNEL_BUSY_TRIES; try++) {
 		work->visited = work->kept = 0;
 		work->failed = 0;
 		rc = kernel_run(map, KERNEL_P_CLEAN, &result->calls);

@@ -374,6 +374,47 @@ static void test_kernel_rows__failing_call_names_the_row(void **state)
 	kernel_lab_close(&lab);
 }
 
+/* A kernel in which every row meets a locked bucket, for so many calls. */
+static struct kernel_lab *busy_lab;
+static int busy_calls;
+
+static int stay_busy(struct bpf_sys *sys, int cmd, union bpf_attr *attr)
+{
+	struct map_work *work = busy_lab->map.kernel->parts[KERNEL_REMOVE].work;
+	(void)sys;
+	if (busy_calls-- <= 0)
+		return bpf_sys_linux()->call(bpf_sys_linux(), cmd, attr);
+	work->failed = -EBUSY;
+	return 0;
+}
+
+/* A busy row is tried again some times, and then fails as any other. */
+static void test_kernel_rows__busy_rows_are_tried_again(void **state)
+{
+	(void)state;
+	struct haul_map_spec spec = {
+		.type = BPF_MAP_TYPE_HASH, .key_size = 4, .value_size = 4, .max_entries = 10
+	};
+	struct kernel_lab lab;
+	kernel_lab_open(&lab, &spec);
+	struct bpf_sys sys = { stay_busy };
+	lab.map.sys = &sys;
+	busy_lab = &lab;
+	busy_calls = KERNEL_BUSY_TRIES;
+	struct haul_map_rows rows = { 2, lab.row_keys, NULL, lab.status };
+	struct haul_map_result result = fresh();
+	assert_int_equal(map_engine_kernel.delete(&lab.map, &rows, &result), 0);
+	assert_int_equal(result.missing, 2);
+	assert_int_equal(result.retries, KERNEL_BUSY_TRIES);
+	busy_calls = KERNEL_BUSY_TRIES + 1;
+	result = fresh();
+	assert_int_equal(map_engine_kernel.delete(&lab.map, &rows, &result), -EBUSY);
+	assert_int_equal(result.failed_index, 0);
+	assert_int_equal(lab.status[0], -EBUSY);
+	assert_int_equal(lab.status[1], -ECANCELED);
+	kernel_lab_close(&lab);
+}
+
 /* A field outside of the value is refused before anything is deleted. */
 static void test_kernel_rows__compare_field_outside_is_refused(void **state)
 {
@@ -481,6 +522,7 @@ int main(void)
 		cmocka_unit_test(test_kernel_rows__full_map_stops_at_the_row),
 		cmocka_unit_test(test_kernel_rows__no_status_no_rows),
 		cmocka_unit_test(test_kernel_rows__failing_call_names_the_row),
+		cmocka_unit_test(test_kernel_rows__busy_rows_are_tried_again),
 		cmocka_unit_test(test_kernel_rows__compare_field_outside_is_refused),
 		cmocka_unit_test(test_kernel_rows__compare_delete_beside_a_writer),
 	};

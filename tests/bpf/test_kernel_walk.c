@@ -268,6 +268,49 @@ static void test_kernel_walk__delete_if_equals_the_model(void **state)
 	}
 }
 
+static struct kernel_lab *busy_lab;
+static int busy_calls;
+
+static int leave_one(struct bpf_sys *sys, int cmd, union bpf_attr *attr)
+{
+	struct map_work *work = busy_lab->map.kernel->parts[KERNEL_CLEAN].work;
+	(void)sys;
+	int rc = bpf_sys_linux()->call(bpf_sys_linux(), cmd, attr);
+	if (busy_calls-- > 0) {
+		work->kept = 1;
+		work->failed = -EBUSY;
+	}
+	return rc;
+}
+
+/* An entry that could not be deleted because its bucket was locked is taken by another walk; when
+ * it cannot be had at all, the call says so. */
+static void test_kernel_walk__delete_if_comes_back_for_the_busy(void **state)
+{
+	(void)state;
+	struct prng prng;
+	test_prng(&prng);
+	struct haul_map_spec spec = {
+		.type = BPF_MAP_TYPE_HASH, .key_size = 4, .value_size = 8, .max_entries = 128
+	};
+	struct kernel_lab lab;
+	kernel_lab_open(&lab, &spec);
+	fill(&lab, 100, &prng);
+	struct bpf_sys sys = { leave_one };
+	lab.map.sys = &sys;
+	busy_lab = &lab;
+	busy_calls = 3;
+	struct haul_map_result result = { .failed_index = -1 };
+	assert_int_equal(map_engine_kernel.delete_if(&lab.map, NULL, &result), 0);
+	assert_int_equal(result.done, 100);
+	assert_int_equal(result.retries, 3);
+	busy_calls = KERNEL_BUSY_TRIES;
+	result = (struct haul_map_result){ .failed_index = -1 };
+	assert_int_equal(map_engine_kernel.delete_if(&lab.map, NULL, &result), -EBUSY);
+	assert_int_equal(result.reason, -EBUSY);
+	kernel_lab_close(&lab);
+}
+
 /* The kernel's own count equals the entries of every hash type, without a walk. */
 static void test_kernel_walk__count_of_every_hash_type(void **state)
 {
@@ -520,6 +563,7 @@ int main(void)
 		cmocka_unit_test(test_kernel_walk__records_grow_to_what_matches),
 		cmocka_unit_test(test_kernel_walk__visit_ends_the_scan),
 		cmocka_unit_test(test_kernel_walk__delete_if_equals_the_model),
+		cmocka_unit_test(test_kernel_walk__delete_if_comes_back_for_the_busy),
 		cmocka_unit_test(test_kernel_walk__count_of_every_hash_type),
 		cmocka_unit_test(test_kernel_walk__stable_keys_beside_churn),
 		cmocka_unit_test(test_kernel_walk__refusals_say_why),

@@ -8,6 +8,8 @@
 #include "bpf/progs/map_prog.h"
 #include "bpf/progs/prog.h"
 
+#ifdef __bpf__
+
 struct bpf_map; /* the kernel's */
 
 enum { EXISTS = -17, NOT_THERE = -2, AGAIN = -11 };
@@ -141,3 +143,5 @@ MAP_INLINE void sum_up(const void *key, const void *value)
 	copy_key(record + MAP_RECORD_KEY, key);
 	copy_value(record + map_config.value_at, value);
 }
+
+#endif

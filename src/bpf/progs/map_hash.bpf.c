@@ -9,7 +9,8 @@
  * A chain ends with a mark that carries its bucket's number. Another mark means that the entry we
  * stood on was taken out and used again in another chain: the bucket is read once more, from its
  * head. Every read is through a pointer that the kernel lets fail (it then gives 0), so the worst
- * that another CPU can do to us is a wrong entry, as with any reader of a hash map without locks. */
+ * that another CPU can do to us is a wrong entry, as with any reader of a hash map without
+ * locks. */
 #include "bpf/progs/map_common.h"
 
 enum {
