@@ -100,7 +100,8 @@ static int open_failed(const char *what, const struct haul_err *err)
 	fprintf(stderr, "haul: map: %s", err->text);
 	if (similar.found[0] != '\0')
 		fprintf(stderr, "; did you mean '%s'?", similar.found);
-	else if (err->code == -ENOENT && strstr(err->text, "haul map list") == NULL)
+	else if (err->code == -ENOENT && strchr(what, '/') == NULL &&
+		 strstr(err->text, "haul map list") == NULL)
 		fprintf(stderr, "; 'haul map list' shows all");
 	fprintf(stderr, "\n");
 	return CLI_FAILED;

@@ -1,9 +1,8 @@
 /* Maps with every kind of BTF that tests/cli/test_map.py looks at, and a program that does nothing
  * but name them, so that one load makes them all. */
+#include <bpf/bpf_helpers.h>
 #include <linux/bpf.h>
 #include <linux/types.h>
-
-#include <bpf/bpf_helpers.h>
 
 enum state { NEW, OPEN = 5 };
 
