@@ -134,13 +134,12 @@ const char *quantity_duration_text(int64_t ns, char ret_text[QUANTITY_TEXT])
 	return ret_text;
 }
 
-/* Divided by base until three digits are left of the point; units has one letter a step. */
-static double scale_down(double size, double base, const char *units, const char **unit)
+/* Divided by base until what is shown is below it; units has one letter a step. slack: what is at
+ * most so far below base would be rounded up to it. */
+static double scale_down(double size, double base, double slack, const char **unit)
 {
 	HAUL_ASSERT(size >= 0);
-	*unit = units;
-	/* 999.95 would be shown as 1000.0 */
-	while (size >= (**unit == units[0] ? base - 0.5 : base - 0.05) && (*unit)[1] != '\0') {
+	while (size >= base - (**unit == ' ' ? 0.5 : slack) && (*unit)[1] != '\0') {
 		size /= base;
 		(*unit)++;
 	}
@@ -149,8 +148,8 @@ static double scale_down(double size, double base, const char *units, const char
 
 const char *quantity_size_text(double size, char ret_text[QUANTITY_TEXT])
 {
-	const char *unit;
-	double shown = scale_down(size, 1000, " kMGTPE", &unit);
+	const char *unit = " kMGTPE";
+	double shown = scale_down(size, 1000, 0.5, &unit);
 
 	if (*unit == ' ')
 		(void)snprintf(ret_text, QUANTITY_TEXT, "%.0f", shown);
@@ -162,8 +161,8 @@ const char *quantity_size_text(double size, char ret_text[QUANTITY_TEXT])
 
 const char *quantity_memory_text(uint64_t bytes, char ret_text[QUANTITY_TEXT])
 {
-	const char *unit;
-	double shown = scale_down((double)bytes, 1024, " KMGTPE", &unit);
+	const char *unit = " KMGTPE";
+	double shown = scale_down((double)bytes, 1024, 0.05, &unit);
 
 	if (*unit == ' ')
 		(void)snprintf(ret_text, QUANTITY_TEXT, "%.0f B", shown);

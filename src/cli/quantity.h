@@ -16,7 +16,7 @@ enum { QUANTITY_TEXT = 24 };
 int quantity_duration(const char *text, int64_t *ret_ns);
 int quantity_size(const char *text, uint64_t *ret_size);
 
-/* At most 6 characters up to 9999 days: "800us", "12ms", "3.2s", "5m10s", "2h03m", "1d04h". */
+/* At most 6 characters up to 99 days: "800us", "12ms", "3.2s", "5m10s", "2h03m", "1d04h". */
 const char *quantity_duration_text(int64_t ns, char ret_text[QUANTITY_TEXT]);
 /* At most 5 characters: "999", "1.2k", "34.5M". */
 const char *quantity_size_text(double size, char ret_text[QUANTITY_TEXT]);
