@@ -22,7 +22,6 @@
 #include "flow.skel.h"
 
 enum {
-	NO_TIMER = UINT32_MAX,
 	SWEEP_MS_MIN = 10,
 	START_BYTES = 64, /* of the frame that is handed to flow_start */
 	RING_BYTES_MAX = 1 << 30
@@ -146,7 +145,7 @@ static void config_fill(struct haul_flows *flows, const struct haul_flows_option
 	config->shard_mask = options->shards - 1;
 	config->l2_bytes = interface->l2_bytes;
 	config->tag_uncounted = interface->tag_uncounted;
-	if (options->sweep_ms != NO_TIMER)
+	if (options->sweep_ms != UINT32_MAX)
 		config->tick_ns = (uint64_t)options->sweep_ms * NS_PER_MS / options->shards;
 	for (int state = 0; state < HAUL_FLOW_STATES; state++)
 		config->timeout_ns[state] = (uint64_t)options->timeout_s[state] * NS_PER_S;
@@ -216,7 +215,7 @@ static int descriptors_take(struct haul_flows *flows, const struct flow_bpf *ske
 int flow_inner_create(const struct haul_flows *flows, uint32_t index, int btf_fd,
 		      const uint32_t type_ids[2])
 {
-	LIBBPF_OPTS(bpf_map_create_opts, options);
+	struct bpf_map_create_opts options = { .sz = sizeof options };
 	char name[BPF_OBJ_NAME_LEN];
 	int fd;
 
@@ -234,7 +233,7 @@ int flow_inner_create(const struct haul_flows *flows, uint32_t index, int btf_fd
 /* One update for all: each would wait for the programs that run. */
 static int slots_fill(struct haul_flows *flows, int *fds, int btf_fd, const uint32_t type_ids[2])
 {
-	LIBBPF_OPTS(bpf_map_batch_opts, options);
+	struct bpf_map_batch_opts options = { .sz = sizeof options };
 	uint32_t keys[HAUL_FLOWS_SHARDS_MAX];
 	uint32_t count = flows->saved.shards, made = 0;
 	int rc = 0;
@@ -268,7 +267,9 @@ static int shards_create(struct haul_flows *flows, const struct flow_bpf *skel)
 static int timer_start(const struct flow_bpf *skel)
 {
 	uint8_t frame[START_BYTES] = { 0 };
-	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame, .data_size_in = sizeof frame);
+	struct bpf_test_run_opts options = { .sz = sizeof options,
+					     .data_in = frame,
+					     .data_size_in = sizeof frame };
 	int rc = bpf_prog_test_run_opts(bpf_program__fd(skel->progs.flow_start), &options);
 
 	if (rc < 0)

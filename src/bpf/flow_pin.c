@@ -209,7 +209,7 @@ static int folder_remove(const char *path)
 }
 
 /* A pin's descriptor, or -errno. */
-static int pin_open(const char *folder, enum flow_pin pin)
+static int pin_open(const char *folder, int pin)
 {
 	char file[PATH_BYTES];
 	int fd;
