@@ -125,7 +125,7 @@ static void test_flows_past__grows_and_forgets(void **state)
 	flows_past_done(&past);
 }
 
-/* At its limit it says so, counts them, and goes on for those it knows; room comes back with time. */
+/* At its limit it says so, counts them, and goes on for those it knows; room comes back. */
 static void test_flows_past__full_is_told(void **state)
 {
 	enum { MOST = FLOWS_PAST_SLOTS_MAX / 4 * 3, MORE = 1000 };
