@@ -1,7 +1,7 @@
 /* haul/flow_record.h — what one connection looks like, in the kernel's table and outside.
  *
  * Model      Plain structs without padding, shared with the counting program, so the layout is
- *            fixed: 40 bytes of key, 96 of value, both asserted.
+ *            fixed: 40 bytes of key, 96 of value (asserted where the program is built).
  *            A connection has one entry for both directions: its two ends stand in canonical order,
  *            the smaller (address, then port; compared as big-endian numbers) first, called lo; the
  *            other is hi. Direction 0 is from lo to hi, 1 the other way.
@@ -73,9 +73,6 @@ struct haul_flow_value {
 	uint32_t ifindex;     /* where it was first seen */
 };
 
-_Static_assert(sizeof(struct haul_flow_key) == 40, "the key is 40 bytes");
-_Static_assert(sizeof(struct haul_flow_value) == 96, "the value is 96 bytes");
-
 /* Counted on every CPU and added up; X(id, name, help). What passed the hook is exactly
  * packets = (packets of all entries) + overflow + late + removed. The same for bytes. */
 #define HAUL_FLOW_TOTAL_LIST(X)                                                                    \
@@ -117,4 +114,3 @@ struct haul_flow_event {
 	struct haul_flow_key key;
 	struct haul_flow_value value; /* as it was; final when closed */
 };
-_Static_assert(sizeof(struct haul_flow_event) == 144, "events have no padding");

@@ -21,6 +21,10 @@
 
 #include <haul/flow_record.h>
 
+_Static_assert(sizeof(struct haul_flow_key) == 40, "the key is 40 bytes");
+_Static_assert(sizeof(struct haul_flow_value) == 96, "the value is 96 bytes");
+_Static_assert(sizeof(struct haul_flow_event) == 144, "events have no padding");
+
 struct flow_config {
 	uint64_t salt;
 	uint64_t tick_ns; /* from one shard to the next: sweep period / shards */
