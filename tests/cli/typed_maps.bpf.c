@@ -1,10 +1,6 @@
 /* Maps with every kind of BTF that tests/cli/test_map.py looks at, and a program that does nothing
  * but name them, so that one load makes them all. */
-/* clang-format off: the kernel's types come first */
-#include <bpf/bpf_helpers.h>
-#include <linux/bpf.h>
-#include <linux/types.h>
-/* clang-format on */
+#include "bpf/progs/prog.h"
 
 enum state { NEW, OPEN = 5 };
 
