@@ -21,6 +21,7 @@ enum {
 	KERNEL_WALK_BYTES_MAX = 256 << 20, /* default of walk_bytes_max */
 	KERNEL_FILTERED_START = 65536,     /* records that a filtered walk first makes room for */
 	KERNEL_HASH_WALK_FROM = 65536,     /* default of hash_walk_from */
+	KERNEL_SUM_PAYS_LATER = 8,         /* times hash_walk_from, for sums */
 	KERNEL_HASH_RECORDS = 8192         /* of a walk by buckets, if they take few bytes */
 };
 

@@ -11,6 +11,7 @@
 #include "base/assert.h"
 #include "bpf/aggregate.h"
 #include "bpf/kernel_state.h"
+#include "bpf/seen.h"
 
 enum { CLASSES_MAX = 1 << 30 };
 
@@ -136,11 +137,15 @@ static int scan_all(struct haul_map *map, const struct haul_map_scan *scan, uint
 
 /* ---- scan by buckets ---- */
 
+/* Loading the program costs some 25 ms. A scan has them back at once, as it needs no records for
+ * the whole map; a sum only by being faster. */
 static bool by_buckets(struct haul_map *map, enum kernel_part_id id, uint64_t room)
 {
+	uint64_t from = map->kernel->hash_walk_from;
+	if (id == KERNEL_HASH_SUM)
+		from *= KERNEL_SUM_PAYS_LATER;
 	bool hash = map->info.type == BPF_MAP_TYPE_HASH || map->info.type == BPF_MAP_TYPE_LRU_HASH;
-	if (!hash || map->info.max_entries < map->kernel->hash_walk_from ||
-	    map->info.max_entries < MAP_GROUP)
+	if (!hash || map->info.max_entries < from || map->info.max_entries < MAP_GROUP)
 		return false;
 	return kernel_part_load(map, id, room) == 0;
 }
@@ -194,6 +199,34 @@ static int scan_buckets(struct haul_map *map, const struct haul_map_scan *scan,
 	return 0;
 }
 
+/* ---- keys that come twice ---- */
+
+struct checked {
+	const struct haul_map_scan *scan;
+	struct haul_map_report *report;
+	struct map_seen seen;
+};
+
+static int checked_visit(const struct haul_map_batch *batch, void *arg)
+{
+	struct checked *checked = arg;
+	int rc = map_seen_add_alloc(&checked->seen, batch, &checked->report->duplicates);
+	return rc < 0 ? rc : checked->scan->visit(batch, checked->scan->arg);
+}
+
+static int scan_run(struct haul_map *map, const struct haul_map_scan *scan,
+		    struct haul_map_report *report)
+{
+	struct haul_map_result counted = { 0 };
+	uint64_t expected;
+	bool known = kernel_count(map, &expected, &counted) == 0;
+	report->expected = known ? expected : HAUL_MAP_UNKNOWN;
+	report->calls += counted.calls;
+	if (by_buckets(map, KERNEL_HASH_SCAN, hash_room(map)))
+		return scan_buckets(map, scan, report);
+	return scan_all(map, scan, known ? expected : map->info.max_entries, report);
+}
+
 int kernel_scan(struct haul_map *map, const struct haul_map_scan *scan,
 		struct haul_map_report *report)
 {
@@ -201,15 +234,20 @@ int kernel_scan(struct haul_map *map, const struct haul_map_scan *scan,
 	int rc = map_kernel_open(map);
 	if (rc < 0)
 		return rc;
-	struct haul_map_result counted = { 0 };
-	uint64_t expected;
 	report->engine = HAUL_MAP_KERNEL;
-	bool known = kernel_count(map, &expected, &counted) == 0;
-	report->expected = known ? expected : HAUL_MAP_UNKNOWN;
-	report->calls += counted.calls;
-	if (by_buckets(map, KERNEL_HASH_SCAN, hash_room(map)))
-		return scan_buckets(map, scan, report);
-	return scan_all(map, scan, known ? expected : map->info.max_entries, report);
+	report->fallbacks += scan->threads > 1; /* one program walks the whole map */
+	if (!scan->check)
+		return scan_run(map, scan, report);
+	struct checked checked = { .scan = scan, .report = report };
+	struct haul_map_scan all = { .filter = scan->filter,
+				     .visit = checked_visit,
+				     .arg = &checked };
+	report->duplicates = 0;
+	rc = map_seen_init(&checked.seen, map->info.key_size);
+	if (rc == 0)
+		rc = scan_run(map, &all, report);
+	map_seen_done(&checked.seen);
+	return rc;
 }
 
 /* ---- delete_if ---- */

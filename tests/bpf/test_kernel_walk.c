@@ -55,7 +55,9 @@ static int visit(const struct haul_map_batch *batch, void *arg)
 static void check_one_scan(struct kernel_lab *lab, const struct haul_map_filter *filter)
 {
 	struct seen seen = { .lab = lab, .times = calloc(lab->room, 1) };
-	struct haul_map_scan scan = { .filter = filter, .visit = visit, .arg = &seen };
+	struct haul_map_scan scan = {
+		.filter = filter, .check = true, .visit = visit, .arg = &seen
+	};
 	struct haul_map_report report = { 0 };
 	assert_non_null(seen.times);
 	assert_int_equal(map_engine_kernel.scan(&lab->map, &scan, &report), 0);
@@ -71,6 +73,7 @@ static void check_one_scan(struct kernel_lab *lab, const struct haul_map_filter 
 	assert_int_equal(report.matched, matched);
 	assert_int_equal(report.read, lab->count);
 	assert_int_equal(report.expected, lab->count);
+	assert_int_equal(report.duplicates, 0);
 	assert_int_equal(report.engine, HAUL_MAP_KERNEL);
 	free(seen.times);
 }
