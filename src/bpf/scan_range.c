@@ -4,9 +4,9 @@
  * on into the next. It asks for little more than the range should still hold, so it runs on little.
  * What it then returned from behind the range's end is found without knowing the kernel's hash: the
  * buckets from the end on are read again, up to where the call had come, and a key that is among
- * those is not of this range. An entry that is there all the time is in the second reading if, and only if,
- * its bucket is behind the end; so it is handed on exactly once, by the range it belongs to. (One
- * that is deleted between the two readings may be handed on by both ranges.) */
+ * those is not of this range. An entry that is there all the time is in the second reading if, and
+ * only if, its bucket is behind the end; so it is handed on exactly once, by the range it belongs
+ * to. (One that is deleted between the two readings may be handed on by both ranges.) */
 #include "bpf/scan_range.h"
 
 #include <errno.h>
