@@ -19,6 +19,8 @@
 #include "base/assert.h"
 #include "bpf/flow_state.h"
 #include "bpf/progs/flow_prog.h"
+
+/* For the object file in it. It needs flow_prog.h before it. */
 #include "flow.skel.h"
 
 enum {
@@ -168,34 +170,64 @@ static void saved_fill(struct haul_flows *flows, const struct haul_flows_options
 	(void)snprintf(saved->ifname, sizeof saved->ifname, "%s", options->ifname);
 }
 
+static struct bpf_object *object_open(void)
+{
+	struct bpf_object_open_opts options = { .sz = sizeof options, .object_name = "haul_flow" };
+	size_t bytes = 0;
+	const void *elf = flow_bpf__elf_bytes(&bytes);
+
+	return bpf_object__open_mem(elf, bytes, &options);
+}
+
+static struct bpf_map *map_of(const struct bpf_object *object, const char *name)
+{
+	struct bpf_map *map = bpf_object__find_map_by_name(object, name);
+
+	HAUL_ASSERT(map != NULL);
+	return map;
+}
+
+static struct bpf_program *program_of(const struct bpf_object *object, const char *name)
+{
+	struct bpf_program *program = bpf_object__find_program_by_name(object, name);
+
+	HAUL_ASSERT(program != NULL);
+	return program;
+}
+
+static int program_fd(const struct bpf_object *object, const char *name)
+{
+	return bpf_program__fd(program_of(object, name));
+}
+
 /* Only what will be attached is loaded: the verifier takes most of our time. The two programs for
  * tc do the same, so one serves both sides. */
-static int programs_load(struct flow_bpf *skel, const struct haul_flows_options *options,
+static int programs_load(struct bpf_object *object, const struct haul_flows_options *options,
 			 const struct flow_config *config)
 {
 	bool xdp = options->hook == HAUL_FLOWS_XDP;
 	int rc = 0;
 
-	skel->rodata->flow_config = *config;
-	rc = rc ? rc : bpf_map__set_max_entries(skel->maps.shards, options->shards);
-	rc = rc ? rc : bpf_map__set_max_entries(skel->maps.events, options->ring_bytes);
-	rc = rc ? rc : bpf_program__set_autoload(skel->progs.flow_xdp, xdp);
-	rc = rc ? rc : bpf_program__set_autoload(skel->progs.flow_ingress, !xdp);
-	rc = rc ? rc : bpf_program__set_autoload(skel->progs.flow_egress, xdp);
-	return rc ? rc : flow_bpf__load(skel);
+	rc = bpf_map__set_initial_value(map_of(object, ".rodata"), config, sizeof *config);
+	rc = rc ? rc : bpf_map__set_max_entries(map_of(object, "shards"), options->shards);
+	rc = rc ? rc : bpf_map__set_max_entries(map_of(object, "events"), options->ring_bytes);
+	rc = rc ? rc : bpf_program__set_autoload(program_of(object, "flow_xdp"), xdp);
+	rc = rc ? rc : bpf_program__set_autoload(program_of(object, "flow_ingress"), !xdp);
+	rc = rc ? rc : bpf_program__set_autoload(program_of(object, "flow_egress"), xdp);
+	return rc ? rc : bpf_object__load(object);
 }
 
 /* Our own descriptors: the loader's are closed with it. */
-static int descriptors_take(struct haul_flows *flows, const struct flow_bpf *skel)
+static int descriptors_take(struct haul_flows *flows, const struct bpf_object *object)
 {
 	const int from[] = {
-		[FLOW_SHARDS] = bpf_map__fd(skel->maps.shards),
-		[FLOW_TOTALS] = bpf_map__fd(skel->maps.totals),
-		[FLOW_CONTROL] = bpf_map__fd(skel->maps.control),
-		[FLOW_EVENTS] = bpf_map__fd(skel->maps.events),
-		[FLOW_SWEEPER] = bpf_map__fd(skel->maps.sweeper),
-		[FLOW_CONFIG] = bpf_map__fd(skel->maps.rodata),
-		[FLOW_SWEEP] = bpf_program__fd(skel->progs.flow_sweep),
+		[FLOW_SHARDS] = bpf_map__fd(map_of(object, "shards")),
+		[FLOW_TOTALS] = bpf_map__fd(map_of(object, "totals")),
+		[FLOW_CONTROL] = bpf_map__fd(map_of(object, "control")),
+		[FLOW_EVENTS] = bpf_map__fd(map_of(object, "events")),
+		[FLOW_SWEEPER] = bpf_map__fd(map_of(object, "sweeper")),
+		[FLOW_CONFIG] = bpf_map__fd(map_of(object, ".rodata")),
+		[FLOW_SWEEP] = program_fd(object, "flow_sweep"),
 	};
 	for (size_t pin = 0; pin < sizeof from / sizeof from[0]; pin++) {
 		if (pin == FLOW_INFO)
@@ -252,9 +284,9 @@ static int slots_fill(struct haul_flows *flows, int *fds, int btf_fd, const uint
 	return rc;
 }
 
-static int shards_create(struct haul_flows *flows, const struct flow_bpf *skel)
+static int shards_create(struct haul_flows *flows, const struct bpf_object *object)
 {
-	const struct btf *btf = bpf_object__btf(skel->obj);
+	const struct btf *btf = bpf_object__btf(object);
 	int key = btf__find_by_name_kind(btf, "haul_flow_key", BTF_KIND_STRUCT);
 	int value = btf__find_by_name_kind(btf, "haul_flow_value", BTF_KIND_STRUCT);
 	const uint32_t type_ids[2] = { (uint32_t)key, (uint32_t)value };
@@ -264,13 +296,13 @@ static int shards_create(struct haul_flows *flows, const struct flow_bpf *skel)
 }
 
 /* A timer is started from inside: by a tc program that is run once, on a made-up frame. */
-static int timer_start(const struct flow_bpf *skel)
+static int timer_start(const struct bpf_object *object)
 {
 	uint8_t frame[START_BYTES] = { 0 };
 	struct bpf_test_run_opts options = { .sz = sizeof options,
 					     .data_in = frame,
 					     .data_size_in = sizeof frame };
-	int rc = bpf_prog_test_run_opts(bpf_program__fd(skel->progs.flow_start), &options);
+	int rc = bpf_prog_test_run_opts(program_fd(object, "flow_start"), &options);
 
 	if (rc < 0)
 		return rc;
@@ -313,7 +345,8 @@ static void stats_refresh(struct haul_stats *stats)
 static uint64_t map_memory(int fd)
 {
 	char path[48], line[96];
-	unsigned long long bytes = 0;
+	static const char label[] = "memlock:";
+	uint64_t bytes = 0;
 	FILE *file;
 
 	(void)snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
@@ -321,8 +354,8 @@ static uint64_t map_memory(int fd)
 	if (!file)
 		return 0;
 	while (fgets(line, sizeof line, file))
-		if (sscanf(line, "memlock: %llu", &bytes) == 1)
-			break;
+		if (strncmp(line, label, sizeof label - 1) == 0)
+			bytes = strtoull(line + sizeof label - 1, NULL, 10);
 	(void)fclose(file);
 	return bytes;
 }
@@ -403,16 +436,17 @@ static int saved_store(const struct haul_flows *flows)
 											    : 0;
 }
 
-static void programs_choose(const struct flow_bpf *skel, const struct haul_flows_options *options,
+static void programs_choose(const struct bpf_object *object,
+			    const struct haul_flows_options *options,
 			    struct flow_programs *programs)
 {
 	if (options->hook == HAUL_FLOWS_XDP) {
-		programs->xdp = bpf_program__fd(skel->progs.flow_xdp);
+		programs->xdp = program_fd(object, "flow_xdp");
 		programs->ingress = -1;
-		programs->egress = bpf_program__fd(skel->progs.flow_egress);
+		programs->egress = program_fd(object, "flow_egress");
 	} else {
 		programs->xdp = -1;
-		programs->ingress = bpf_program__fd(skel->progs.flow_ingress);
+		programs->ingress = program_fd(object, "flow_ingress");
 		programs->egress = programs->ingress;
 	}
 	HAUL_ASSERT(programs->egress >= 0);
@@ -422,25 +456,25 @@ static int flows_load(struct haul_flows *flows, const struct haul_flows_options 
 		      struct haul_err *err)
 {
 	struct flow_programs programs;
-	struct flow_bpf *skel = flow_bpf__open();
+	struct bpf_object *object = object_open();
 	int rc;
 
-	if (!skel)
+	if (!object)
 		return load_failed(err, -errno);
-	rc = programs_load(skel, options, &flows->config);
-	rc = rc ? rc : descriptors_take(flows, skel);
-	rc = rc ? rc : shards_create(flows, skel);
+	rc = programs_load(object, options, &flows->config);
+	rc = rc ? rc : descriptors_take(flows, object);
+	rc = rc ? rc : shards_create(flows, object);
 	if (rc == 0 && flows->config.tick_ns != 0)
-		rc = timer_start(skel);
+		rc = timer_start(object);
 	if (rc < 0) {
 		rc = load_failed(err, rc);
 		goto out;
 	}
-	programs_choose(skel, options, &programs);
+	programs_choose(object, options, &programs);
 	rc = flow_attach(flows, &programs, err);
 	rc = rc ? rc : saved_store(flows);
 out:
-	flow_bpf__destroy(skel);
+	bpf_object__close(object);
 	return rc;
 }
 
@@ -448,7 +482,7 @@ int flows_create_in(struct haul_flows **ret_flows, const struct flow_env *env,
 		    const struct haul_flows_options *options, struct haul_err *err)
 {
 	struct haul_flows_options filled;
-	struct flow_interface interface;
+	struct flow_interface interface = { 0 };
 	struct haul_flows *flows;
 	libbpf_print_fn_t printer;
 	int rc = options_fill(options, &filled, err);

@@ -38,6 +38,12 @@ static bool addr_within(const uint8_t addr[16], const uint8_t net[16], uint8_t p
 	       (mask == 0 || (addr[bytes] & mask) == (net[bytes] & mask));
 }
 
+static bool query_is_any(const struct haul_flow_query *query)
+{
+	return !query->proto && !query->port && !query->addr_prefix && !query->states &&
+	       !query->bytes_min && !query->seen_since_ns && !query->idle_since_ns;
+}
+
 static bool query_holds(const struct haul_flow_query *query, const struct haul_flow_key *key,
 			const struct haul_flow_value *value)
 {
@@ -160,7 +166,6 @@ int haul_flows_scan(struct haul_flows *flows, const struct haul_flow_query *quer
 		    int (*visit)(const struct haul_map_batch *batch, void *arg), void *arg,
 		    struct haul_map_report *ret_report)
 {
-	static const struct haul_flow_query any;
 	struct walk walk = { .visit = visit, .arg = arg };
 	struct haul_map_report *report = &walk.report;
 	struct gather *gather = NULL;
@@ -173,7 +178,7 @@ int haul_flows_scan(struct haul_flows *flows, const struct haul_flow_query *quer
 		rc = -EINVAL;
 	if (haul_flows_count(flows, &report->expected) < 0)
 		report->expected = HAUL_MAP_UNKNOWN;
-	if (rc == 0 && query && memcmp(query, &any, sizeof any) != 0) {
+	if (rc == 0 && query && !query_is_any(query)) {
 		gather = gather_new(query);
 		if (!gather)
 			rc = -ENOMEM;
@@ -273,7 +278,7 @@ static void count_put(struct haul_flows *flows, const struct haul_flow_value *va
 static int put_again(struct haul_flows *flows, struct put *put, uint32_t count,
 		     struct haul_map_result *result)
 {
-	struct haul_map_result got, done;
+	struct haul_map_result got = { 0 }, done = { 0 };
 	struct haul_map_rows rows = { .count = count, .keys = put->key, .values = put->old };
 	int rc;
 
@@ -303,7 +308,7 @@ static int put_again(struct haul_flows *flows, struct put *put, uint32_t count,
 static int put_chunk(struct haul_flows *flows, struct put *put, const struct haul_map_rows *rows,
 		     bool again, struct haul_map_result *result)
 {
-	struct haul_map_result one;
+	struct haul_map_result one = { 0 };
 	const struct haul_map_rows prepared = {
 		.count = rows->count, .keys = put->key, .values = put->value, .status = put->status
 	};
@@ -391,7 +396,7 @@ int haul_flows_totals(struct haul_flows *flows, uint64_t ret_totals[HAUL_FLOW_TO
 /* Every entry is counted when it is made and when it is removed. */
 int haul_flows_count(struct haul_flows *flows, uint64_t *ret_count)
 {
-	uint64_t totals[HAUL_FLOW_TOTALS];
+	uint64_t totals[HAUL_FLOW_TOTALS] = { 0 };
 	int rc = haul_flows_totals(flows, totals);
 
 	if (rc < 0)
