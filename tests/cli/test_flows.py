@@ -29,7 +29,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 OK, FAILED, USAGE = 0, 1, 2
 SECONDS = 30
 INSIDE = "HAUL_TEST_FLOWS_INSIDE"
-FIRST_OF_MANY = 10000  # below those that the kernel hands out
+FIRST_OF_MANY, FIRST_OF_FEW = 10000, 20000  # ports below those that the kernel hands out
 PEER4, PEER6, OWN4, OWN6 = "10.77.0.2", "fd77::2", "10.77.0.1", "fd77::1"
 
 
@@ -130,6 +130,7 @@ class Peer:
             ["ip", "netns", "exec", self.namespace, sys.executable,
              os.path.join(HERE, "flows_peer.py")], stdout=subprocess.PIPE, text=True)
         self.tcp_port, self.udp_port = map(int, self.server.stdout.readline().split())
+        self.last_port = FIRST_OF_FEW
 
     def close(self):
         self.server.kill()
@@ -138,9 +139,14 @@ class Peer:
         subprocess.run(["ip", "link", "del", "hv0"], check=True, timeout=SECONDS)
         subprocess.run(["ip", "netns", "del", self.namespace], check=True, timeout=SECONDS)
 
+    def own(self, address):
+        """Our end for this address of theirs; no port twice, so that no connection is met twice."""
+        self.last_port += 1
+        return (OWN6 if ":" in address else OWN4, self.last_port)
+
     def tcp(self, sent, received, address=PEER4):
         """One connection that carries so many bytes each way and is closed; returns its port."""
-        with socket.create_connection((address, self.tcp_port), timeout=SECONDS) as end:
+        with self.open_tcp(address) as end:
             port = end.getsockname()[1]
             end.sendall(struct.pack("!I", received) + bytes(sent - 4))
             end.shutdown(socket.SHUT_WR)
@@ -151,13 +157,15 @@ class Peer:
         return port
 
     def open_tcp(self, address=PEER4):
-        return socket.create_connection((address, self.tcp_port), timeout=SECONDS)
+        return socket.create_connection((address, self.tcp_port), timeout=SECONDS,
+                                        source_address=self.own(address))
 
     def udp(self, sizes, address=PEER4):
         """Datagrams of these sizes, each answered before the next; returns the port."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family, socket.SOCK_DGRAM) as end:
             end.settimeout(SECONDS)
+            end.bind(self.own(address))
             end.connect((address, self.udp_port))
             for size in sizes:
                 end.send(bytes(size))
