@@ -100,16 +100,16 @@ struct haul_flow_query {
 	uint64_t seen_since_ns; /* last_ns at or after */
 	uint64_t idle_since_ns; /* last_ns before */
 };
-/* columns: keys are struct haul_flow_key, values struct haul_flow_value. What is in the table all the
- * time is visited exactly once, also while other connections come and go. */
+/* columns: keys are struct haul_flow_key, values struct haul_flow_value. What is in the table all
+ * the time is visited exactly once, also while other connections come and go. */
 HAUL_API int haul_flows_scan(struct haul_flows *flows, const struct haul_flow_query *query,
 			     int (*visit)(const struct haul_map_batch *batch, void *arg), void *arg,
 			     struct haul_map_report *ret_report);
 /* rows as in map.h; a batch of keys in one call a shard. */
 HAUL_API int haul_flows_get(struct haul_flows *flows, const struct haul_map_rows *rows,
 			    struct haul_map_result *ret_result);
-/* Put entries (a restored table, a simulated one): counted as opened, with what they have in packets
- * and bytes. Entries that are there get the new values: what passes meanwhile is lost from them.
+/* Put entries (a restored table, a simulated one): counted as opened, with what they have in
+ * packets and bytes. Entries that are there get the new values: what passes meanwhile is lost from them.
  * Times ahead of now become now. -E2BIG in a row's status: its shard is full. */
 HAUL_API int haul_flows_put(struct haul_flows *flows, const struct haul_map_rows *rows,
 			    struct haul_map_result *ret_result);
