@@ -15,7 +15,7 @@
 
 enum {
 	FEW = 500, /* rows, below which the kernel engine is not loaded */
-	PAIR = 2,  /* rows, up to which a batch call is no cheaper than single ones */
+	ALONE = 1, /* rows: a batch call costs as much as a single one */
 	TEXT_PART = 120
 };
 
@@ -77,9 +77,9 @@ static const char *choose(const struct haul_map *map, enum haul_map_op op, uint6
 		*ret_best = HAUL_MAP_KERNEL;
 		return "its program is loaded already";
 	}
-	if (rows > 0 && rows <= PAIR) {
+	if (rows > 0 && rows <= ALONE) {
 		*ret_best = HAUL_MAP_SINGLE;
-		return "a batch call for so few costs as much";
+		return "a batch call for one row costs as much";
 	}
 	if (size <= FEW)
 		return "loading a program would cost more than so few entries do";
