@@ -14,7 +14,7 @@ static int count_load(const struct kernel_layout *layout, int map_fd)
 	if (layout->count_id == 0)
 		return -ENOTSUP;
 	struct bpf_insn program[] = {
-		{ .code = BPF_LD | BPF_DW | BPF_IMM,
+		{ .code = BPF_LD | BPF_DW, /* BPF_IMM is 0, as BPF_LD */
 		  .dst_reg = BPF_REG_1,
 		  .src_reg = BPF_PSEUDO_MAP_FD,
 		  .imm = map_fd },

@@ -146,7 +146,7 @@ static int part_map(const struct kernel_part *part, const char *name, size_t byt
 
 static int part_map_load(struct kernel_part *part, uint32_t room, uint32_t record_bytes)
 {
-	void *at;
+	void *at = NULL;
 	size_t bytes = page_round((size_t)room * record_bytes);
 	int rc = part_map(part, "map_io", bytes, &at);
 	if (rc < 0)

@@ -95,7 +95,7 @@ struct map_kernel {
 };
 
 /* Have part loaded with room for so many records at least (never more than its bound allows). */
-int kernel_part_load(struct haul_map *map, enum kernel_part_id id, uint64_t room);
+int kernel_part_load(struct haul_map *map, enum kernel_part_id id, uint64_t wanted);
 /* One call: the program runs to its end. */
 int kernel_run(struct haul_map *map, enum kernel_program program, uint64_t *calls);
 

@@ -345,6 +345,40 @@ static void test_kernel_walk__count_of_every_hash_type(void **state)
 	}
 }
 
+/* A kernel without BTF, or without the function that counts: the count is refused with the reason,
+ * and scans still work, by the kernel's own walk. */
+static void test_kernel_walk__without_btf(void **state)
+{
+	(void)state;
+	struct prng prng;
+	test_prng(&prng);
+	struct haul_map_spec spec = {
+		.type = BPF_MAP_TYPE_HASH, .key_size = 4, .value_size = 8, .max_entries = 512
+	};
+	struct kernel_lab lab;
+	kernel_lab_open(&lab, &spec);
+	fill(&lab, 300, &prng);
+	assert_int_equal(map_kernel_open(&lab.map), 0);
+	lab.map.kernel->layout = (struct kernel_layout){ .known = true, .error = -ENOTSUP };
+	lab.map.kernel->hash_walk_from = 0;
+	struct haul_map_result result = { .failed_index = -1 };
+	uint64_t count = 77;
+	assert_int_equal(map_engine_kernel.count(&lab.map, &count, &result), -ENOTSUP);
+	assert_int_equal(count, 77);
+	const char *why = NULL;
+	assert_false(map_engine_kernel.can(&lab.map, HAUL_MAP_OP_COUNT, &why));
+	assert_non_null(strstr(why, "no function that counts"));
+	struct seen seen = { .lab = &lab, .times = calloc(lab.room, 1) };
+	struct haul_map_scan scan = { .visit = visit, .arg = &seen };
+	struct haul_map_report report = { 0 };
+	assert_int_equal(map_engine_kernel.scan(&lab.map, &scan, &report), 0);
+	assert_int_equal(report.matched, 300);
+	assert_true(report.expected == HAUL_MAP_UNKNOWN);
+	assert_null(lab.map.kernel->parts[KERNEL_HASH_SCAN].object);
+	free(seen.times);
+	kernel_lab_close(&lab);
+}
+
 /* ---- beside a writer ---- */
 
 enum { STABLE = 20000, CHURN = 4000, WALKS = 6 };
@@ -568,6 +602,7 @@ int main(void)
 		cmocka_unit_test(test_kernel_walk__delete_if_equals_the_model),
 		cmocka_unit_test(test_kernel_walk__delete_if_comes_back_for_the_busy),
 		cmocka_unit_test(test_kernel_walk__count_of_every_hash_type),
+		cmocka_unit_test(test_kernel_walk__without_btf),
 		cmocka_unit_test(test_kernel_walk__stable_keys_beside_churn),
 		cmocka_unit_test(test_kernel_walk__refusals_say_why),
 		cmocka_unit_test(test_kernel_walk__read_only_map_is_read),
