@@ -39,25 +39,28 @@ static void put_text(struct map_out *out, const char *text)
 	put(out, text, strlen(text));
 }
 
-/* Two digits a byte; four bytes at a time, which is what most of a dump without BTF consists of. */
+/* Two digits a byte, sixteen bytes at a time: most of a dump without BTF is this. */
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+
+static bytes16 digit_of(bytes16 nibble)
+{
+	return nibble + '0' + ((bytes16)(nibble > 9) & ('a' - '0' - 10));
+}
+
 static void hex_digits(char *to, const uint8_t *data, uint32_t bytes)
 {
 	static const char digits[] = "0123456789abcdef";
 	uint32_t i = 0;
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-	for (; i + 4 <= bytes; i += 4) {
-		uint32_t word;
-		memcpy(&word, data + i, sizeof word);
-		uint64_t spread = (word | (uint64_t)word << 16) & 0x0000ffff0000ffff;
-		spread = (spread | spread << 8) & 0x00ff00ff00ff00ff;
-		uint64_t nibbles =
-			(spread >> 4 & 0x000f000f000f000f) | (spread & 0x000f000f000f000f) << 8;
-		/* 1 in each byte that is 10 or more: those are letters, 39 behind the digits */
-		uint64_t letters = (nibbles + 0x0606060606060606) >> 4 & 0x0101010101010101;
-		uint64_t text = nibbles + 0x3030303030303030 + letters * 39;
-		memcpy(to + 2 * (size_t)i, &text, sizeof text);
+	for (; bytes - i >= sizeof(bytes16); i += sizeof(bytes16)) {
+		bytes16 in, out[2];
+		memcpy(&in, data + i, sizeof in);
+		bytes16 high = digit_of(in >> 4), low = digit_of(in & 15);
+		out[0] = __builtin_shufflevector(high, low, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5,
+						 21, 6, 22, 7, 23);
+		out[1] = __builtin_shufflevector(high, low, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28,
+						 13, 29, 14, 30, 15, 31);
+		memcpy(to + 2 * (size_t)i, out, sizeof out);
 	}
-#endif
 	for (; i < bytes; i++) {
 		to[2 * (size_t)i] = digits[data[i] >> 4];
 		to[2 * (size_t)i + 1] = digits[data[i] & 15];
