@@ -109,8 +109,8 @@ HAUL_API int haul_flows_scan(struct haul_flows *flows, const struct haul_flow_qu
 HAUL_API int haul_flows_get(struct haul_flows *flows, const struct haul_map_rows *rows,
 			    struct haul_map_result *ret_result);
 /* Put entries (a restored table, a simulated one): counted as opened, with what they have in
- * packets and bytes. Entries that are there get the new values: what passes meanwhile is lost from them.
- * Times ahead of now become now. -E2BIG in a row's status: its shard is full. */
+ * packets and bytes. Entries that are there get the new values: what passes meanwhile is lost from
+ * them. Times ahead of now become now. -E2BIG in a row's status: its shard is full. */
 HAUL_API int haul_flows_put(struct haul_flows *flows, const struct haul_map_rows *rows,
 			    struct haul_map_result *ret_result);
 HAUL_API int haul_flows_count(struct haul_flows *flows, uint64_t *ret_count);
