@@ -15,8 +15,7 @@
 
 enum {
 	FEW = 500, /* rows, below which the kernel engine is not loaded */
-	ALONE = 1, /* rows: a batch call costs as much as a single one */
-	TEXT_PART = 120
+	ALONE = 1  /* rows: a batch call costs as much as a single one */
 };
 
 static const char *const engine_names[] = {
