@@ -25,8 +25,8 @@
  * Errors     0, or -errno of the first failure. What happened to how many is in the result, and to
  *            each row in its status: 0 done, -ENOENT not there, -EEXIST already there (compare-
  *            delete: with another value), -ECANCELED not reached because of a failure before it,
- *            other -errno refused. A missing key is not a failure; the slot of its value stays as it
- *            was. -ENOTSUP: no engine can do this on this type of map. -EPERM: needs CAP_BPF
+ *            other -errno refused. A missing key is not a failure; its value's slot stays
+ *            as it was. LPM tries answer with the longest prefix that matches. -ENOTSUP: no engine can do this on this type of map. -EPERM: needs CAP_BPF
  *            (most types CAP_SYS_ADMIN).
  * Blocking   A call into the kernel does not yield the CPU; options.call_max_ns bounds its length
  *            by sizing the batch. A kernel-engine walk is one call whatever the size.
@@ -154,8 +154,8 @@ HAUL_API struct haul_stats *haul_map_stats(struct haul_map *map);
 HAUL_API int haul_map_each(int (*visit)(const struct haul_map_info *info, void *arg), void *arg,
 			   struct haul_err *err);
 
-/* Which engine an operation on so many rows (0: the whole map) will take, and why, in one line. AUTO:
- * none can do it. May load the kernel engine to find out. */
+/* Which engine an operation on so many rows (0: the whole map) will take, and why, in one line.
+ * HAUL_MAP_AUTO: none can do it. May load the kernel engine to find out. */
 HAUL_API enum haul_map_engine haul_map_explain(struct haul_map *map, enum haul_map_op op,
 					       uint64_t rows, char ret_text[HAUL_MAP_TEXT]);
 
@@ -208,8 +208,9 @@ struct haul_map_field {
 	bool big_endian; /* network order */
 	bool is_signed;
 };
-/* Delete each entry whose value still has the bytes of values at field (NULL: all of it); kernel:
- * compared and deleted in one go; others: between the two another CPU may write. */
+/* Delete each entry whose value still has the bytes of values at field (NULL: all of it). Between
+ * comparing and deleting another CPU may write: for some hundred nanoseconds in the kernel engine,
+ * for a system call in the others. */
 HAUL_API int haul_map_compare_delete(struct haul_map *map, const struct haul_map_rows *rows,
 				     const struct haul_map_field *field,
 				     struct haul_map_result *ret_result);
@@ -350,8 +351,8 @@ struct haul_map_tune_point {
 	uint32_t batch;
 	uint32_t runs;
 	double ns_per_entry; /* median of runs */
-	double call_ns_max;  /* 99 % of a run's calls are not longer, median of runs: the CPU is not
-			      * yielded for so long (the longest of all is the machine's, not ours) */
+	double call_ns_max;  /* 99 % of a run's calls take at most this, median of runs: for so long
+			      * the CPU is not yielded (the longest of all is the machine's) */
 	bool too_small;      /* a bucket did not fit: ENOSPC */
 };
 struct haul_map_tune {
