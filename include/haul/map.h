@@ -26,8 +26,9 @@
  *            each row in its status: 0 done, -ENOENT not there, -EEXIST already there (compare-
  *            delete: with another value), -ECANCELED not reached because of a failure before it,
  *            other -errno refused. A missing key is not a failure; its value's slot stays
- *            as it was. LPM tries answer with the longest prefix that matches. -ENOTSUP: no engine can do this on this type of map. -EPERM: needs CAP_BPF
- *            (most types CAP_SYS_ADMIN).
+ *            as it was. LPM tries answer with the longest prefix that matches. -ENOTSUP: no
+ *            engine can do this on this type of map. -EPERM: needs CAP_BPF (most types
+ *            CAP_SYS_ADMIN).
  * Blocking   A call into the kernel does not yield the CPU; options.call_max_ns bounds its length
  *            by sizing the batch. A kernel-engine walk is one call whatever the size.
  * Limits     HAUL_MAP_KEY_MAX, HAUL_MAP_BATCH_MAX, HAUL_MAP_CONDITIONS, HAUL_MAP_TOP_MAX.
