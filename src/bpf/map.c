@@ -156,6 +156,7 @@ static int map_new(struct haul_map **ret_map, int fd, const struct haul_map_opti
 		goto free_map;
 	}
 	map_reader_init(&map->reader, map);
+	map->entries = map->info.max_entries;
 	name = map->info.name;
 	(void)snprintf(map->stats_name, sizeof map->stats_name, name[0] ? "map.%s" : "map.%s%u",
 		       name, map->info.id);

@@ -74,6 +74,8 @@ struct haul_map {
 	struct bpf_sys *sys;
 	struct os *os; /* clock of the tuning */
 	struct map_reader reader;
+	uint64_t entries; /* about so many, as last looked at by choose.c; at first max_entries */
+	uint64_t walked;  /* entries of walks that batch calls carried, under AUTO */
 	struct map_kernel *kernel; /* NULL until first used */
 	int kernel_error;          /* why it could not be loaded; 0 = not tried, or loaded */
 	char kernel_why[HAUL_MAP_TEXT];
@@ -105,6 +107,8 @@ int map_open_with(struct haul_map **ret_map, int fd, const struct haul_map_optio
 uint64_t map_field_get(const struct haul_map_info *info, const struct haul_map_field *field,
 		       const void *key, const void *value);
 
+/* Before map_choose: how many entries there are about, if that decides and one call can tell. */
+void map_look(struct haul_map *map, enum haul_map_op op, uint64_t rows);
 /* The engines to try for op on rows (0 = the whole map), best first; later ones take what earlier
  * ones cannot do. exact: under churn, too. Returns how many. */
 enum { MAP_ENGINES_MAX = 3 };

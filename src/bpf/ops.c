@@ -101,6 +101,8 @@ static bool call_untouched(const struct op_call *c)
 static int call_run(struct haul_map *map, uint64_t rows, bool exact, const struct op_call *c)
 {
 	const struct map_engine *engines[MAP_ENGINES_MAX];
+	if (!exact)
+		map_look(map, c->op, rows);
 	uint32_t count = map_choose(map, c->op, rows, exact, engines);
 	uint64_t *fallbacks = c->report ? &c->report->fallbacks : &c->result->fallbacks;
 	int rc = -EOPNOTSUPP;
@@ -111,8 +113,11 @@ static int call_run(struct haul_map *map, uint64_t rows, bool exact, const struc
 		call_restart(c, e->id);
 		rc = e->can(map, c->op, &why) ? engine_run(e, map, c) : -EOPNOTSUPP;
 		bool refused = rc == -EOPNOTSUPP || (rc < 0 && !e->can(map, c->op, &why));
-		if (!refused || !call_untouched(c))
+		if (!refused || !call_untouched(c)) {
+			if (rows == 0 && e->id == HAUL_MAP_BATCH)
+				map->walked += map->entries;
 			return rc;
+		}
 		if (!last)
 			++*fallbacks;
 	}

@@ -368,8 +368,8 @@ static void test_explain__names_engine_and_reason(void **state)
 		&lab,
 		(struct haul_map_spec){ .type = BPF_MAP_TYPE_PERCPU_HASH, .max_entries = 100000 },
 		NULL);
-	assert_int_equal(haul_map_explain(lab.map, HAUL_MAP_OP_SCAN, 0, text), HAUL_MAP_BATCH);
-	assert_non_null(strstr(text, "not kernel: "));
+	assert_int_equal(haul_map_explain(lab.map, HAUL_MAP_OP_DELETE_IF, 0, text), HAUL_MAP_BATCH);
+	assert_non_null(strstr(text, "so few"));
 	assert_int_equal(haul_map_explain(lab.map, HAUL_MAP_OP_GET, 100000, text), HAUL_MAP_SINGLE);
 	assert_non_null(strstr(text, "not batch: "));
 	assert_int_equal(haul_map_explain(lab.map, HAUL_MAP_OP_UPDATE, 1, text), HAUL_MAP_SINGLE);
@@ -378,13 +378,51 @@ static void test_explain__names_engine_and_reason(void **state)
 	map_lab_close(&lab);
 
 	map_lab_open(&lab,
-		     (struct haul_map_spec){ .type = BPF_MAP_TYPE_HASH, .max_entries = 100000 },
+		     (struct haul_map_spec){ .type = BPF_MAP_TYPE_HASH, .max_entries = 400000 },
 		     NULL);
+	map_lab_fill(&lab, 0, 200000);
 	assert_int_equal(haul_map_explain(lab.map, HAUL_MAP_OP_SCAN, 0, text), HAUL_MAP_KERNEL);
 	assert_non_null(strstr(text, "kernel: "));
 	assert_int_equal(haul_map_explain(lab.map, HAUL_MAP_OP_UPDATE, 100, text), HAUL_MAP_BATCH);
 	assert_int_equal(haul_map_explain(lab.map, HAUL_MAP_OP_UPDATE, 10000, text),
 			 HAUL_MAP_KERNEL);
+	map_lab_close(&lab);
+}
+
+static int visit_none(const struct haul_map_batch *batch, void *arg)
+{
+	(void)batch;
+	(void)arg;
+	return 0;
+}
+
+/* A large map with little in it is not worth loading a program for, until it has been walked often;
+ * what a scan tells does not depend on that. */
+static void test_scan__loads_a_program_when_it_pays(void **state)
+{
+	(void)state;
+	enum { ENTRIES = 30000, WALKS = 131072 / ENTRIES + 1 };
+	struct lab_map lab;
+	struct haul_map_report report;
+	const struct haul_map_scan scan = { .visit = visit_none };
+	map_lab_open(&lab,
+		     (struct haul_map_spec){ .type = BPF_MAP_TYPE_HASH, .max_entries = 500000 },
+		     NULL);
+	assert_int_equal(haul_map_scan(lab.map, &scan, &report), 0);
+	assert_int_equal(report.engine, HAUL_MAP_BATCH);
+	assert_int_equal(report.read, 0);
+	map_lab_fill(&lab, 0, ENTRIES);
+	enum haul_map_engine last = HAUL_MAP_BATCH;
+	for (int i = 0; i <= WALKS; i++) {
+		assert_int_equal(haul_map_scan(lab.map, &scan, &report), 0);
+		assert_int_equal(report.read, ENTRIES);
+		assert_int_equal(report.fallbacks, 0);
+		if (i < 2)
+			assert_int_equal(report.engine, HAUL_MAP_BATCH);
+		assert_true(report.engine >= last);
+		last = report.engine;
+	}
+	assert_int_equal(last, HAUL_MAP_KERNEL);
 	map_lab_close(&lab);
 }
 
@@ -438,6 +476,7 @@ int main(void)
 		cmocka_unit_test(test_map__without_keys),
 		cmocka_unit_test(test_map__refuses_wrong_arguments),
 		cmocka_unit_test(test_explain__names_engine_and_reason),
+		cmocka_unit_test(test_scan__loads_a_program_when_it_pays),
 		cmocka_unit_test(test_open__without_privilege),
 	};
 	map_lab_need();
