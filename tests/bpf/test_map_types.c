@@ -236,10 +236,11 @@ static void do_compare_delete(struct model *m)
 
 /* ---- walks ---- */
 
+/* Threads of a scan write here at once. */
 struct collected {
 	const struct model *model;
-	uint32_t count;
-	uint32_t times[KEYS];
+	_Atomic uint32_t count;
+	_Atomic uint32_t times[KEYS];
 };
 
 static int collect(const struct haul_map_batch *batch, void *arg)
