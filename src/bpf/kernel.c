@@ -127,7 +127,8 @@ bool map_kernel_ready(const struct haul_map *map, enum haul_map_op op)
 	const struct kernel_part *parts = map->kernel->parts;
 	if (part < KERNEL_PARTS && parts[part].object)
 		return true;
-	return (op == HAUL_MAP_OP_SCAN && parts[KERNEL_HASH_SCAN].object) ||
+	return (op == HAUL_MAP_OP_GET && parts[KERNEL_HASH_READ].object) ||
+	       (op == HAUL_MAP_OP_SCAN && parts[KERNEL_HASH_SCAN].object) ||
 	       (op == HAUL_MAP_OP_AGGREGATE && parts[KERNEL_HASH_SUM].object);
 }
 

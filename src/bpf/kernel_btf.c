@@ -31,6 +31,7 @@ static void layout_walk(struct kernel_layout *layout, const struct btf *btf)
 	int bucket = btf__find_by_name_kind(btf, "bucket", BTF_KIND_STRUCT);
 	int buckets_at = member_at(btf, "bpf_htab", "buckets");
 	int count_at = member_at(btf, "bpf_htab", "n_buckets");
+	int seed_at = member_at(btf, "bpf_htab", "hashrnd");
 	int key_at = member_at(btf, "htab_elem", "key");
 	if (bucket < 0 || buckets_at < 0 || count_at < 0 || key_at < 0)
 		return;
@@ -43,6 +44,7 @@ static void layout_walk(struct kernel_layout *layout, const struct btf *btf)
 	layout->buckets_at = (uint32_t)buckets_at;
 	layout->bucket_count_at = (uint32_t)count_at;
 	layout->key_at = (uint32_t)key_at;
+	layout->seed_at = seed_at > 0 ? (uint32_t)seed_at : 0;
 	layout->walkable = true;
 }
 

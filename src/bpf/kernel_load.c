@@ -51,7 +51,14 @@ static int part_failed(struct haul_map *map, struct kernel_part *part, int rc)
 
 static bool part_is_hash(enum kernel_part_id id)
 {
-	return id == KERNEL_HASH_SCAN || id == KERNEL_HASH_SUM;
+	return id == KERNEL_HASH_SCAN || id == KERNEL_HASH_SUM || id == KERNEL_HASH_READ ||
+	       id == KERNEL_HASH_WARM;
+}
+
+/* Only keys are fetched ahead. */
+static uint32_t record_bytes(const struct haul_map *map, enum kernel_part_id id)
+{
+	return id == KERNEL_HASH_WARM ? map->kernel->value_at : map->kernel->record_bytes;
 }
 
 static int object_open(struct haul_map *map, enum kernel_part_id id, struct bpf_object **ret_object)
@@ -79,6 +86,8 @@ static void config_fill(struct map_config *config, const struct haul_map *map)
 		.buckets_at = layout->buckets_at,
 		.bucket_count_at = layout->bucket_count_at,
 		.key_at = layout->key_at,
+		.seed_at = layout->seed_at,
+		.entry_bytes = layout->key_at + map->kernel->record_bytes - MAP_RECORD_KEY,
 		.look_first = map->info.type == BPF_MAP_TYPE_LRU_HASH,
 	};
 }
@@ -108,7 +117,7 @@ static int object_set_up(struct bpf_object *object, const struct haul_map *map,
 	if (rc == 0)
 		rc = bpf_map__reuse_fd(target, map->fd);
 	if (rc == 0)
-		rc = bpf_map__set_value_size(io, map->kernel->record_bytes);
+		rc = bpf_map__set_value_size(io, record_bytes(map, id));
 	if (rc == 0)
 		rc = bpf_map__set_max_entries(io, room);
 	return rc;
@@ -193,7 +202,7 @@ int kernel_part_load(struct haul_map *map, enum kernel_part_id id, uint64_t want
 		rc = bpf_object__load(part->object);
 	bpf_quiet_end(printer);
 	if (rc == 0)
-		rc = part_map_load(part, room, map->kernel->record_bytes);
+		rc = part_map_load(part, room, record_bytes(map, id));
 	if (rc < 0) {
 		part_close(part);
 		return part_failed(map, part, rc);
@@ -238,6 +247,7 @@ int map_kernel_open(struct haul_map *map)
 	kernel->record_bytes = kernel->value_at + round_8(map->info.value_size);
 	kernel->walk_bytes_max = KERNEL_WALK_BYTES_MAX;
 	kernel->hash_walk_from = KERNEL_HASH_WALK_FROM;
+	kernel->fetch_from = KERNEL_FETCH_FROM;
 	uint32_t fixed = map->options.batch < MAP_ROWS ? map->options.batch : MAP_ROWS;
 	struct haul_sizer_options sizing = {
 		.policy = fixed ? HAUL_SIZER_FIXED : HAUL_SIZER_SERVICE,

@@ -58,6 +58,34 @@ static void slice_learn(struct haul_map *map, uint32_t count, int64_t begun_ns)
 	(void)haul_sizer_update(&map->kernel->rows, &sample);
 }
 
+/* Whether the rows' memory is worth fetching ahead: what is in the caches anyway is not, nor are a
+ * few rows worth loading the program for. */
+static bool rows_are_far(const struct haul_map *map)
+{
+	return map->info.type == BPF_MAP_TYPE_HASH && map->info.key_size % 4 == 0 &&
+	       map->info.key_size <= MAP_WARM_KEY &&
+	       map->info.max_entries >= map->kernel->hash_walk_from &&
+	       map->kernel->rows_seen >= map->kernel->fetch_from;
+}
+
+/* Rows of a large map are fetched ahead. Where that cannot be done nothing is lost but time. */
+static void slice_warm(struct haul_map *map, const struct haul_map_rows *rows, uint32_t first,
+		       uint32_t count, struct haul_map_result *result)
+{
+	struct kernel_part *part = &map->kernel->parts[KERNEL_HASH_WARM];
+	size_t key_size = map->info.key_size;
+	if (count < MAP_GROUP || !rows_are_far(map) ||
+	    kernel_part_load(map, KERNEL_HASH_WARM, MAP_ROWS) < 0)
+		return;
+	if (count > part->room)
+		count = part->room;
+	for (uint32_t i = 0; i < count; i++)
+		memcpy(part->records + (size_t)i * map->kernel->value_at + MAP_RECORD_KEY,
+		       (const uint8_t *)rows->keys + (first + i) * key_size, key_size);
+	part->work->count = count;
+	(void)kernel_run(map, KERNEL_P_HASH_WARM, &result->calls);
+}
+
 static int slice_run(struct haul_map *map, const struct rows_op *op,
 		     const struct haul_map_rows *rows, uint32_t first,
 		     struct haul_map_result *result)
@@ -71,6 +99,10 @@ static int slice_run(struct haul_map *map, const struct rows_op *op,
 		count = part->room;
 	HAUL_ASSERT(count > 0);
 	slice_in(map, op, rows, first, count);
+	if (op->part != KERNEL_READ && op->part != KERNEL_HASH_READ) {
+		map->kernel->rows_seen += count;
+		slice_warm(map, rows, first, count, result);
+	}
 	work->count = count;
 	work->reached = 0;
 	work->done = work->missing = work->inserted = work->kept = 0;
@@ -123,7 +155,14 @@ int kernel_get(struct haul_map *map, const struct haul_map_rows *rows,
 	       struct haul_map_result *result)
 {
 	static const struct rows_op op = { KERNEL_P_GET, KERNEL_READ, false, true };
-	int rc = rows_open(map, &op);
+	static const struct rows_op far = { KERNEL_P_HASH_GET, KERNEL_HASH_READ, false, true };
+	int rc = map_kernel_open(map);
+	if (rc < 0)
+		return rc;
+	map->kernel->rows_seen += rows->count;
+	if (rows_are_far(map) && rows_open(map, &far) == 0)
+		return rows_run(map, &far, rows, result);
+	rc = rows_open(map, &op);
 	return rc < 0 ? rc : rows_run(map, &op, rows, result);
 }
 

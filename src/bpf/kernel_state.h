@@ -21,6 +21,7 @@ enum {
 	KERNEL_WALK_BYTES_MAX = 256 << 20, /* default of walk_bytes_max */
 	KERNEL_FILTERED_START = 65536,     /* records that a filtered walk first makes room for */
 	KERNEL_HASH_WALK_FROM = 65536,     /* default of hash_walk_from */
+	KERNEL_FETCH_FROM = 32768,         /* default of fetch_from */
 	KERNEL_SUM_PAYS_LATER = 8,         /* times hash_walk_from, for sums */
 	KERNEL_HASH_RECORDS = 8192         /* of a walk by buckets, if they take few bytes */
 };
@@ -36,6 +37,8 @@ enum kernel_part_id {
 	KERNEL_CLEAN,
 	KERNEL_HASH_SCAN,
 	KERNEL_HASH_SUM,
+	KERNEL_HASH_READ, /* get, of large maps */
+	KERNEL_HASH_WARM, /* before WRITE, REMOVE, COMPARE */
 	KERNEL_PARTS
 };
 
@@ -50,7 +53,9 @@ enum kernel_part_id {
 	X(KERNEL_P_SUM, map_sum, KERNEL_SUM)                                                       \
 	X(KERNEL_P_CLEAN, map_clean, KERNEL_CLEAN)                                                 \
 	X(KERNEL_P_HASH_SCAN, hash_scan, KERNEL_HASH_SCAN)                                         \
-	X(KERNEL_P_HASH_SUM, hash_sum, KERNEL_HASH_SUM)
+	X(KERNEL_P_HASH_SUM, hash_sum, KERNEL_HASH_SUM)                                            \
+	X(KERNEL_P_HASH_GET, hash_get, KERNEL_HASH_READ)                                           \
+	X(KERNEL_P_HASH_WARM, hash_warm, KERNEL_HASH_WARM)
 
 enum kernel_program {
 #define X(id, name, part) id,
@@ -78,6 +83,7 @@ struct kernel_layout {
 	uint32_t buckets_at; /* … and these are where */
 	uint32_t bucket_count_at;
 	uint32_t key_at;
+	uint32_t seed_at;
 };
 
 struct map_kernel {
@@ -87,7 +93,9 @@ struct map_kernel {
 	struct haul_sizer rows;           /* rows a call */
 	uint32_t busy;                    /* tries in a row of one row */
 	size_t walk_bytes_max;
-	uint32_t hash_walk_from; /* entries from which loading progs/map_hash.bpf.c pays */
+	uint32_t hash_walk_from; /* entries from which loading progs/map_hash.bpf.c pays … */
+	uint32_t fetch_from;     /* … and rows, all together, from which it pays for them */
+	uint64_t rows_seen;
 	uint32_t record_bytes;
 	uint32_t value_at; /* in a record */
 	int count_fd;      /* program that counts; 0 = not loaded */

@@ -192,16 +192,31 @@ static void one_round(struct kernel_lab *lab, struct prng *prng)
 	kernel_lab_check(lab);
 }
 
-static void run_model(const struct haul_map_spec *spec, struct prng *prng)
+/* fetch: the memory of rows is fetched ahead by the program for large maps. */
+static void run_model_by(const struct haul_map_spec *spec, bool fetch, struct prng *prng)
 {
 	struct kernel_lab lab;
 	kernel_lab_open(&lab, spec);
+	assert_int_equal(map_kernel_open(&lab.map), 0);
+	if (fetch)
+		lab.map.kernel->hash_walk_from = lab.map.kernel->fetch_from = 0;
 	/* An array has all its entries from the start. */
 	for (uint32_t i = 0; spec->type == BPF_MAP_TYPE_ARRAY && i < spec->max_entries; i++)
 		kernel_lab_put(&lab, &i, lab.row_values);
 	for (int round = 0; round < ROUNDS / (spec->value_size > 1000 ? 4 : 1); round++)
 		one_round(&lab, prng);
+	/* It was this one: it may fall back without a word. */
+	const struct kernel_part *parts = lab.map.kernel->parts;
+	bool wanted = fetch && spec->type == BPF_MAP_TYPE_HASH && spec->key_size % 4 == 0 &&
+		      spec->key_size <= MAP_WARM_KEY;
+	assert_true(wanted == (parts[KERNEL_HASH_READ].object != NULL));
+	assert_true(wanted == (parts[KERNEL_HASH_WARM].object != NULL));
 	kernel_lab_close(&lab);
+}
+
+static void run_model(const struct haul_map_spec *spec, struct prng *prng)
+{
+	run_model_by(spec, false, prng);
 }
 
 /* Random rows of any key and value size do to a hash map what they do to the model. */
@@ -221,6 +236,24 @@ static void test_kernel_rows__hash_equals_the_model(void **state)
 			};
 			run_model(&spec, &prng);
 		}
+	}
+}
+
+/* Fetching the memory of rows ahead changes nothing but the time. */
+static void test_kernel_rows__fetched_ahead_equal_the_model(void **state)
+{
+	(void)state;
+	struct prng prng;
+	test_prng(&prng);
+	for (uint32_t k = 0; k < KEY_SIZES; k++) {
+		struct haul_map_spec spec = {
+			.type = BPF_MAP_TYPE_HASH,
+			.flags = prng_below(&prng, 2) ? BPF_F_NO_PREALLOC : 0,
+			.key_size = key_sizes[k],
+			.value_size = value_sizes[prng_below(&prng, VALUE_SIZES)],
+			.max_entries = ENTRIES,
+		};
+		run_model_by(&spec, true, &prng);
 	}
 }
 
@@ -516,6 +549,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_kernel_rows__hash_equals_the_model),
+		cmocka_unit_test(test_kernel_rows__fetched_ahead_equal_the_model),
 		cmocka_unit_test(test_kernel_rows__every_value_size),
 		cmocka_unit_test(test_kernel_rows__array_equals_the_model),
 		cmocka_unit_test(test_kernel_rows__lru_equals_the_model),

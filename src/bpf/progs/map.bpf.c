@@ -81,22 +81,6 @@ int map_clean(void *ctx)
 
 /* ---- rows ---- */
 
-static long get_row(uint32_t i, void *none)
-{
-	uint8_t *record = bpf_map_lookup_elem(&map_io, &i);
-	if (!record)
-		return 1;
-	void *value = bpf_map_lookup_elem(&map_target, record + MAP_RECORD_KEY);
-	if (!value) {
-		*(int32_t *)record = NOT_THERE;
-		map_work.missing++;
-		return 0;
-	}
-	*(int32_t *)record = 0;
-	copy_value(record + map_config.value_at, value);
-	return 0;
-}
-
 SEC("syscall")
 int map_get(void *ctx)
 {

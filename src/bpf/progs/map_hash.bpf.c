@@ -254,4 +254,158 @@ int hash_sum(void *ctx)
 	return 0;
 }
 
+/* ---- rows ---- */
+
+/* Rows of a large map lie anywhere: one at a time, each waits for its bucket and then for its
+ * entry. The kernel's hash is known (jhash, and the map's seed), so a slice of rows can be fetched
+ * before the program that works on it comes along: all buckets side by side, then all entries. This
+ * only brings memory near; a kernel that hashes otherwise, or an entry that moves, costs only
+ * the time. */
+MAP_INLINE uint32_t turned(uint32_t x, uint32_t by)
+{
+	return x << by | x >> (32 - by);
+}
+
+struct jhash {
+	uint32_t a, b, c;
+};
+
+MAP_INLINE void jhash_step(uint32_t *x, uint32_t y, uint32_t *z, uint32_t by)
+{
+	*x = (*x - *z) ^ turned(*z, by);
+	*z += y;
+}
+
+MAP_INLINE void jhash_mix(struct jhash *h)
+{
+	jhash_step(&h->a, h->b, &h->c, 4);
+	jhash_step(&h->b, h->c, &h->a, 6);
+	jhash_step(&h->c, h->a, &h->b, 8);
+	jhash_step(&h->a, h->b, &h->c, 16);
+	jhash_step(&h->b, h->c, &h->a, 19);
+	jhash_step(&h->c, h->a, &h->b, 4);
+}
+
+MAP_INLINE void jhash_end(uint32_t *to, uint32_t from, uint32_t by)
+{
+	*to = (*to ^ from) - turned(from, by);
+}
+
+/* Of a key of whole 32-bit words, MAP_WARM_KEY bytes at most. */
+MAP_INLINE uint32_t key_hash(const uint8_t *key)
+{
+	const uint32_t *words = (const uint32_t *)key;
+	uint32_t left = map_config.key_size / 4;
+	uint32_t start = 0xdeadbeef + map_config.key_size + map_work.seed;
+	struct jhash h = { start, start, start };
+	for (uint32_t i = 0; i < MAP_WARM_KEY / 12; i++) {
+		if (left <= 3)
+			break;
+		h.a += words[0];
+		h.b += words[1];
+		h.c += words[2];
+		jhash_mix(&h);
+		words += 3;
+		left -= 3;
+	}
+	if (left > 2)
+		h.c += words[2];
+	if (left > 1)
+		h.b += words[1];
+	h.a += words[0];
+	jhash_end(&h.c, h.b, 14);
+	jhash_end(&h.a, h.c, 11);
+	jhash_end(&h.b, h.a, 25);
+	jhash_end(&h.c, h.b, 16);
+	jhash_end(&h.a, h.c, 4);
+	jhash_end(&h.b, h.a, 14);
+	jhash_end(&h.c, h.b, 24);
+	return h.c;
+}
+
+static long warm_hash(uint32_t i, void *none)
+{
+	uint8_t *record = bpf_map_lookup_elem(&map_io, &i);
+	if (!record)
+		return 1;
+	*(uint32_t *)record = key_hash(record + MAP_RECORD_KEY) & (map_work.bucket_count - 1);
+	return 0;
+}
+
+MAP_INLINE long rows_fetch(uint32_t i)
+{
+	uint64_t heads[MAP_GROUP];
+#pragma clang loop unroll(full)
+	for (uint32_t k = 0; k < MAP_GROUP; k++) {
+		uint32_t at = i * MAP_GROUP + k;
+		const uint8_t *record = bpf_map_lookup_elem(&map_io, &at);
+		if (!record)
+			return 1;
+		const uint8_t *bucket = look_at(bucket_address(*(const uint32_t *)record));
+		heads[k] = *(const volatile uint64_t *)bucket;
+	}
+#pragma clang loop unroll(full)
+	for (uint32_t k = 0; k < MAP_GROUP; k++) {
+		uint64_t full = (heads[k] & 1) - 1;
+		const uint8_t *entry = look_at((heads[k] & full) | (map_work.buckets & ~full));
+		(void)*(const volatile uint64_t *)entry;
+		/* Entries begin anywhere in a line, so the last one takes its end. */
+		if (map_config.entry_bytes > 64)
+			(void)*(const volatile uint64_t *)(entry + 64);
+		if (map_config.entry_bytes > 128)
+			(void)*(const volatile uint64_t *)(entry + 128);
+		if (map_config.entry_bytes > 8 && map_config.entry_bytes <= 264)
+			(void)*(const volatile uint64_t *)(entry + map_config.entry_bytes - 8);
+	}
+	return 0;
+}
+
+static void rows_start(void)
+{
+	walk_start();
+	const uint8_t *map = look_at(*(volatile uint64_t *)&map_work.map);
+	map_work.seed = *(const uint32_t *)(map + map_config.seed_at);
+	bpf_loop(map_work.count, warm_hash, 0, 0);
+}
+
+static long warm_group(uint32_t i, void *none)
+{
+	return rows_fetch(i);
+}
+
+SEC("syscall")
+int hash_warm(void *ctx)
+{
+	rows_start();
+	bpf_loop(map_work.count / MAP_GROUP, warm_group, 0, 0);
+	return 0;
+}
+
+/* The rows of a group while its memory is near. */
+static long get_group(uint32_t i, void *none)
+{
+	if (rows_fetch(i))
+		return 1;
+	for (uint32_t k = 0; k < MAP_GROUP; k++)
+		if (get_row(i * MAP_GROUP + k, 0))
+			return 1;
+	return 0;
+}
+
+static long get_rest(uint32_t i, void *none)
+{
+	return get_row((map_work.count / MAP_GROUP) * MAP_GROUP + i, 0);
+}
+
+SEC("syscall")
+int hash_get(void *ctx)
+{
+	rows_start();
+	uint32_t groups = map_work.count / MAP_GROUP;
+	map_work.reached = bpf_loop(groups, get_group, 0, 0) * MAP_GROUP;
+	map_work.reached += bpf_loop(map_work.count - groups * MAP_GROUP, get_rest, 0, 0);
+	map_work.done = map_work.reached - map_work.missing;
+	return 0;
+}
+
 char map_hash_license[] SEC("license") = "Dual MIT/GPL";

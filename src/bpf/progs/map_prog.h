@@ -13,6 +13,8 @@
  *
  *   progs/map_hash.bpf.c has the same maps, and walks large hash maps faster, by their buckets:
  *             hash_scan, hash_sum   as map_scan and map_sum, from work.bucket on, some of the way
+ *             hash_get              as map_get, the memory of rows fetched side by side
+ *             hash_warm             only fetches, for the program that comes after it
  *
  *   record    int32_t status, 4 bytes unused, key rounded up to 8, value rounded up to 8
  *
@@ -32,6 +34,7 @@ enum {
 	MAP_BUCKET_BYTES = 16,
 	MAP_GROUP = 16,    /* buckets fetched side by side */
 	MAP_GROUPS = 1024, /* a call of map_hash */
+	MAP_WARM_KEY = 64, /* bytes of a key whose rows are fetched ahead */
 	MAP_UPSERT_TRIES = 16,
 	MAP_RECORD_KEY = 8 /* where the key begins in a record */
 };
@@ -44,7 +47,9 @@ struct map_config {
 	uint32_t buckets_at;
 	uint32_t bucket_count_at;
 	uint32_t key_at;
-	uint32_t look_first; /* upsert: a failing update would cost an entry (LRU types) */
+	uint32_t seed_at;
+	uint32_t entry_bytes; /* of an entry, its head included */
+	uint32_t look_first;  /* upsert: a failing update would cost an entry (LRU types) */
 };
 
 struct map_work {
@@ -77,6 +82,8 @@ struct map_work {
 	uint64_t bucket_count; /* out */
 	uint64_t hops;         /* out: buckets read again */
 	uint64_t full;         /* out: 1 = no room for the group of bucket */
+	uint32_t seed;         /* of the map's hash */
+	uint32_t reserved_too;
 	uint64_t map;
 	uint64_t buckets;
 	uint64_t node;
