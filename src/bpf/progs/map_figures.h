@@ -29,31 +29,21 @@ struct map_ranks {
 	uint32_t place[MAP_RANKS];
 };
 
-/* Bits that number takes: 0 for 0, 64 for 2^63 and above. (No instruction for it in BPF.) */
+/* Bits that number takes: 0 for 0, 64 for 2^63 and above. BPF has no instruction for it, and one
+ * branch a step would be guessed wrong too often: all bits below the highest are set, and counted
+ * (in pairs, fours, eights, then all at once). */
 MAP_INLINE uint32_t map_bits(uint64_t number)
 {
-	uint32_t bits = 0;
-	if (number >> 32) {
-		bits += 32;
-		number >>= 32;
-	}
-	if (number >> 16) {
-		bits += 16;
-		number >>= 16;
-	}
-	if (number >> 8) {
-		bits += 8;
-		number >>= 8;
-	}
-	if (number >> 4) {
-		bits += 4;
-		number >>= 4;
-	}
-	if (number >> 2) {
-		bits += 2;
-		number >>= 2;
-	}
-	return bits + (number >= 2 ? 2 : (uint32_t)number);
+	number |= number >> 1;
+	number |= number >> 2;
+	number |= number >> 4;
+	number |= number >> 8;
+	number |= number >> 16;
+	number |= number >> 32;
+	number -= number >> 1 & 0x5555555555555555;
+	number = (number & 0x3333333333333333) + (number >> 2 & 0x3333333333333333);
+	number = (number + (number >> 4)) & 0x0f0f0f0f0f0f0f0f;
+	return (uint32_t)(number * 0x0101010101010101 >> 56);
 }
 
 MAP_INLINE void map_figures_init(struct map_figures *figures, int is_signed)

@@ -43,12 +43,15 @@ static void walk_start(void)
 	map_work.bucket_count = *(const uint32_t *)(map + map_config.bucket_count_at);
 }
 
-/* The heads of a group of buckets, and a look at what they point to. No branches: what is read
- * here is on its way while the next address is worked out. */
-MAP_INLINE void group_fetch(void)
+/* The heads of a group of buckets, and a look at what they point to: all of an entry that will be
+ * copied, only the number of one that is added up. No branches: what is read here is on its way
+ * while the next address is worked out. */
+MAP_INLINE void group_fetch(int scan)
 {
 	uint64_t at = bucket_address(map_work.bucket);
 	const uint8_t *buckets = look_at(at);
+	uint64_t number = map_config.key_at + map_work.pick.at +
+			  (map_work.in_key ? 0 : (map_config.key_size + 7) & ~7U);
 	uint64_t heads[MAP_GROUP];
 #pragma clang loop unroll(full)
 	for (uint32_t i = 0; i < MAP_GROUP; i++) {
@@ -59,10 +62,15 @@ MAP_INLINE void group_fetch(void)
 	for (uint32_t i = 0; i < MAP_GROUP; i++) {
 		/* An empty bucket is an odd number: look at the buckets again instead. */
 		uint64_t full = (heads[i] & 1) - 1;
-		const uint8_t *entry = look_at((heads[i] & full) | (at & ~full));
+		uint64_t node = (heads[i] & full) | (at & ~full);
+		const uint8_t *entry = look_at(node);
 		(void)*(const volatile uint64_t *)entry;
-		(void)*(const volatile uint64_t *)(entry + 64);
-		(void)*(const volatile uint64_t *)(entry + 128);
+		if (scan) {
+			(void)*(const volatile uint64_t *)(entry + 64);
+			(void)*(const volatile uint64_t *)(entry + 128);
+		} else {
+			(void)*(const volatile uint64_t *)look_at(node + number);
+		}
 	}
 	map_work.slot = 0;
 	map_work.tries = 0;
@@ -210,7 +218,7 @@ static long scan_group(uint32_t i, void *none)
 	uint64_t matched = map_work.matched;
 	uint64_t visited = map_work.visited;
 	bpf_rcu_read_lock();
-	group_fetch();
+	group_fetch(1);
 	if (!group_quick(1))
 		bpf_loop(CHAIN_STEPS, scan_step, 0, 0);
 	bpf_rcu_read_unlock();
@@ -238,7 +246,7 @@ static long sum_group(uint32_t i, void *none)
 	if (map_work.bucket >= map_work.bucket_count)
 		return 1;
 	bpf_rcu_read_lock();
-	group_fetch();
+	group_fetch(0);
 	if (!group_quick(0))
 		bpf_loop(CHAIN_STEPS, sum_step, 0, 0);
 	bpf_rcu_read_unlock();
