@@ -1,4 +1,3 @@
-#include <argp.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -6,22 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/group.h"
 #include "cli/map.h"
 #include "cli/map_where.h"
 
-struct subcommand {
-	const char *name;
-	const char *help;
-	int (*run)(struct map_request *request);
-};
-
-static const struct subcommand subcommands[] = {
-#define X(name, help) { #name, help, map_##name },
-	MAP_COMMAND_LIST(X)
-#undef X
-};
-
-enum { SUBCOMMANDS = sizeof subcommands / sizeof subcommands[0], NAME_BYTES_MAX = 32, SIMILAR = 3 };
+enum { SIMILAR = 3 };
 
 static volatile sig_atomic_t stop_asked;
 
@@ -161,72 +149,38 @@ uint64_t map_expected(struct map_request *request)
 
 /* ---- dispatch ---- */
 
-/* The list of subcommands below the options; argp frees what is returned. */
-static char *help_filter(int key, const char *text, void *input)
+static int run(const char *name, int (*subcommand)(struct map_request *request), int argc,
+	       char **argv)
 {
-	char *list = NULL;
-	size_t bytes;
-	(void)input;
-	if (key != ARGP_KEY_HELP_POST_DOC)
-		return (char *)(uintptr_t)text;
-	FILE *out = open_memstream(&list, &bytes);
-	if (out == NULL)
-		return NULL;
-	fprintf(out, "Subcommands:\n");
-	for (size_t i = 0; i < SUBCOMMANDS; i++)
-		fprintf(out, "  %-8s %s\n", subcommands[i].name, subcommands[i].help);
-	fprintf(out, "\n%s", text ? text : "");
-	if (fclose(out)) {
-		free(list);
-		return NULL;
-	}
-	return list;
-}
-
-static error_t parse(int key, char *arg, struct argp_state *state)
-{
-	int *ret_first = state->input;
-	(void)arg;
-	switch (key) {
-	case ARGP_KEY_ARG:
-		*ret_first = state->next - 1;
-		state->next = state->argc;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "which SUBCOMMAND?");
-		return 0;
-	default:
-		return ARGP_ERR_UNKNOWN;
-	}
-}
-
-static int unknown(const char *name)
-{
-	fprintf(stderr, "haul: map: no subcommand '%s'; there are", name);
-	for (size_t i = 0; i < SUBCOMMANDS; i++)
-		fprintf(stderr, "%s %s", i > 0 ? "," : "", subcommands[i].name);
-	fprintf(stderr, "\n");
-	return CLI_USAGE;
-}
-
-static int run(const struct subcommand *subcommand, int argc, char **argv)
-{
-	char name[sizeof "haul map " + NAME_BYTES_MAX];
-	struct map_request request = { .name = subcommand->name };
-	snprintf(name, sizeof name, "haul map %s", subcommand->name);
-	argv[0] = name;
-	map_usage(&request, subcommand->name, argc, argv);
+	struct map_request request = { .name = name };
+	map_usage(&request, name, argc, argv);
 	map_catch_signals();
-	int code = subcommand->run(&request);
+	int code = subcommand(&request);
 	if (fflush(stdout) != 0 && errno != EPIPE)
 		return map_fail("standard output", -errno);
 	return code;
 }
 
+#define X(name, help)                                                                              \
+	static int run_##name(int argc, char **argv)                                               \
+	{                                                                                          \
+		return run(#name, map_##name, argc, argv);                                         \
+	}
+MAP_COMMAND_LIST(X)
+#undef X
+
 int cmd_map(int argc, char **argv)
 {
-	static const struct argp argp = {
-		.parser = parse,
+	static const struct command subcommands[] = {
+#define X(name, help) { #name, help, run_##name },
+		MAP_COMMAND_LIST(X)
+#undef X
+	};
+	static const struct command_group group = {
+		.prefix = "haul map",
+		.noun = "subcommand",
+		.commands = subcommands,
+		.count = sizeof subcommands / sizeof subcommands[0],
 		.args_doc = "SUBCOMMAND [MAP] [ARGUMENT...]",
 		.doc = "Work with any BPF map of this kernel, many entries a call. MAP is an id, a "
 		       "name, or the path of a pin.\v"
@@ -234,14 +188,7 @@ int cmd_map(int argc, char **argv)
 		       "  haul map list\n"
 		       "  haul map dump flows --where 'value.bytes > 1M'\n"
 		       "  haul map export flows flows.map\n",
-		.help_filter = help_filter,
 	};
-	int first = 0;
 
-	if (argp_parse(&argp, argc, argv, ARGP_IN_ORDER, NULL, &first))
-		return CLI_USAGE;
-	for (size_t i = 0; i < SUBCOMMANDS; i++)
-		if (!strcmp(subcommands[i].name, argv[first]))
-			return run(&subcommands[i], argc - first, argv + first);
-	return unknown(argv[first]);
+	return group_run(&group, argc, argv);
 }

@@ -77,7 +77,7 @@ class Usage(Words):
     def test_usage__what_is_wrong_is_said_before_anything_is_opened(self):
         """Exit 2, with the option or argument that is wrong."""
         for words, arguments in (
-                ("which SUBCOMMAND", []), ("no subcommand 'dmp'", ["dmp"]), ("MAP", ["dump"]),
+                ("SUBCOMMAND", []), ("no subcommand 'dmp'", ["dmp"]), ("MAP", ["dump"]),
                 ("'b' is too much", ["dump", "a", "b"]), ("'x' is too much", ["list", "x"]),
                 ("--no-such", ["dump", "a", "--no-such"]), ("KEY", ["get", "a"]),
                 ("--where is missing", ["clean", "a"]), ("VALUE", ["set", "a", "1"]),
