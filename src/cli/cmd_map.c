@@ -9,7 +9,7 @@
 #include "cli/map.h"
 #include "cli/map_where.h"
 
-enum { SIMILAR = 3 };
+enum { SIMILAR = 3, EXPECTED_FROM = 262144 };
 
 static volatile sig_atomic_t stop_asked;
 
@@ -142,6 +142,8 @@ uint64_t map_expected(struct map_request *request)
 	struct haul_map_result result;
 	uint64_t count = 0;
 	char text[HAUL_MAP_TEXT];
+	if (request->info->max_entries < EXPECTED_FROM)
+		return 0; /* over before anybody wonders */
 	if (haul_map_explain(request->map, HAUL_MAP_OP_COUNT, 0, text) != HAUL_MAP_KERNEL)
 		return 0; /* a walk only to know how long the walk will be */
 	return haul_map_count(request->map, &count, &result) < 0 ? 0 : count;

@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +11,7 @@
 #include "cli/map.h"
 #include "cli/map_keys.h"
 #include "cli/map_out.h"
+#include "cli/map_relay.h"
 #include "cli/quantity.h"
 
 enum { STOPPED = 1, ENOUGH = 2, SHOWN_MAX = 10, LIST_START = 64 };
@@ -125,19 +126,18 @@ int map_list(struct map_request *request)
 struct dump {
 	struct map_request *request;
 	struct map_out out;
-	pthread_mutex_t lock; /* threads of one scan share the output */
+	struct map_relay relay;
+	_Atomic uint64_t visited; /* by the threads of a scan */
 	uint64_t expected;
 };
 
 static int dump_batch(const struct haul_map_batch *batch, void *arg)
 {
 	struct dump *dump = arg;
-	int rc = 0;
-	(void)pthread_mutex_lock(&dump->lock);
-	for (uint32_t i = 0; rc == 0 && i < batch->count; i++)
-		rc = map_out_entry(&dump->out, haul_map_key(batch, i), haul_map_value(batch, i));
-	progress_show(&dump->request->progress, dump->out.printed, dump->expected);
-	(void)pthread_mutex_unlock(&dump->lock);
+	int rc = map_relay_push(&dump->relay, batch);
+	uint64_t visited = atomic_fetch_add(&dump->visited, batch->count) + batch->count;
+	if (batch->thread == 0)
+		progress_show(&dump->request->progress, visited, dump->expected);
 	if (rc == 0 && map_stopped())
 		rc = STOPPED;
 	return rc;
@@ -177,7 +177,12 @@ static int dump_all(struct dump *dump)
 	struct haul_map_report report = { 0 };
 	map_explain(request, HAUL_MAP_OP_SCAN, 0);
 	dump->expected = request->filter.count == 0 ? map_expected(request) : 0;
-	int rc = haul_map_scan(request->map, &scan, &report);
+	int rc = map_relay_open(&dump->relay, &dump->out);
+	if (rc < 0)
+		return rc;
+	rc = haul_map_scan(request->map, &scan, &report);
+	int written = map_relay_close(&dump->relay);
+	rc = rc == 0 ? written : rc;
 	progress_end(&request->progress);
 	if (request->check)
 		print_report(&report);
@@ -224,12 +229,10 @@ int map_dump(struct map_request *request)
 			       ? map_fail("--csv: too many fields, take --ndjson", rc)
 			       : map_op_fail(request, rc);
 	}
-	(void)pthread_mutex_init(&dump.lock, NULL);
 	progress_begin(&request->progress, "dump", "entries",
 		       request->quiet || isatty(STDOUT_FILENO));
 	rc = request->limit > 0 && !request->check ? dump_some(&dump) : dump_all(&dump);
 	int written = map_out_end(&dump.out);
-	(void)pthread_mutex_destroy(&dump.lock);
 	map_end(request);
 	if (written == -EPIPE)
 		return CLI_FAILED; /* whoever reads has had enough */
