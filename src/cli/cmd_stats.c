@@ -125,11 +125,6 @@ static void print_candidates(const json_t *root)
 		       number_of(candidate, "hops"), 100 * number_of(candidate, "reception"));
 }
 
-static double pair_of(const json_t *object, const char *key, size_t i)
-{
-	return json_number_value(json_array_get(json_object_get(object, key), i));
-}
-
 /* Those with the most bytes; all of them are in --json. */
 static void print_connections(const json_t *flows)
 {
@@ -140,13 +135,15 @@ static void print_connections(const json_t *flows)
 	printf("\n%s: %.0f connections, %.0f packets, %.0f of them without an entry (table full)\n",
 	       text_of(flows, "interface"), number_of(flows, "count"), number_of(totals, "packets"),
 	       number_of(totals, "overflow_packets"));
-	printf("%-5s %-24s %-24s %-12s %12s %12s\n", "PROTO", "FROM", "TO", "STATE", "BYTES >",
-	       "BYTES <");
+	printf("%-5s %-15s %5s %-15s %5s %-12s %12s %12s\n", "PROTO", "INITIATOR", "PORT",
+	       "RESPONDER", "PORT", "STATE", "BYTE-TX", "BYTE-RX");
 	for (size_t i = 0; i < json_array_size(list) && i < CONNECTIONS_MAX; i++) {
 		const json_t *one = json_array_get(list, i);
-		printf("%-5s %-24s %-24s %-12s %12.0f %12.0f\n", text_of(one, "proto"),
-		       text_of(one, "from"), text_of(one, "to"), text_of(one, "state"),
-		       pair_of(one, "bytes", 0), pair_of(one, "bytes", 1));
+		printf("%-5s %-15s %5.0f %-15s %5.0f %-12s %12.0f %12.0f\n", text_of(one, "proto"),
+		       text_of(one, "initiator"), number_of(one, "initiator_port"),
+		       text_of(one, "responder"), number_of(one, "responder_port"),
+		       text_of(one, "state"), number_of(one, "bytes_tx"),
+		       number_of(one, "bytes_rx"));
 	}
 }
 

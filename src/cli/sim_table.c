@@ -84,20 +84,13 @@ static void print_flows(const json_t *report)
 
 /* ---- connections ---- */
 
-static double pair_of(const json_t *object, const char *key, size_t i)
+/* What the program says, where it says it: "4096", or "4000-4096" for a range. */
+static const char *said_cell(const json_t *range, char text[2 * CELL_BYTES])
 {
-	return json_number_value(json_array_get(json_object_get(object, key), i));
-}
+	double least = json_number_value(json_array_get(range, 0));
+	double most = json_number_value(json_array_get(range, 1));
 
-/* What the program says, where it says it: "= 4096", or "4000…4096" for a range. */
-static const char *said_cell(const json_t *said, const char *key, char text[2 * CELL_BYTES])
-{
-	double least = pair_of(said, key, 0);
-	double most = pair_of(said, key, 1);
-
-	if (json_object_get(said, key) == NULL)
-		(void)snprintf(text, 2 * CELL_BYTES, "-");
-	else if (least < most)
+	if (least < most)
 		(void)snprintf(text, 2 * CELL_BYTES, "%.0f-%.0f", least, most);
 	else
 		(void)snprintf(text, 2 * CELL_BYTES, "%.0f", least);
@@ -106,36 +99,24 @@ static const char *said_cell(const json_t *said, const char *key, char text[2 * 
 
 static void print_connection(const json_t *connection, const char *node)
 {
-	static const struct {
-		const char *name;
-		const char *figure;
-		size_t direction;
-		const char *said;
-	} lines[] = {
-		{ "packets sent", "packets", 0, "packets_sent" },
-		{ "packets received", "packets", 1, "packets_received" },
-		{ "payload sent", "payload", 0, "payload_sent" },
-		{ "payload received", "payload", 1, "payload_received" },
-	};
-	const json_t *said = json_object_get(connection, "said");
+	json_t *range, *said = json_object_get(connection, "said");
+	const char *agrees =
+		json_is_true(json_object_get(connection, "agrees")) ? "  agrees" : "  DIFFERS";
 	char text[2 * CELL_BYTES];
-	bool first = true;
+	const char *figure;
 
-	printf("%-7s %-5s %s > %s, %s", node, text_of(connection, "proto"),
-	       text_of(connection, "from"), text_of(connection, "to"),
+	printf("%-7s %-5s %s:%.0f > %s:%.0f, %s", node, text_of(connection, "proto"),
+	       text_of(connection, "initiator"), number_of(connection, "initiator_port"),
+	       text_of(connection, "responder"), number_of(connection, "responder_port"),
 	       text_of(connection, "state"));
 	if (number_of(connection, "rtt_us") > 0)
 		printf(", handshake %.1f ms", number_of(connection, "rtt_us") / 1000);
 	printf("\n");
-	for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
-		if (json_object_get(said, lines[i].said) == NULL)
-			continue;
-		printf("%13s %-16s %12.0f  program %23s%s\n", "", lines[i].name,
-		       pair_of(connection, lines[i].figure, lines[i].direction),
-		       said_cell(said, lines[i].said, text),
-		       first && json_is_true(json_object_get(connection, "agrees")) ? "  agrees"
-										    : "");
-		first = false;
+	json_object_foreach(said, figure, range)
+	{
+		printf("%13s %-16s %12.0f  program %23s%s\n", "", figure,
+		       number_of(connection, figure), said_cell(range, text), agrees);
+		agrees = "";
 	}
 }
 

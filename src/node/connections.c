@@ -96,24 +96,25 @@ static int compare_entries(const void *a, const void *b)
 
 /* ---- the document ---- */
 
-/* The figures of both directions, that of the end which began it first. */
-static json_t *both(const uint64_t figure[2], int from)
-{
-	return json_pack("[I, I]", (json_int_t)figure[from], (json_int_t)figure[1 - from]);
-}
-
 static json_t *entry_json(const struct entry *entry)
 {
+	const struct haul_flow_key *key = &entry->key;
 	const struct haul_flow_value *value = &entry->value;
-	char proto[8], from_text[HAUL_FLOW_TEXT], to_text[HAUL_FLOW_TEXT];
-	int from = value->initiator == HAUL_FLOW_INITIATOR_HI;
-	haul_flow_end_text(&entry->key, from, true, from_text);
-	haul_flow_end_text(&entry->key, 1 - from, true, to_text);
-	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:I, s:I, s:I, s:I}", "proto",
-			 haul_flow_proto_name((uint8_t)entry->key.proto, proto), "from", from_text,
-			 "to", to_text, "state", haul_flow_state_name(value->state), "packets",
-			 both(value->packets, from), "bytes", both(value->bytes, from), "payload",
-			 both(value->payload, from), "first_ns", (json_int_t)value->first_ns,
+	char proto[8], initiator[HAUL_FLOW_TEXT], responder[HAUL_FLOW_TEXT];
+	int tx = value->initiator == HAUL_FLOW_INITIATOR_HI, rx = !tx;
+	const uint16_t port[2] = { key->port_lo, key->port_hi };
+	haul_flow_end_text(key, tx, false, initiator);
+	haul_flow_end_text(key, rx, false, responder);
+	return json_pack("{s:s, s:s, s:i, s:s, s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, "
+			 "s:I, s:I}",
+			 "proto", haul_flow_proto_name((uint8_t)key->proto, proto), "initiator",
+			 initiator, "initiator_port", port[tx], "responder", responder,
+			 "responder_port", port[rx], "state", haul_flow_state_name(value->state),
+			 "packets_tx", (json_int_t)value->packets[tx], "packets_rx",
+			 (json_int_t)value->packets[rx], "bytes_tx", (json_int_t)value->bytes[tx],
+			 "bytes_rx", (json_int_t)value->bytes[rx], "payload_tx",
+			 (json_int_t)value->payload[tx], "payload_rx",
+			 (json_int_t)value->payload[rx], "first_ns", (json_int_t)value->first_ns,
 			 "last_ns", (json_int_t)value->last_ns, "rtt_us", (json_int_t)value->rtt_us,
 			 "retransmits", (json_int_t)value->retransmits);
 }

@@ -25,8 +25,9 @@ int connections_open(const char *ifname, struct connections **ret_connections,
 void connections_close(struct connections *connections);
 struct haul_stats *connections_stats(struct connections *connections);
 
-/* {"interface", "hook", "count", "totals": {name: n}, "connections": [{"proto", "from", "to",
- *  "state", "packets": [of from, of to], "bytes": […], "payload": […], "first_ns", "last_ns",
- *  "rtt_us", "retransmits"}]}; from is the end that began it. {"error": text} when the table cannot
- *  be read. */
+/* {"interface", "hook", "count", "totals": {name: n}, "connections": [{"proto", "initiator",
+ *  "initiator_port", "responder", "responder_port", "state", "packets_tx", "packets_rx",
+ *  "bytes_tx", "bytes_rx", "payload_tx", "payload_rx", "first_ns", "last_ns", "rtt_us",
+ *  "retransmits"}]}: the names of `haul flows list --json`. {"error": text} when the table cannot be
+ * read. */
 json_t *connections_json(struct connections *connections);

@@ -14,8 +14,7 @@
 #include <haul/err.h>
 #include "sim/flow.h"
 
-/* *ret_tally: {"proto", "from", "to", "state", "packets": [sent, received], "bytes": […],
- * "payload": […], "rtt_us", "retransmits", "agrees": bool,
- * "said": {figure: [least, most]}}; set also with -ERANGE. */
+/* *ret_tally: the connection as in the status document, and "agrees": bool, "said": {figure:
+ * [least, most]}, figures by the same names ("payload_tx"); set also with -ERANGE. */
 int tally_flow(const json_t *status, const struct flow *flow, json_t **ret_tally,
 	       struct haul_err *err);

@@ -132,8 +132,8 @@ class Sim(unittest.TestCase):
             self.assertTrue(flow["connection"]["agrees"], flow)
             self.assertGreater(len(flow["connection"]["said"]), 0)
         http = flows["http", "car2"]["connection"]
-        self.assertEqual([http["payload"][1]] * 2, http["said"]["payload_received"])
-        self.assertGreater(http["payload"][1], 20 << 20)
+        self.assertEqual([http["payload_rx"]] * 2, http["said"]["payload_rx"])
+        self.assertGreater(http["payload_rx"], 20 << 20)
         for node in report["nodes"]:
             blocks = {block["name"]: block for block in node["stats"]}
             radio = blocks["radio.rx"]

@@ -5,11 +5,15 @@
 #include "lib/testlib.h"
 #include "sim/tally.h"
 
-#define STATUS(from, to, proto, packets, payload)                                                  \
-	"{\"flows\": {\"connections\": [{\"proto\": \"tcp\", \"from\": \"10.1.0.9:1\","            \
-	" \"to\": \"10.1.0.1:5203\", \"packets\": [1, 1], \"payload\": [1, 1]},"                   \
-	"{\"proto\": \"" proto "\", \"from\": \"" from "\", \"to\": \"" to                         \
-	"\", \"packets\": " packets ", \"payload\": " payload "}]}}"
+#define CONNECTION(proto, from, from_port, to_port, tx, rx)                                        \
+	"{\"proto\": \"" proto "\", \"initiator\": \"" from "\", \"initiator_port\": " from_port   \
+	", \"responder\": \"10.1.0.1\", \"responder_port\": " to_port ", \"packets_tx\": " tx      \
+	", \"packets_rx\": " rx ", \"payload_tx\": " tx ", \"payload_rx\": " rx "}"
+/* One that is always there, and the one that a test is about. */
+#define STATUS(proto, from, from_port, to_port, tx, rx)                                            \
+	"{\"flows\": {\"connections\": [" CONNECTION("tcp", "10.1.0.9", "1", "5203", "1",          \
+						     "1") "," CONNECTION(proto, from, from_port,   \
+									 to_port, tx, rx) "]}}"
 
 static char car1[] = "car1", rsu1[] = "rsu1";
 static struct scenario_flow http = { .kind = SCENARIO_HTTP, .from = car1, .to = rsu1 };
@@ -51,8 +55,7 @@ static void test_tally__finds_and_agrees(void **state)
 	flow.measure.said.payload_received = (struct measure_range){ 1000, 1000 };
 	flow.measure.said.payload_sent = (struct measure_range){ 90, 95 };
 	assert_int_equal(
-		tally(STATUS("10.1.0.2:40000", "10.1.0.1:5203", "tcp", "[5, 7]", "[92, 1000]"),
-		      &flow, &got, NULL),
+		tally(STATUS("tcp", "10.1.0.2", "40000", "5203", "92", "1000"), &flow, &got, NULL),
 		0);
 	assert_true(json_is_true(json_object_get(got, "agrees")));
 	assert_int_equal(json_object_size(json_object_get(got, "said")), 2);
@@ -69,16 +72,14 @@ static void test_tally__ping_by_identifier(void **state)
 	flow.measure.said.packets_sent = (struct measure_range){ 10, 10 };
 	flow.measure.said.packets_received = (struct measure_range){ 8, 10 };
 	assert_int_equal(
-		tally(STATUS("10.1.0.2:5203", "10.1.0.1:5203", "icmp", "[10, 9]", "[560, 504]"),
-		      &flow, &got, NULL),
-		0);
+		tally(STATUS("icmp", "10.1.0.2", "5203", "5203", "10", "9"), &flow, &got, NULL), 0);
 	json_decref(got);
 }
 
 /* One packet or byte too many or too few is told, with both figures; the tally is there to show. */
 static void test_tally__tells_a_difference(void **state)
 {
-	static const char *const counted[] = { "[9, 0]", "[12, 0]" };
+	static const char *const counted[] = { "9", "12" };
 	struct flow flow = flow_of(&udp);
 
 	(void)state;
@@ -86,13 +87,13 @@ static void test_tally__tells_a_difference(void **state)
 	for (size_t i = 0; i < 2; i++) {
 		struct haul_err err = { 0 };
 		json_t *got = NULL;
-		char status[512];
+		char status[1024];
 
 		(void)snprintf(status, sizeof status,
-			       STATUS("10.1.0.2:40000", "10.1.0.1:5203", "udp", "%s", "[0, 0]"),
+			       STATUS("udp", "10.1.0.2", "40000", "5203", "%s", "0"), counted[i],
 			       counted[i]);
 		assert_int_equal(tally(status, &flow, &got, &err), -ERANGE);
-		assert_non_null(strstr(err.text, i == 0 ? "packets sent 9" : "packets sent 12"));
+		assert_non_null(strstr(err.text, i == 0 ? "packets_tx 9" : "packets_tx 12"));
 		assert_non_null(strstr(err.text, "10 to 11"));
 		assert_true(json_is_false(json_object_get(got, "agrees")));
 		json_decref(got);
@@ -103,9 +104,9 @@ static void test_tally__tells_a_difference(void **state)
 static void test_tally__says_what_is_missing(void **state)
 {
 	static const char *const statuses[] = {
-		STATUS("10.1.0.2:40001", "10.1.0.1:5203", "tcp", "[5, 7]", "[92, 1000]"),
-		STATUS("10.1.0.2:40000", "10.1.0.1:5204", "tcp", "[5, 7]", "[92, 1000]"),
-		STATUS("10.1.0.2:40000", "10.1.0.1:5203", "udp", "[5, 7]", "[92, 1000]"),
+		STATUS("tcp", "10.1.0.2", "40001", "5203", "92", "1000"),
+		STATUS("tcp", "10.1.0.2", "40000", "5204", "92", "1000"),
+		STATUS("udp", "10.1.0.2", "40000", "5203", "92", "1000"),
 		"{\"flows\": null}",
 		"{\"flows\": {\"error\": \"no memory\"}}",
 	};
