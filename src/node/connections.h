@@ -28,6 +28,6 @@ struct haul_stats *connections_stats(struct connections *connections);
 /* {"interface", "hook", "count", "totals": {name: n}, "connections": [{"proto", "initiator",
  *  "initiator_port", "responder", "responder_port", "state", "packets_tx", "packets_rx",
  *  "bytes_tx", "bytes_rx", "payload_tx", "payload_rx", "first_ns", "last_ns", "rtt_us",
- *  "retransmits"}]}: the names of `haul flows list --json`. {"error": text} when the table cannot be
- * read. */
+ *  "retransmits"}]}: the names of `haul flows list --json`. {"error": text} when the table cannot
+ * be read. */
 json_t *connections_json(struct connections *connections);
