@@ -60,6 +60,7 @@ inside() {
 	failed=0
 	result=
 	make_system
+	mount --bind "$root" "$root" # the root of a system is a mount point
 	mount -t proc proc "$root/proc"
 	mount -t sysfs sys "$root/sys"
 	mount --rbind /dev "$root/dev"

@@ -20,7 +20,8 @@ void map_file_lab_open(struct map_file_lab *lab, const char *size)
 	(void)snprintf(options, sizeof options, "size=%s", size);
 	if (geteuid() != 0 || unshare(CLONE_NEWNS) < 0)
 		test_skip("needs root: BPF maps, and a mount namespace");
-	assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		test_skip("mounts cannot be kept to ourselves: / is no mount point (chroot?)");
 	assert_non_null(mkdtemp(lab->folder));
 	assert_int_equal(mount("tmpfs", lab->folder, "tmpfs", 0, options), 0);
 }
