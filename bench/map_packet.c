@@ -117,10 +117,8 @@ static int packet_repeat(int prog_fd, uint32_t repeat, uint32_t *ret_ns)
 {
 	struct packet packet;
 	packet_fill(&packet);
-	struct bpf_test_run_opts options = { .sz = sizeof options,
-					     .data_in = &packet,
-					     .data_size_in = sizeof packet,
-					     .repeat = (int)repeat };
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = &packet, .data_size_in = sizeof packet,
+		    .repeat = (int)repeat);
 	int rc = bpf_prog_test_run_opts(prog_fd, &options);
 	if (rc < 0)
 		return rc;

@@ -45,9 +45,7 @@ static int sweep(struct haul_flows *flows, struct flow_sweep_args *args,
 		 struct haul_map_result *result)
 {
 	/* A program of this type writes its answer to where it was asked from. */
-	struct bpf_test_run_opts options = { .sz = sizeof options,
-					     .ctx_in = args,
-					     .ctx_size_in = sizeof *args };
+	LIBBPF_OPTS(bpf_test_run_opts, options, .ctx_in = args, .ctx_size_in = sizeof *args);
 
 	for (uint32_t shard = 0; shard < flows->saved.shards; shard++) {
 		int rc;
@@ -151,7 +149,7 @@ static int map_empty(struct retired *retired, struct haul_map *map)
 /* What is in these slots now is opened, and replaced by the spares in one update. */
 static int group_swap(struct haul_flows *flows, struct swap *swap)
 {
-	struct bpf_map_batch_opts options = { .sz = sizeof options };
+	LIBBPF_OPTS(bpf_map_batch_opts, options);
 	uint32_t keys[SWAP_SHARDS];
 	uint32_t count = swap->count;
 

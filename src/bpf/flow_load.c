@@ -172,7 +172,7 @@ static void saved_fill(struct haul_flows *flows, const struct haul_flows_options
 
 static struct bpf_object *object_open(void)
 {
-	struct bpf_object_open_opts options = { .sz = sizeof options, .object_name = "haul_flow" };
+	LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = "haul_flow");
 	size_t bytes = 0;
 	const void *elf = flow_bpf__elf_bytes(&bytes);
 
@@ -247,7 +247,7 @@ static int descriptors_take(struct haul_flows *flows, const struct bpf_object *o
 int flow_inner_create(const struct haul_flows *flows, uint32_t index, int btf_fd,
 		      const uint32_t type_ids[2])
 {
-	struct bpf_map_create_opts options = { .sz = sizeof options };
+	LIBBPF_OPTS(bpf_map_create_opts, options);
 	char name[BPF_OBJ_NAME_LEN];
 	int fd;
 
@@ -265,7 +265,7 @@ int flow_inner_create(const struct haul_flows *flows, uint32_t index, int btf_fd
 /* One update for all: each would wait for the programs that run. */
 static int slots_fill(struct haul_flows *flows, int *fds, int btf_fd, const uint32_t type_ids[2])
 {
-	struct bpf_map_batch_opts options = { .sz = sizeof options };
+	LIBBPF_OPTS(bpf_map_batch_opts, options);
 	uint32_t keys[HAUL_FLOWS_SHARDS_MAX];
 	uint32_t count = flows->saved.shards, made = 0;
 	int rc = 0;
@@ -299,9 +299,7 @@ static int shards_create(struct haul_flows *flows, const struct bpf_object *obje
 static int timer_start(const struct bpf_object *object)
 {
 	uint8_t frame[START_BYTES] = { 0 };
-	struct bpf_test_run_opts options = { .sz = sizeof options,
-					     .data_in = frame,
-					     .data_size_in = sizeof frame };
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame, .data_size_in = sizeof frame);
 	int rc = bpf_prog_test_run_opts(program_fd(object, "flow_start"), &options);
 
 	if (rc < 0)

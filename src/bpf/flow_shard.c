@@ -109,7 +109,7 @@ void flow_shards_close(struct haul_flows *flows)
  * kernel waits for all programs that run. This one is nobody's, so nothing else happens. */
 static int grace_open(struct haul_flows *flows)
 {
-	struct bpf_map_create_opts options = { .sz = sizeof options };
+	LIBBPF_OPTS(bpf_map_create_opts, options);
 	int inner =
 		bpf_map_create(BPF_MAP_TYPE_ARRAY, "flow_grace_in", sizeof(uint32_t), 8, 1, NULL);
 	int outer;

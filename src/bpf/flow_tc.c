@@ -25,9 +25,8 @@ static enum bpf_tc_attach_point point(int side)
 
 int flow_tc_qdisc_add(uint32_t ifindex, uint32_t *ret_made)
 {
-	struct bpf_tc_hook hook = { .sz = sizeof hook,
-				    .ifindex = (int)ifindex,
-				    .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS };
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex,
+		    .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
 	int rc = bpf_tc_hook_create(&hook);
 
 	if (rc < 0 && rc != -EEXIST)
@@ -38,17 +37,13 @@ int flow_tc_qdisc_add(uint32_t ifindex, uint32_t *ret_made)
 
 int flow_tc_attach(uint32_t ifindex, int side, int prog_fd, struct flow_filter *ret_filter)
 {
-	struct bpf_tc_hook hook = { .sz = sizeof hook,
-				    .ifindex = (int)ifindex,
-				    .attach_point = point(side) };
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = point(side));
 	int rc = -EINVAL;
 
 	HAUL_ASSERT(prog_fd >= 0);
 	for (uint32_t priority = 1; priority <= FILTER_PRIORITIES; priority++) {
-		struct bpf_tc_opts options = { .sz = sizeof options,
-					       .prog_fd = prog_fd,
-					       .handle = FILTER_HANDLE,
-					       .priority = priority };
+		LIBBPF_OPTS(bpf_tc_opts, options, .prog_fd = prog_fd, .handle = FILTER_HANDLE,
+			    .priority = priority);
 		rc = bpf_tc_attach(&hook, &options);
 		if (rc == 0) {
 			ret_filter->prog_id = options.prog_id;
@@ -66,15 +61,9 @@ int flow_tc_attach(uint32_t ifindex, int side, int prog_fd, struct flow_filter *
 int flow_tc_detach(uint32_t ifindex, int side, const struct flow_filter *filter)
 {
 	libbpf_print_fn_t printer = bpf_quiet_begin();
-	struct bpf_tc_hook hook = { .sz = sizeof hook,
-				    .ifindex = (int)ifindex,
-				    .attach_point = point(side) };
-	struct bpf_tc_opts found = { .sz = sizeof found,
-				     .handle = filter->handle,
-				     .priority = filter->priority };
-	struct bpf_tc_opts gone = { .sz = sizeof gone,
-				    .handle = filter->handle,
-				    .priority = filter->priority };
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex, .attach_point = point(side));
+	LIBBPF_OPTS(bpf_tc_opts, found, .handle = filter->handle, .priority = filter->priority);
+	LIBBPF_OPTS(bpf_tc_opts, gone, .handle = filter->handle, .priority = filter->priority);
 	int rc = bpf_tc_query(&hook, &found);
 
 	if (rc == 0 && found.prog_id == filter->prog_id)
@@ -145,9 +134,8 @@ static int filters_any(uint32_t ifindex, int side)
 
 int flow_tc_qdisc_remove(uint32_t ifindex)
 {
-	struct bpf_tc_hook hook = { .sz = sizeof hook,
-				    .ifindex = (int)ifindex,
-				    .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS };
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)ifindex,
+		    .attach_point = BPF_TC_INGRESS | BPF_TC_EGRESS);
 	libbpf_print_fn_t printer;
 	int rc = 0;
 

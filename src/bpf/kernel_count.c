@@ -24,7 +24,7 @@ static int count_load(const struct kernel_layout *layout, int map_fd)
 		  .imm = layout->count_id },
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
-	struct bpf_prog_load_opts options = { .sz = sizeof options, .prog_flags = BPF_F_SLEEPABLE };
+	LIBBPF_OPTS(bpf_prog_load_opts, options, .prog_flags = BPF_F_SLEEPABLE);
 	int fd = bpf_prog_load(BPF_PROG_TYPE_SYSCALL, "map_count", "Dual MIT/GPL", program,
 			       sizeof program / sizeof *program, &options);
 	return fd < 0 && fd != -EPERM ? -ENOTSUP : fd;

@@ -68,7 +68,7 @@ static int object_open(struct haul_map *map, enum kernel_part_id id, struct bpf_
 	size_t bytes;
 	const void *elf =
 		part_is_hash(id) ? map_hash_bpf__elf_bytes(&bytes) : map_bpf__elf_bytes(&bytes);
-	struct bpf_object_open_opts options = { .sz = sizeof options, .object_name = "haul_map" };
+	LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = "haul_map");
 	struct bpf_object *object = bpf_object__open_mem(elf, bytes, &options);
 	if (!object)
 		return -errno;

@@ -99,10 +99,8 @@ void flow_lab_run(const struct flow_lab *lab, enum flow_lab_hook hook,
 				 .gso_size = gso ? gso->size : 0,
 				 .wire_len = gso ? gso->wire_len : 0 };
 	bool xdp = hook == FLOW_LAB_XDP;
-	struct bpf_test_run_opts run = { .sz = sizeof run,
-					 .data_in = frame->data,
-					 .data_size_in = frame->bytes,
-					 .repeat = repeat };
+	LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = frame->data, .data_size_in = frame->bytes,
+		    .repeat = repeat);
 	assert_true(!xdp || !gso);
 	if (gso) {
 		run.ctx_in = &skb;
@@ -126,9 +124,7 @@ void flow_lab_send(const struct flow_lab *lab, struct flow_model *model,
 void flow_lab_start(const struct flow_lab *lab)
 {
 	uint8_t nothing[64] = { 0 };
-	struct bpf_test_run_opts run = { .sz = sizeof run,
-					 .data_in = nothing,
-					 .data_size_in = sizeof nothing };
+	LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = nothing, .data_size_in = sizeof nothing);
 	int fd = bpf_program__fd(lab->programs->progs.flow_start);
 	assert_int_equal(bpf_prog_test_run_opts(fd, &run), 0);
 	assert_int_equal(run.retval, 0);
@@ -140,9 +136,7 @@ void flow_lab_sweep(const struct flow_lab *lab, struct flow_sweep_args *args)
 	args->visited = args->marked = args->removed = args->held = 0;
 	for (uint32_t i = 0; i < lab->shards; i++) {
 		struct flow_sweep_args one = *args;
-		struct bpf_test_run_opts run = { .sz = sizeof run,
-						 .ctx_in = &one,
-						 .ctx_size_in = sizeof one };
+		LIBBPF_OPTS(bpf_test_run_opts, run, .ctx_in = &one, .ctx_size_in = sizeof one);
 		one.shard = i;
 		assert_int_equal(bpf_prog_test_run_opts(fd, &run), 0);
 		assert_int_equal(run.retval, 0);

@@ -25,9 +25,8 @@ static void info_fill(struct haul_map_info *info, const struct haul_map_spec *sp
 void kernel_lab_open(struct kernel_lab *lab, const struct haul_map_spec *spec)
 {
 	memset(lab, 0, sizeof *lab);
-	struct bpf_map_create_opts options = { .sz = sizeof options,
-					       .map_flags = spec->flags,
-					       .inner_map_fd = (uint32_t)spec->inner_fd };
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = spec->flags,
+		    .inner_map_fd = (uint32_t)spec->inner_fd);
 	lab->map.fd = bpf_map_create((enum bpf_map_type)spec->type, "kernel_lab", spec->key_size,
 				     spec->value_size, spec->max_entries, &options);
 	if (lab->map.fd == -EPERM)

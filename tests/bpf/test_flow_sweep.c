@@ -365,9 +365,7 @@ static void test_flow_sweep__no_tick_no_timer(void **state)
 	(void)state;
 	open_with(&(struct flow_lab_options){ 0 }, false);
 	uint8_t nothing[64] = { 0 };
-	struct bpf_test_run_opts run = { .sz = sizeof run,
-					 .data_in = nothing,
-					 .data_size_in = sizeof nothing };
+	LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = nothing, .data_size_in = sizeof nothing);
 	int fd = bpf_program__fd(lab.programs->progs.flow_start);
 	assert_int_equal(bpf_prog_test_run_opts(fd, &run), 0);
 	assert_int_equal(run.retval, 1);

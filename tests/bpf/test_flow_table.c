@@ -174,11 +174,8 @@ static void send_tagged(int fd, const struct packet *packet, uint16_t tag)
 	struct packet_frame frame;
 	struct __sk_buff skb = { .mark = tag };
 	packet_build(packet, &frame);
-	struct bpf_test_run_opts run = { .sz = sizeof run,
-					 .data_in = frame.data,
-					 .data_size_in = frame.bytes,
-					 .ctx_in = &skb,
-					 .ctx_size_in = sizeof skb };
+	LIBBPF_OPTS(bpf_test_run_opts, run, .data_in = frame.data, .data_size_in = frame.bytes,
+		    .ctx_in = &skb, .ctx_size_in = sizeof skb);
 	assert_int_equal(bpf_prog_test_run_opts(fd, &run), 0);
 	assert_int_equal((int)run.retval, -1);
 	/* The model is told of the frame as it is on the wire. */
