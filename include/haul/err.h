@@ -27,7 +27,8 @@ enum { HAUL_EBASE = -5000, HAUL_ERR_TEXT = 256 };
 	X(HAUL_ETTL, 8, "time to live is used up")                                                 \
 	X(HAUL_ENOROUTE, 9, "no route to the destination")                                         \
 	X(HAUL_ECONFIG, 10, "configuration is not valid")                                          \
-	X(HAUL_ETRUNC, 11, "received item was cut short by the kernel")
+	X(HAUL_ETRUNC, 11, "received item was cut short by the kernel")                            \
+	X(HAUL_EADMIT, 12, "refused: the write budget is used up")
 
 enum haul_error {
 #define X(name, offset, text) name = HAUL_EBASE - (offset),

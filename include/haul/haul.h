@@ -7,6 +7,8 @@
 
 #include <haul/api.h>
 #include <haul/batch.h>
+#include <haul/cache.h>
+#include <haul/disk.h>
 #include <haul/err.h>
 #include <haul/flow.h>
 #include <haul/frames.h>

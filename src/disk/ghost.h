@@ -1,0 +1,21 @@
+/* disk/ghost.h — hashes of what was evicted lately: who comes back deserves the main queue.
+ *
+ * Model      A ring of the last entries_max hashes and a table over it; fingerprints of 32 bits.
+ * Memory     all at ghost_init. Threads: one.
+ * Source     S3-FIFO, Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct ghost {
+	uint32_t *ring;
+	uint32_t *table; /* ring index + 1 by fingerprint, 0 = empty */
+	uint32_t count_max, mask, next, count;
+};
+
+int ghost_init(struct ghost *ghost, uint32_t entries_max);
+void ghost_done(struct ghost *ghost);
+void ghost_add(struct ghost *ghost, uint64_t hash);
+/* Whether it was there; it is taken out. */
+bool ghost_take(struct ghost *ghost, uint64_t hash);

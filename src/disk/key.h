@@ -1,0 +1,23 @@
+/* disk/key.h — what identifies an entry: 128 bits of hash.
+ *
+ * Model      XXH3-128 of the key's bytes, seeded by the cache's secret, then mixed with version and
+ *            slice for the parts of an object. `hash` finds the entry; `check` seeds the checksum
+ *            of its value, so that a value read for another key does not verify. Two keys with
+ *            equal 128 bits would be one key: with 10^9 entries, a chance of 10^-21. */
+#pragma once
+
+#include <stdint.h>
+
+struct cache_key {
+	const uint8_t *data; /* the key as given; borrowed */
+	uint32_t bytes;      /* 1 … HAUL_CACHE_KEY_MAX */
+	uint32_t slice;      /* 0 = an entry of its own, or the head of an object */
+	uint64_t version;    /* of the object a slice belongs to; 0 with slice 0 */
+	uint64_t hash;
+	uint64_t check;
+};
+
+/* Fill hash and check from the rest. */
+void cache_key_hash(struct cache_key *key, uint64_t secret);
+/* Checksum of a value as stored (after compression). */
+uint64_t cache_key_checksum(const struct cache_key *key, const void *stored, uint32_t bytes);

@@ -1,0 +1,103 @@
+/* disk/shard_parts.h — the functions that the files of a shard offer each other.
+ *
+ * Model      shard.c (open, put, delete, poll), segment.c (the segments' table), lane.c (batches being
+ *            filled), flush.c (carrying them across), root.c (the partition's root), lookup.c (gets),
+ *            recover.c (open after a crash), reclaim.c (making room). See disk/shard_state.h.
+ * Threads    the shard's.
+ * Errors     stated at each call. */
+#pragma once
+
+#include "disk/shard_state.h"
+
+static inline uint32_t shard_now_s(const struct shard *shard)
+{
+	return (uint32_t)shard->os->real_time_s(shard->os);
+}
+
+/* ---- segment.c ---- */
+int segments_open(struct shard *shard);
+void segments_close(struct shard *shard);
+/* A FREE segment becomes OPEN in the lane (header fields set, born_seq = next_seq); SEGMENT_NONE if
+ * none is to be had. background may take the last FREE_MIN. */
+uint32_t segment_take(struct shard *shard, enum lane_id lane, bool background);
+/* OPEN -> SEALED: queues the footer (written with background class, no sync of its own). A lane's
+ * segment without rows becomes FREE. */
+void segment_seal(struct shard *shard, enum lane_id lane);
+/* Never write to it again; only its first good_bytes count. Marks the root dirty; all entries at or
+ * behind good_bytes leave the index. */
+void segment_quarantine(struct shard *shard, uint32_t segment, uint32_t good_bytes);
+void segment_unlink(struct shard *shard, uint32_t segment); /* out of its lane's list */
+/* RECLAIM -> ERASE: the next flush overwrites its header, then it is FREE. */
+void segment_erase(struct shard *shard, uint32_t segment);
+/* Whether a recoverable segment other than `except` was born before seq. */
+bool segment_older_than(const struct shard *shard, uint64_t seq, uint32_t except);
+/* The index let go of an entry there, or took one up. */
+void segment_live(struct shard *shard, uint32_t segment, int32_t entries, int64_t bytes);
+static inline uint64_t segment_offset(const struct shard *shard, uint32_t segment)
+{
+	return format_segment_offset(shard->super, shard->options.partition, segment);
+}
+
+/* ---- lane.c ---- */
+struct append {
+	struct format_row row; /* unit is set by the call; seq 0 = the next */
+	const struct cache_key *key;
+	const void *stored;    /* row.bytes, less the client flags */
+	uint32_t client_flags; /* with ROW_FLAGS: stored behind */
+	bool background;       /* reclaim's */
+};
+/* Copy into the lane's open batch, opening chunk and segment as needed. 0, with row.unit and
+ * *ret_segment set; -EAGAIN: no chunk or no segment now; -ENODEV. Does not touch the index. */
+int lane_append(struct shard *shard, enum lane_id lane, struct append *append,
+		uint32_t *ret_segment);
+/* Close the lane's open chunk: to gathering.full. */
+void lane_close_chunk(struct shard *shard, enum lane_id lane);
+/* Finish a chunk's bytes for the disk: rows, keys, header. */
+void chunk_encode(struct shard *shard, struct chunk *chunk, uint64_t flush, uint32_t part,
+		  uint32_t parts);
+void chunk_free(struct shard *shard, struct chunk *chunk);
+/* The bytes of a value that is in a chunk: NULL = it is on the disk. */
+const uint8_t *chunk_value(const struct shard *shard, uint32_t segment, uint32_t unit);
+
+/* ---- flush.c ---- */
+/* Ask the gate; begin a flush if it says so. Returns the gate's deadline. */
+int64_t flush_poll(struct shard *shard);
+bool flush_idle(const struct shard *shard);
+/* Nothing is gathered and none is under way. */
+bool flush_empty(const struct shard *shard);
+/* Tell waiters, without a flush, that their operations failed. */
+void flush_fail_all(struct shard *shard, int error);
+
+/* ---- root.c ---- */
+int root_load(struct shard *shard); /* the newer of the two; a fresh one if neither is good */
+/* Encode into root_block and return where it goes; generation rises. */
+uint64_t root_encode(struct shard *shard);
+
+/* ---- index and segments together: shard.c ---- */
+/* Enter a row that was appended; what was there is let go. */
+int shard_enter(struct shard *shard, const struct format_row *row, uint32_t segment, uint8_t freq);
+/* Take it out of index, RAM tier, LRU order and the segment's figures. */
+void shard_forget(struct shard *shard, struct index_slot *slot);
+
+/* ---- lookup.c ---- */
+int lookups_open(struct shard *shard);
+void lookups_close(struct shard *shard);
+void lookups_poll(struct shard *shard);
+bool lookups_idle(const struct shard *shard);
+
+/* ---- recover.c ---- */
+/* Fill segments, index, lanes and the next_… numbers from the disk. Waits. */
+int recover(struct shard *shard, struct haul_err *err);
+
+/* ---- reclaim.c ---- */
+int reclaim_open(struct shard *shard);
+void reclaim_close(struct shard *shard);
+/* Free what expired; make room when FREE segments are few; bounded work a call. */
+void reclaim_poll(struct shard *shard);
+bool reclaim_idle(const struct shard *shard);
+/* LRU order, when that is the policy; else nothing. */
+void reclaim_used(struct shard *shard, const struct index_slot *slot);
+void reclaim_moved(struct shard *shard, const struct index_slot *slot); /* entered */
+void reclaim_gone(struct shard *shard, const struct index_slot *slot);  /* before its delete */
+/* Which lane a store goes to: pinned, short-lived, slice, seen before, new. */
+enum lane_id reclaim_lane(struct shard *shard, const struct shard_put *put);

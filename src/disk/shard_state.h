@@ -1,0 +1,200 @@
+/* disk/shard_state.h — what the files of a shard share. Nobody else includes it.
+ *
+ * Life of a segment (docs/design/0013): FREE -> OPEN (a lane appends batches) -> SEALED (footer
+ * queued) -> RECLAIM (its entries are dropped or copied; copies flushed) -> ERASE (empty, but its
+ * old contents would be found after a crash, until its header block is overwritten durably) ->
+ * FREE. BAD: quarantined, listed in the root; its good part is still read; never written again.
+ *
+ * What a crash may not bring back: a row is the newest of its key iff its seq is the highest. A row
+ * that supersedes an older copy (a tombstone, or ROW_SUPERSEDES) may leave the disk only when no
+ * segment that could still hold that copy is recoverable: none other than itself, in any state but
+ * FREE, with born_seq < row.seq. Else reclaim carries a tombstone with the same seq to LANE_MAIN.
+ *
+ * Order of durability: flush n's sync is pushed when all its writes have finished and flush n - 1
+ * is durable. Writes of flush n + 1 may be under way meanwhile (FLUSHES = 2), those of n + 2 not.
+ * So after a crash every batch of a flush <= max - FLUSHES is durable and need not be verified; the
+ * last FLUSHES are verified whole (all parts, rows, value checksums), and one that fails is dropped
+ * together with those after it. A footer is trusted iff its last_flush <= max - FLUSHES; else its
+ * segment is walked by batch headers.
+ * Recovery never appends behind what it found: it seals every segment that was open with a footer
+ * of the good rows (or erases its header when there are none) and syncs, before anything new is
+ * written, so that a batch that was dropped can never look proven by later flushes.
+ *
+ * A flush that fails: a write error moves the batch once to a fresh segment (the old one is
+ * quarantined up to what was durable, and the root goes with the same flush). If that fails, or the
+ * sync does, every flush under way fails: its rows leave the index, its waiters are told, its
+ * segments are quarantined up to what was durable. FAILURES_MAX in a row: offline.
+ *
+ * Files      see disk/shard_parts.h.
+ * Threads    the shard's. */
+#pragma once
+
+#include "base/buddy.h"
+#include "disk/admit.h"
+#include "disk/codec.h"
+#include "disk/ghost.h"
+#include "disk/index.h"
+#include "disk/queue.h"
+#include "disk/ram.h"
+#include "disk/shard.h"
+
+enum {
+	FLUSHES = 2,
+	CHUNK_BYTES = 4 << 20, /* a batch is at most that, less in smaller segments */
+	CHUNK_ROWS = 16384,    /* rows a batch */
+	CHUNK_KEY_BYTES = 1 << 19,
+	SEGMENT_NONE = UINT32_MAX,
+	SEGMENT_ERRORS_MAX = 3, /* damaged reads until a segment is quarantined */
+	FAILURES_MAX = 3,       /* failed flushes in a row until the shard is offline */
+	FREE_MIN = 2,           /* kept for reclaim's own copies: shard_put says -EAGAIN rather than
+				 * take the last; reclaim begins well before */
+};
+
+enum segment_state {
+	SEGMENT_FREE,
+	SEGMENT_OPEN,
+	SEGMENT_SEALED,
+	SEGMENT_RECLAIM,
+	SEGMENT_ERASE,
+	SEGMENT_BAD
+};
+
+struct segment {
+	uint64_t generation;
+	uint64_t born_seq;
+	uint64_t live_bytes; /* stored bytes the index refers to */
+	uint32_t live_entries;
+	uint32_t append;     /* where the next batch goes */
+	uint32_t durable;    /* values below it are read from the disk, others from chunks */
+	uint32_t rows;       /* in all batches */
+	uint32_t expiry_max; /* UINT32_MAX: some never expires; 0 = no rows */
+	uint32_t readers;    /* transfers under way; reclaim does not erase before 0 */
+	uint32_t next;       /* in its lane's list, oldest first; SEGMENT_NONE */
+	uint16_t errors;
+	uint8_t state;        /* enum segment_state */
+	uint8_t lane;         /* enum lane_id */
+	bool sealed_footer;   /* a footer is, or will be, there */
+	struct chunk *chunks; /* batches not durable yet, by offset */
+};
+
+/* A batch that is being filled, or on its way. */
+struct chunk {
+	struct chunk *next;         /* in its flush, or the free list */
+	struct chunk *next_segment; /* in segment.chunks */
+	uint8_t *data;              /* CHUNK_BYTES, block-aligned: [segment header block] batch */
+	uint32_t segment;
+	uint32_t base;  /* offset in the segment of the batch header (behind the header block) */
+	uint32_t head;  /* bytes of data before the batch: FORMAT_BLOCK with a header block, or 0 */
+	uint32_t used;  /* bytes of the batch so far: header, values */
+	uint32_t room;  /* largest `used` may become, rows and keys apart */
+	uint32_t bytes; /* of the batch when closed, whole blocks */
+	uint32_t lane;
+	uint32_t row_count;
+	uint32_t key_bytes;
+	uint32_t users; /* rows of callers, not of reclaim */
+	struct format_row *rows;
+	uint8_t *keys;
+	bool first_block_free; /* no value lies in the first block */
+	bool retargeted;       /* has moved to a fresh segment once */
+};
+
+struct lane {
+	struct chunk *chunk;       /* being filled; NULL = none */
+	uint32_t segment;          /* OPEN one, or SEGMENT_NONE */
+	uint32_t first, last;      /* SEALED ones in the order sealed */
+	uint32_t count;            /* segments in the lane, open one included */
+	struct format_row *footer; /* rows of the open segment */
+	uint32_t footer_rows;
+};
+
+/* A footer on its way: its own buffer, as it may be large. */
+struct footer {
+	struct io_op op;
+	uint8_t *data;
+	uint64_t data_bytes;
+	uint32_t segment;
+	bool busy;
+};
+
+enum flush_state { FLUSH_FREE, FLUSH_WRITE, FLUSH_SYNC };
+
+enum { FLUSH_OPS = 128 };
+
+struct flush {
+	enum flush_state state;
+	uint64_t number;
+	struct chunk *chunks;
+	struct shard_wait *waits;
+	uint32_t pending; /* writes under way */
+	int error;        /* the first */
+	uint32_t user_ops;
+	uint64_t user_bytes;
+	uint64_t device_bytes;
+	int64_t first_ns, closed_ns, sync_ns;
+	enum haul_close reason;
+	uint32_t op_count;
+	struct io_op ops[FLUSH_OPS]; /* writes of <= HAUL_DISK_SPLIT each; the last is the sync */
+	bool erases;                 /* segments marked below are erased by it */
+	bool has_root;               /* the root is written with it */
+};
+
+/* What the next flush will carry. */
+struct gathering {
+	uint32_t ops;        /* callers' */
+	uint64_t bytes;      /* callers' stored bytes */
+	uint32_t background; /* rows of reclaim */
+	struct chunk *full;  /* closed chunks, in order */
+	struct chunk *full_last;
+	struct shard_wait *waits, *waits_last;
+	int64_t first_ns;
+	bool manual;
+};
+
+struct shard {
+	struct shard_options options;
+	const struct volume *volume;
+	const struct format_super *super;
+	struct os *os;
+	struct queue queue;
+	struct index index;
+	struct ram ram;
+	struct ghost ghost;
+	struct admit admit;
+	struct codec codec;
+	struct buddy buffers; /* of reads */
+	struct haul_disk_model model;
+	struct format_root root;
+	bool root_dirty; /* goes with the next flush */
+	uint8_t *root_block;
+
+	uint64_t next_seq;
+	uint64_t next_generation;
+	uint64_t next_flush;
+
+	struct segment *segments; /* super->segments */
+	uint32_t free_count, erase_count, bad_count;
+	uint32_t free_hint;
+	struct lane lanes[LANES];
+	struct footer footers[LANES * 2];
+	uint8_t *erase_block; /* a block of zeros */
+
+	struct chunk *chunks; /* all, chunk_count */
+	uint32_t chunk_count;
+	uint32_t chunk_bytes; /* CHUNK_BYTES or less */
+	struct chunk *chunk_free;
+	uint32_t chunk_free_count;
+
+	struct gathering gathering;
+	struct flush flushes[FLUSHES];
+	struct haul_limits limits;
+	struct haul_sizer sizer;
+	bool flushing_stopped; /* read-only or offline */
+	bool offline;
+	uint32_t failures; /* flushes in a row */
+
+	struct lookups *lookups; /* lookup.c's */
+	struct reclaim *reclaim; /* reclaim.c's */
+
+	struct haul_cache_stat stat; /* counters live here */
+	struct haul_stats flush_stats, read_stats;
+};
