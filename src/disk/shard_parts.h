@@ -1,8 +1,8 @@
 /* disk/shard_parts.h — the functions that the files of a shard offer each other.
  *
- * Model      shard.c (open, put, delete, poll), segment.c (the segments' table), lane.c (batches being
- *            filled), flush.c (carrying them across), root.c (the partition's root), lookup.c (gets),
- *            recover.c (open after a crash), reclaim.c (making room). See disk/shard_state.h.
+ * Model      shard.c (open, put, delete, poll), segment.c (the segments' table), lane.c (batches
+ *            being filled), flush.c (carrying them across), root.c (the partition's root), lookup.c
+ *            (gets), recover.c (open after a crash), reclaim.c (making room). See shard_state.h.
  * Threads    the shard's.
  * Errors     stated at each call. */
 #pragma once
