@@ -11,8 +11,8 @@
  *            the first block if no value lies there and they fit, else behind the values; padded
  *            with zeros to whole blocks.
  *            A value starts at a 64-byte boundary; see format_place.
- * Threads    pure. Errors: decode returns HAUL_ECORRUPT, HAUL_EVERSION, HAUL_ESHORT; never reads
- *            outside of what it was given, whatever that holds. */
+ * Threads    pure. Errors: decode returns HAUL_ECORRUPT, HAUL_EVERSION, or HAUL_ESTALE (a good block
+ *            of another cache); never reads outside of what it was given, whatever that holds. */
 #pragma once
 
 #include <stdbool.h>
@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include <haul/disk.h>
+#include "disk/key.h"
 
 enum {
 	FORMAT_BLOCK = 4096,
@@ -27,11 +28,12 @@ enum {
 	FORMAT_BATCH_HEADER = 128,  /* bytes, at the batch's start */
 	FORMAT_ROW = 48,            /* bytes of a table row */
 	FORMAT_VALUE_MAX = 1049600, /* stored bytes of one entry: 1 MiB, and room for codecs */
-	FORMAT_KEY_MAX = 512,
+	FORMAT_KEY_MAX = CACHE_KEY_STORED_MAX,
 	FORMAT_PARTITIONS_MAX = 64,
 	FORMAT_SEGMENT_MIN = 65536,
 	FORMAT_SEGMENT_MAX = 1 << 26,  /* 2^20 units */
 	FORMAT_SEGMENTS_MAX = 1 << 18, /* a partition */
+	FORMAT_SEGMENTS_MIN = 8,       /* a partition */
 	FORMAT_BAD_MAX = 128           /* quarantined segments that a superblock lists */
 };
 
@@ -70,7 +72,7 @@ struct format_row {
 	uint32_t bytes;    /* stored; 0 … FORMAT_VALUE_MAX */
 	uint32_t expiry;   /* seconds since 1970, 0 = never */
 	uint8_t flags;
-	uint16_t key_bytes;
+	uint16_t key_bytes; /* as stored: cache_key_store */
 	uint32_t slice;
 };
 
@@ -85,6 +87,9 @@ struct format_super {
 	uint64_t segments_offset;
 	uint64_t entries_max; /* a partition */
 	uint32_t created;     /* seconds since 1970 */
+	/* Bits of what later versions add. One that we do not know may be ignored (compat), forbids
+	 * to write (ro_compat), or makes the whole unreadable (incompat: HAUL_EVERSION). */
+	uint32_t compat, ro_compat, incompat;
 };
 
 /* What changes, a partition; two blocks written in turn, the higher generation counts. */
@@ -162,12 +167,15 @@ int format_row_decode(const uint8_t *in, uint32_t segment_bytes, struct format_r
 uint64_t format_checksum(const void *data, size_t bytes); /* XXH3-64 */
 
 /* Where in a batch the next value of `bytes` goes, when `at` bytes are taken: the next unit, unless
- * starting at a block would save reading a block and skips no more than a quarter of the value. */
+ * starting at a block would save reading a block and skips no more than a quarter of the value.
+ * The first value (at == FORMAT_BATCH_HEADER) may skip all of the first block: the table goes
+ * there. */
 uint32_t format_place(uint32_t at, uint32_t bytes);
 /* Bytes of a footer of so many rows, whole blocks. */
 uint32_t format_footer_bytes(uint32_t rows);
 /* Choose segment size and count for a file of so many bytes; -ENOSPC when it is too small. 0 in
- * segment_bytes = choose. */
+ * segment_bytes = choose. super->entries_max (a partition) is taken as a wish: 0 = by size, and
+ * never more than fit. uuid, secret and created are left alone. */
 int format_layout(struct format_super *super, uint64_t bytes, uint32_t partitions,
 		  uint32_t segment_bytes, struct haul_err *err);
 uint64_t format_super_offset(const struct format_super *super, uint32_t copy); /* 0, 1 */

@@ -8,6 +8,8 @@
 
 #include <stdint.h>
 
+enum { CACHE_KEY_STORED_MAX = 512 + 8 };
+
 struct cache_key {
 	const uint8_t *data; /* the key as given; borrowed */
 	uint32_t bytes;      /* 1 … HAUL_CACHE_KEY_MAX */
@@ -17,7 +19,18 @@ struct cache_key {
 	uint64_t check;
 };
 
-/* Fill hash and check from the rest. */
+/* Fill hash (never 0) and check from the rest. */
 void cache_key_hash(struct cache_key *key, uint64_t secret);
 /* Checksum of a value as stored (after compression). */
 uint64_t cache_key_checksum(const struct cache_key *key, const void *stored, uint32_t bytes);
+
+/* The key as it lies on the disk behind the rows: its bytes, and before them, of a slice, the
+ * version (8 bytes, little-endian), so that all of a cache_key can be told from the disk. */
+static inline uint32_t cache_key_stored_bytes(const struct cache_key *key)
+{
+	return key->bytes + (key->slice != 0 ? 8 : 0);
+}
+void cache_key_store(const struct cache_key *key, uint8_t *out);
+/* The way back; data is borrowed from stored. HAUL_ECORRUPT when bytes can be no key's. */
+int cache_key_load(const uint8_t *stored, uint32_t bytes, uint32_t slice, uint64_t secret,
+		   struct cache_key *ret_key);
