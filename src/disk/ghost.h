@@ -1,7 +1,9 @@
 /* disk/ghost.h — hashes of what was evicted lately: who comes back deserves the main queue.
  *
  * Model      A ring of the last entries_max hashes and a table over it; fingerprints of 32 bits.
- * Memory     all at ghost_init. Threads: one.
+ *            A hash that was never added is found with a chance of entries_max / 2^32.
+ * Memory     12 … 20 bytes an entry, all at ghost_init. Threads: one.
+ * Errors     ghost_init: -ENOMEM; -EINVAL for 0, or over 2^28.
  * Source     S3-FIFO, Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023. */
 #pragma once
 
@@ -17,5 +19,6 @@ struct ghost {
 int ghost_init(struct ghost *ghost, uint32_t entries_max);
 void ghost_done(struct ghost *ghost);
 void ghost_add(struct ghost *ghost, uint64_t hash);
+bool ghost_has(const struct ghost *ghost, uint64_t hash);
 /* Whether it was there; it is taken out. */
 bool ghost_take(struct ghost *ghost, uint64_t hash);

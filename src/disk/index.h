@@ -1,6 +1,6 @@
 /* disk/index.h — where each entry is: an open-addressed table of 24-byte slots.
  *
- * Model      Linear probing with backward-shift deletion, at most INDEX_LOAD full, so 24 bytes /
+ * Model      Linear probing with backward-shift deletion, at most four fifths full, so 24 bytes /
  *            0.8 = 30 bytes an entry. A slot knows the whole hash, where the value is, its expiry,
  *            how often it was read (2 bits) and half of its checksum. Keys are not kept: 64 bits
  *            of hash find the slot, 32 bits of a checksum seeded by other 64 bits of hash verify
@@ -8,7 +8,7 @@
  * Ownership  slots stay in place until the next put or delete.
  * Memory     all at index_init (huge pages asked for).
  * Threads    one.
- * Errors     put: HAUL_EFULL when entries_max are in. */
+ * Errors     put: HAUL_EFULL when entries_max are in. init: -ENOMEM; -EINVAL for 0, or over 2^31. */
 #pragma once
 
 #include <stdbool.h>
@@ -43,7 +43,7 @@ enum { INDEX_HEAD = 3 };
 
 struct index {
 	struct index_slot *slots;
-	uint64_t mask;
+	uint64_t slot_count; /* entries_max * 5 / 4 + 1: no power of two */
 	uint64_t count;
 	uint64_t entries_max;
 	uint64_t bytes;  /* of stored values that are referred to */
@@ -70,6 +70,7 @@ void index_set_expiry(struct index_slot *slot, uint32_t expiry);
 /* Call visit for every slot; it may not change the table. */
 void index_each(const struct index *index, void (*visit)(const struct index_slot *slot, void *arg),
 		void *arg);
-/* Delete what match says; for rare, whole-table work (a segment lost). Returns how many. */
+/* Delete what match says; for rare, whole-table work (a segment lost). Returns how many. match may
+ * be asked about a slot more than once while it says no, never after it has said yes. */
 uint64_t index_delete_if(struct index *index,
 			 bool (*match)(const struct index_slot *slot, void *arg), void *arg);

@@ -6,7 +6,9 @@
  *            bytes_max.
  * Ownership  ram_find's pointer is good until the next ram_put.
  * Memory     all at ram_init; 0 bytes = off: find never finds, put does nothing.
- * Threads    one. Errors: ram_init -ENOMEM. A value over an eighth of the ring is not taken. */
+ * Threads    one. Errors: ram_init -ENOMEM.
+ * Limits     bytes_max below 64 KiB is as 0. A value over an eighth of the ring is not taken (an
+ *            older one of its hash leaves all the same). A put moves at most 16 values. */
 #pragma once
 
 #include <stdbool.h>
@@ -22,8 +24,8 @@ struct ram_value {
 
 struct ram {
 	uint8_t *ring;
-	uint64_t ring_bytes, head, tail; /* head and tail only rise */
-	uint64_t *table;                 /* fingerprint | position, 0 = empty */
+	uint64_t ring_bytes, head, tail; /* head and tail only rise; in units of 32 bytes */
+	uint64_t *table;                 /* fingerprint 32 | place + 1 32, 0 = empty */
 	uint64_t mask;
 	uint64_t count, bytes_max;
 	uint64_t hits, misses, inserted, evicted;

@@ -101,3 +101,8 @@ void reclaim_moved(struct shard *shard, const struct index_slot *slot); /* enter
 void reclaim_gone(struct shard *shard, const struct index_slot *slot);  /* before its delete */
 /* Which lane a store goes to: pinned, short-lived, slice, seen before, new. */
 enum lane_id reclaim_lane(struct shard *shard, const struct shard_put *put);
+/* Whether a store of so many stored bytes may go to the lane: 0, HAUL_EFULL (pinned quota) or
+ * HAUL_EADMIT (write budget). Asked last, right before lane_append: what is admitted is taken from
+ * the budget, what is refused is remembered (asked again, it counts as seen before). */
+int reclaim_admit(struct shard *shard, const struct shard_put *put, enum lane_id lane,
+		  uint32_t bytes);
