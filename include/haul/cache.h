@@ -169,6 +169,7 @@ struct haul_cache_stat {
 	uint64_t buffered_bytes;
 	uint64_t segments, segments_free, segments_bad, segments_pinned;
 	uint64_t lookups, hits, ram_hits, misses, expired, corrupt, unreadable;
+	uint64_t incomplete; /* objects of which a slice was gone: told as a miss */
 	uint64_t read_ops, read_bytes, read_gap_bytes, read_keys; /* keys that went to the disk */
 	uint64_t stores, deletes, refused, failed;
 	uint64_t flushes, flush_ops, flush_bytes; /* user operations and bytes in them */

@@ -24,6 +24,13 @@ void cache_key_hash(struct cache_key *key, uint64_t secret);
 /* Checksum of a value as stored (after compression). */
 uint64_t cache_key_checksum(const struct cache_key *key, const void *stored, uint32_t bytes);
 
+/* Which partition a key is in: by the top bits of the hash, the index takes the low ones. The slices
+ * of an object are where its head is, whatever their own hash. */
+static inline uint32_t cache_key_partition(uint64_t hash, uint32_t partitions)
+{
+	return (uint32_t)(((hash >> 32) * partitions) >> 32);
+}
+
 /* The key as it lies on the disk behind the rows: its bytes, and before them, of a slice, the
  * version (8 bytes, little-endian), so that all of a cache_key can be told from the disk. */
 static inline uint32_t cache_key_stored_bytes(const struct cache_key *key)

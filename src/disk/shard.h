@@ -126,6 +126,8 @@ int shard_online(struct shard *shard, struct haul_err *err);
 void shard_stat(struct shard *shard, struct haul_cache_stat *stat);
 /* "cas": from where the entry is, so it changes with every store. 0 = not there. */
 uint64_t shard_version(const struct shard *shard, const struct cache_key *key);
+/* Whether the key is there and its value is an object's head; from the index, no I/O. */
+bool shard_is_head(const struct shard *shard, const struct cache_key *key);
 
 /* Poll until *flag, or (flag NULL) until nothing is under way: for single-threaded callers. */
 void shard_drive(struct shard *shard, const bool *flag);
