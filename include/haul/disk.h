@@ -12,9 +12,10 @@
  *            returns.
  * Memory     planners: none, they write into the caller's arrays. haul_disk: all at open.
  * Threads    planners are pure. One thread at a time a haul_disk.
- * Errors     planners: HAUL_EFULL when `plan` has too little room (count_max + bytes / bytes_max
- *            always does), -EINVAL for offset + bytes over 2^63. haul_disk: every request has its
- *            own status; the call returns how many were good.
+ * Errors     planners: HAUL_EFULL when `plan` has too little room (as many transfers as requests or
+ *            pieces, and one more for each bytes_max of them, rounded out to align, are enough),
+ *            -EINVAL for offset + bytes over 2^63. haul_disk: every request has its own status; the
+ *            call returns how many were good.
  * Limits     HAUL_DISK_BATCH_MAX requests a call; offsets below 2^63.
  * Source     the gap pays iff gap / bandwidth < 1 / IOPS. */
 #pragma once
@@ -38,33 +39,25 @@ struct haul_extent {
 	uint64_t bytes; /* 0 = nothing: is in no transfer */
 };
 
-/* One transfer. Requests first … first + count - 1 of `order` lie in it, wholly or (after a split)
- * in part; a request that was split is listed by every transfer it has bytes in. */
+/* One transfer; they come sorted, and none overlap. Requests first … first + count - 1 of `order`
+ * lie in it, wholly or (after a split) in part; a request that was split is listed by every
+ * transfer it has bytes in. A request is split only if it is over bytes_max, or overlaps another
+ * that is not the same (both rounded out to align). Where a long request overlaps others, some
+ * listed between two may have no byte in the transfer. */
 struct haul_transfer {
 	uint64_t offset;
 	uint64_t bytes;
 	uint32_t first; /* index into order */
 	uint32_t count;
-	uint64_t gap_bytes; /* of bytes: bridged, nobody asked for them */
+	uint64_t gap_bytes; /* of bytes: bridged, nobody asked for them (rounding not counted) */
 };
 
 struct haul_plan_limits {
 	uint64_t gap_max;   /* reads: bridge gaps up to it, at most HAUL_DISK_GAP_MAX */
 	uint64_t bytes_max; /* split longer transfers; >= align */
-	uint32_t align;     /* power of two: transfers begin and end at multiples of it (reads) */
+	uint32_t align; /* power of two: transfers of reads begin and end at multiples of it, those
+			     * of writes are only split there */
 };
-
-/* The caller's arrays. order has room for count indices; it receives the requests sorted by
- * offset. */
-struct haul_plan {
-	uint32_t *order;
-	struct haul_transfer *transfers;
-	uint32_t transfers_max;
-	uint32_t transfer_count; /* result */
-};
-
-HAUL_API int haul_plan_reads(const struct haul_extent *requests, uint32_t count,
-			     const struct haul_plan_limits *limits, struct haul_plan *plan);
 
 /* A piece of a request that is to be written; pieces come sorted by offset, none overlap. */
 struct haul_piece {
@@ -73,11 +66,25 @@ struct haul_piece {
 	uint32_t request;      /* which request's data */
 	uint64_t request_skip; /* from where in its data */
 };
+
+/* The caller's arrays. order has room for count indices; it receives the requests sorted by
+ * offset, those without bytes last. */
+struct haul_plan {
+	uint32_t *order;
+	struct haul_transfer *transfers;
+	struct haul_piece *pieces; /* writes only */
+	uint32_t transfers_max;
+	uint32_t pieces_max;
+	uint32_t transfer_count; /* result */
+	uint32_t piece_count;    /* result, of writes */
+};
+
+HAUL_API int haul_plan_reads(const struct haul_extent *requests, uint32_t count,
+			     const struct haul_plan_limits *limits, struct haul_plan *plan);
 /* Resolve overlaps (the later request wins): at most 2 * count - 1 pieces. Pieces that touch form
- * one transfer: transfers[].first and .count index `pieces`, and plan->order is not used. */
+ * one transfer: transfers[].first and .count index `pieces`; order is scratch. */
 HAUL_API int haul_plan_writes(const struct haul_extent *requests, uint32_t count,
-			      const struct haul_plan_limits *limits, struct haul_piece *pieces,
-			      uint32_t pieces_max, struct haul_plan *plan);
+			      const struct haul_plan_limits *limits, struct haul_plan *plan);
 
 /* What a device costs. */
 struct haul_disk_model {

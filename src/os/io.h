@@ -44,8 +44,13 @@ struct io_op {
 	void (*done)(struct io_op *op); /* called from io_reap; may submit, not reap */
 	void *owner;                    /* the caller's */
 	struct io_op *next;             /* whoever holds the operation */
-	int64_t start_ns;               /* disk/queue.h's */
-	uint8_t io_class;               /* disk/queue.h's */
+	/* disk/queue.h's */
+	void *queue;
+	void (*finished)(struct io_op *op); /* the caller's done(), while the queue has its own */
+	int64_t start_ns;
+	uint32_t bytes_done; /* by transfers that were cut short */
+	uint16_t tries;
+	uint8_t io_class;
 };
 
 /* X(id, name) */
