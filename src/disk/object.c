@@ -9,17 +9,17 @@
 
 /* Offsets in the head. */
 enum {
-	HEAD_OFF_MAGIC = 0,
-	HEAD_OFF_SLICE_BYTES = 4,
-	HEAD_OFF_VERSION = 8,
-	HEAD_OFF_BYTES = 16,
-	HEAD_OFF_SLICES = 24,
-	HEAD_OFF_FLAGS = 28,
-	HEAD_OFF_RESERVED = 32, /* zero */
-	HEAD_MAGIC = 0x424f4348 /* "HCOB" */
+	OBJECT_OFF_MAGIC = 0,
+	OBJECT_OFF_SLICE_BYTES = 4,
+	OBJECT_OFF_VERSION = 8,
+	OBJECT_OFF_BYTES = 16,
+	OBJECT_OFF_SLICES = 24,
+	OBJECT_OFF_FLAGS = 28,
+	OBJECT_OFF_RESERVED = 32, /* zero */
+	OBJECT_MAGIC = 0x424f4348 /* "HCOB" */
 };
 
-static_assert(HEAD_OFF_RESERVED + 8 == OBJECT_HEAD_BYTES, "the head is filled");
+static_assert(OBJECT_OFF_RESERVED + 8 == OBJECT_HEAD_BYTES, "the head is filled");
 
 static bool head_good(const struct object_head *head)
 {
@@ -32,26 +32,26 @@ static bool head_good(const struct object_head *head)
 void object_head_encode(const struct object_head *head, uint8_t out[OBJECT_HEAD_BYTES])
 {
 	HAUL_ASSERT(head_good(head));
-	le32_store(out + HEAD_OFF_MAGIC, HEAD_MAGIC);
-	le32_store(out + HEAD_OFF_SLICE_BYTES, head->slice_bytes);
-	le64_store(out + HEAD_OFF_VERSION, head->version);
-	le64_store(out + HEAD_OFF_BYTES, head->bytes);
-	le32_store(out + HEAD_OFF_SLICES, head->slices);
-	le32_store(out + HEAD_OFF_FLAGS, head->flags);
-	le64_store(out + HEAD_OFF_RESERVED, 0);
+	le32_store(out + OBJECT_OFF_MAGIC, OBJECT_MAGIC);
+	le32_store(out + OBJECT_OFF_SLICE_BYTES, head->slice_bytes);
+	le64_store(out + OBJECT_OFF_VERSION, head->version);
+	le64_store(out + OBJECT_OFF_BYTES, head->bytes);
+	le32_store(out + OBJECT_OFF_SLICES, head->slices);
+	le32_store(out + OBJECT_OFF_FLAGS, head->flags);
+	le64_store(out + OBJECT_OFF_RESERVED, 0);
 }
 
 int object_head_decode(const uint8_t *in, uint32_t bytes, struct object_head *ret_head)
 {
-	if (bytes != OBJECT_HEAD_BYTES || le32_load(in + HEAD_OFF_MAGIC) != HEAD_MAGIC ||
-	    le64_load(in + HEAD_OFF_RESERVED) != 0)
+	if (bytes != OBJECT_HEAD_BYTES || le32_load(in + OBJECT_OFF_MAGIC) != OBJECT_MAGIC ||
+	    le64_load(in + OBJECT_OFF_RESERVED) != 0)
 		return HAUL_ECORRUPT;
 	const struct object_head head = {
-		.version = le64_load(in + HEAD_OFF_VERSION),
-		.bytes = le64_load(in + HEAD_OFF_BYTES),
-		.slice_bytes = le32_load(in + HEAD_OFF_SLICE_BYTES),
-		.slices = le32_load(in + HEAD_OFF_SLICES),
-		.flags = le32_load(in + HEAD_OFF_FLAGS),
+		.version = le64_load(in + OBJECT_OFF_VERSION),
+		.bytes = le64_load(in + OBJECT_OFF_BYTES),
+		.slice_bytes = le32_load(in + OBJECT_OFF_SLICE_BYTES),
+		.slices = le32_load(in + OBJECT_OFF_SLICES),
+		.flags = le32_load(in + OBJECT_OFF_FLAGS),
 	};
 	if (!head_good(&head))
 		return HAUL_ECORRUPT;
