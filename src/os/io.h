@@ -48,6 +48,7 @@ struct io_op {
 	void *queue;
 	void (*finished)(struct io_op *op); /* the caller's done(), while the queue has its own */
 	int64_t start_ns;
+	int64_t due_ns;      /* the engine's */
 	uint32_t bytes_done; /* by transfers that were cut short */
 	uint16_t tries;
 	uint8_t io_class;

@@ -41,7 +41,7 @@ enum io_sim_crash {
 };
 /* Power cut: what is in flight never finishes (no done() is called, as after a real crash), the
  * disk now holds durable sectors and the chosen others, all of it durable. The io is dead: take a
- * new one with io_sim_io. */
+ * new one with io_sim_io. The data of what is in flight has to be there still. */
 void io_sim_crash(struct io_sim *sim, enum io_sim_crash how, struct prng *prng);
 /* Let so many more finishing operations (reads excepted) go by, then stop: none finishes after
  * that, io_wait says -ETIME. UINT64_MAX = never. For crash points. */
