@@ -11,8 +11,9 @@
  *            the first block if no value lies there and they fit, else behind the values; padded
  *            with zeros to whole blocks.
  *            A value starts at a 64-byte boundary; see format_place.
- * Threads    pure. Errors: decode returns HAUL_ECORRUPT, HAUL_EVERSION, or HAUL_ESTALE (a good block
- *            of another cache); never reads outside of what it was given, whatever that holds. */
+ * Threads    pure.
+ * Errors     decode returns HAUL_ECORRUPT, HAUL_EVERSION, or HAUL_ESTALE (a good block of another
+ *            cache); never reads outside of what it was given, whatever that holds. */
 #pragma once
 
 #include <stdbool.h>

@@ -3,7 +3,9 @@
  * Model      XXH3-128 of the key's bytes, seeded by the cache's secret, then mixed with version and
  *            slice for the parts of an object. `hash` finds the entry; `check` seeds the checksum
  *            of its value, so that a value read for another key does not verify. Two keys with
- *            equal 128 bits would be one key: with 10^9 entries, a chance of 10^-21. */
+ *            equal 128 bits would be one key: with 10^9 entries, a chance of 10^-21.
+ * Threads    pure.
+ * Errors     cache_key_load: HAUL_ECORRUPT. */
 #pragma once
 
 #include <stdint.h>
@@ -24,8 +26,8 @@ void cache_key_hash(struct cache_key *key, uint64_t secret);
 /* Checksum of a value as stored (after compression). */
 uint64_t cache_key_checksum(const struct cache_key *key, const void *stored, uint32_t bytes);
 
-/* Which partition a key is in: by the top bits of the hash, the index takes the low ones. The slices
- * of an object are where its head is, whatever their own hash. */
+/* Which partition a key is in: by the top bits of the hash, the index takes the low ones. The
+ * slices of an object are where its head is, whatever their own hash. */
 static inline uint32_t cache_key_partition(uint64_t hash, uint32_t partitions)
 {
 	return (uint32_t)(((hash >> 32) * partitions) >> 32);

@@ -3,11 +3,6 @@
 #include "base/assert.h"
 #include "disk/format_head.h"
 
-static bool all_zero(const uint8_t *bytes, size_t count)
-{
-	return count == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, count - 1) == 0);
-}
-
 int walk_header(const struct format_super *super, uint32_t partition, uint32_t segment,
 		const uint8_t *block, struct format_segment *ret_segment)
 {
