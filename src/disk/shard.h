@@ -105,7 +105,9 @@ struct shard_get {
 	void *owner;
 	uint32_t first, ready; /* the window; first + ready == count: it is the last */
 	/* the shard's */
+	uint32_t window;  /* keys asked for, of which ready could be served */
 	uint32_t pending; /* keys of the window that wait for the disk */
+	bool narrow;      /* buffers were short: one key a window */
 	struct shard_get *next;
 };
 /* Queue it. done() is called from shard_poll, once a window; windows are in order, and one at a
