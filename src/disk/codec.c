@@ -146,14 +146,14 @@ uint32_t codec_bytes(const uint8_t *stored, uint32_t bytes)
 }
 
 int codec_unpack(struct codec *codec, enum index_codec which, const uint8_t *stored, uint32_t bytes,
-		 uint8_t *out, uint32_t out_bytes)
+		 uint8_t *out)
 {
 	HAUL_ASSERT(which == INDEX_LZ4 || which == INDEX_ZSTD);
 	HAUL_ASSERT(codec->decompress != NULL);
 	uint32_t announced = codec_bytes(stored, bytes);
 	if (announced == 0)
 		return HAUL_ECORRUPT;
-	if (announced > codec->out_max || announced > out_bytes)
+	if (announced > codec->out_max)
 		return HAUL_ELIMIT;
 	const uint8_t *in = stored + PREFIX_BYTES;
 	uint32_t in_bytes = bytes - PREFIX_BYTES;

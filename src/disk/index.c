@@ -1,7 +1,8 @@
 /* The table: slot_count = entries_max * 5 / 4 + 1 slots, linear probing.
  *
  * A power of two would waste up to half of the memory, so a hash finds its home by multiplication
- * (its upper half * slot_count / 2^32) instead of a mask. There is always an empty slot, so every probe ends.
+ * (its upper half * slot_count / 2^32) instead of a mask. There is always an empty slot, so every
+ * probe ends.
  * Deletion moves later slots of the run back into the hole when their home allows it, so there are
  * no tombstones and a probe never becomes longer than the entries demand. */
 #include "disk/index.h"
@@ -210,9 +211,8 @@ void index_each(const struct index *index, void (*visit)(const struct index_slot
 	}
 }
 
-/* A slot that moves back may come from a place behind the one that is looked at (it is looked at
- * again there), or, in the run that wraps, from the table's start to its end (it was looked at, and
- * kept, before): so each slot is matched at least once. */
+/* A slot that moves into a hole comes from behind it, so it is still to be looked at; or, in the
+ * run that wraps, from the table's start, where it was looked at, and kept, before. */
 uint64_t index_delete_if(struct index *index,
 			 bool (*match)(const struct index_slot *slot, void *arg), void *arg)
 {

@@ -1,14 +1,14 @@
 /* disk/index.h — where each entry is: an open-addressed table of 24-byte slots.
  *
- * Model      Linear probing with backward-shift deletion, at most four fifths full, so 24 bytes /
- *            0.8 = 30 bytes an entry. A slot knows the whole hash, where the value is, its expiry,
+ * Model      Linear probing with backward-shift deletion, at most four fifths full, so 24 bytes a
+ *            slot make 30 an entry. A slot knows the whole hash, where the value is, its expiry,
  *            how often it was read (2 bits) and half of its checksum. Keys are not kept: 64 bits
  *            of hash find the slot, 32 bits of a checksum seeded by other 64 bits of hash verify
  *            what was read.
  * Ownership  slots stay in place until the next put or delete.
  * Memory     all at index_init (huge pages asked for).
  * Threads    one.
- * Errors     put: HAUL_EFULL when entries_max are in. init: -ENOMEM; -EINVAL for 0, or over 2^31. */
+ * Errors     put: HAUL_EFULL when entries_max are in. init: -ENOMEM; -EINVAL: 0, or over 2^31. */
 #pragma once
 
 #include <stdbool.h>

@@ -83,7 +83,7 @@ static int value_unpack(struct lookups *lookups, const struct index_entry *entry
 	uint8_t *data = buffer_place(lookups, whole, &buffer);
 	if (data == NULL)
 		return -EAGAIN;
-	int rc = codec_unpack(&lookups->shard->codec, entry->codec, stored, bytes, data, whole);
+	int rc = codec_unpack(&lookups->shard->codec, entry->codec, stored, bytes, data);
 	if (rc < 0) {
 		buffer_release(lookups, buffer);
 		return HAUL_ECORRUPT;
