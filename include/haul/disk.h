@@ -42,8 +42,8 @@ struct haul_extent {
 /* One transfer; they come sorted, and none overlap. Requests first … first + count - 1 of `order`
  * lie in it, wholly or (after a split) in part; a request that was split is listed by every
  * transfer it has bytes in. A request is split only if it is over bytes_max, or overlaps another
- * that is not the same (both rounded out to align). Where a long request overlaps others, some
- * listed between two may have no byte in the transfer. */
+ * that is not the same (both rounded out to align). Where a long request overlaps others, some that
+ * are listed may have no byte in the transfer; the first has. */
 struct haul_transfer {
 	uint64_t offset;
 	uint64_t bytes;
