@@ -33,6 +33,8 @@ enum {
 	ROOT_OFF_PARTITION = 88,
 	ROOT_OFF_BAD_COUNT = 92,
 	ROOT_OFF_BAD = 96,
+	ROOT_OFF_GENERATION_BOUND = 1120, /* behind the list */
+	ROOT_OFF_FLUSH_PROVEN = 1128,
 	ROOT_BAD_BYTES = 8,
 
 	SEGMENT_OFF_GENERATION = 32,
@@ -43,7 +45,8 @@ enum {
 	SEGMENT_OFF_CREATED = 60
 };
 
-static_assert(ROOT_OFF_BAD + FORMAT_BAD_MAX * ROOT_BAD_BYTES <= FORMAT_BLOCK, "a root is a block");
+static_assert(ROOT_OFF_BAD + FORMAT_BAD_MAX * ROOT_BAD_BYTES <= ROOT_OFF_GENERATION_BOUND,
+	      "the list of a root ends before what lies behind it");
 static_assert(sizeof(double) == sizeof(uint64_t), "the model is stored as IEEE 754 bits");
 
 void format_super_encode(const struct format_super *super, uint8_t *block)
@@ -142,6 +145,8 @@ void format_root_encode(const struct format_root *root, const uint8_t uuid[16], 
 	head_start(block, FORMAT_BLOCK, HEAD_MAGIC_ROOT, uuid);
 	le64_store(block + ROOT_OFF_GENERATION, root->generation);
 	le64_store(block + ROOT_OFF_PURGED_SEQ, root->purged_seq);
+	le64_store(block + ROOT_OFF_GENERATION_BOUND, root->generation_bound);
+	le64_store(block + ROOT_OFF_FLUSH_PROVEN, root->flush_proven);
 	figure_store(block + ROOT_OFF_SYNC_NS, root->model.sync_ns);
 	figure_store(block + ROOT_OFF_WRITE_BANDWIDTH, root->model.write_bandwidth);
 	figure_store(block + ROOT_OFF_READ_BANDWIDTH, root->model.read_bandwidth);
@@ -174,6 +179,8 @@ int format_root_decode(const uint8_t *block, const uint8_t uuid[16], struct form
 		.generation = le64_load(block + ROOT_OFF_GENERATION),
 		.partition = le32_load(block + ROOT_OFF_PARTITION),
 		.purged_seq = le64_load(block + ROOT_OFF_PURGED_SEQ),
+		.generation_bound = le64_load(block + ROOT_OFF_GENERATION_BOUND),
+		.flush_proven = le64_load(block + ROOT_OFF_FLUSH_PROVEN),
 		.model.sync_ns = figure_load(block + ROOT_OFF_SYNC_NS),
 		.model.write_bandwidth = figure_load(block + ROOT_OFF_WRITE_BANDWIDTH),
 		.model.read_bandwidth = figure_load(block + ROOT_OFF_READ_BANDWIDTH),

@@ -6,6 +6,9 @@
 #include "base/assert.h"
 #include "disk/shard_parts.h"
 
+/* Generations that may be used before the root is written again. */
+enum { GENERATIONS_AHEAD = 1 << 16 };
+
 struct root_read {
 	struct io_op op;
 	bool finished;
@@ -91,6 +94,8 @@ uint64_t root_encode(struct shard *shard)
 	HAUL_ASSERT(shard->root_block != NULL);
 	HAUL_ASSERT(root->partition == shard->options.partition);
 	root->generation++;
+	if (shard->next_generation + GENERATIONS_AHEAD / 2 >= root->generation_bound)
+		root->generation_bound = shard->next_generation + GENERATIONS_AHEAD;
 	root->model = shard->model;
 	format_root_encode(root, shard->super->uuid, shard->root_block);
 	return format_root_offset(shard->super, root->partition, (uint32_t)(root->generation % 2));
