@@ -29,6 +29,20 @@ void segment_quarantine(struct shard *shard, uint32_t segment, uint32_t good_byt
 void segment_unlink(struct shard *shard, uint32_t segment); /* out of its lane's list */
 /* RECLAIM -> ERASE: the next flush overwrites its header, then it is FREE. */
 void segment_erase(struct shard *shard, uint32_t segment);
+/* An OPEN segment that is no lane's yet; counted in the lane. */
+uint32_t segment_take_apart(struct shard *shard, enum lane_id lane, bool background);
+/* BAD, and in the root; what is behind good_bytes is the caller's to take out of the index. */
+void segment_retire(struct shard *shard, uint32_t segment, uint32_t good_bytes);
+void segment_erased(struct shard *shard, uint32_t segment); /* ERASE -> FREE */
+/* Start footers of segments whose last batch is durable. */
+void segment_footers(struct shard *shard);
+bool segment_footers_idle(const struct shard *shard);
+struct footer *segment_footer_spare(struct shard *shard); /* NULL = all are on their way */
+void segment_footer_fill(struct footer *footer, uint32_t segment, const struct format_row *rows,
+			 uint32_t row_count);
+/* A footer that waits is for the chunks of another segment now; returns its rows. */
+uint32_t segment_footer_move(struct footer *footer, uint32_t to);
+void segment_link(struct shard *shard, uint32_t segment); /* into its lane's list, last */
 /* Whether a recoverable segment other than `except` was born before seq. */
 bool segment_older_than(const struct shard *shard, uint64_t seq, uint32_t except);
 /* The index let go of an entry there, or took one up. */
@@ -40,7 +54,8 @@ static inline uint64_t segment_offset(const struct shard *shard, uint32_t segmen
 
 /* ---- lane.c ---- */
 struct append {
-	struct format_row row; /* unit is set by the call; seq 0 = the next */
+	struct format_row row; /* unit and key_bytes are set by the call; seq 0 = the next; checksum
+				* too, unless background */
 	const struct cache_key *key;
 	const void *stored;    /* row.bytes, less the client flags */
 	uint32_t client_flags; /* with ROW_FLAGS: stored behind */
@@ -52,9 +67,12 @@ int lane_append(struct shard *shard, enum lane_id lane, struct append *append,
 		uint32_t *ret_segment);
 /* Close the lane's open chunk: to gathering.full. */
 void lane_close_chunk(struct shard *shard, enum lane_id lane);
-/* Finish a chunk's bytes for the disk: rows, keys, header. */
-void chunk_encode(struct shard *shard, struct chunk *chunk, uint64_t flush, uint32_t part,
-		  uint32_t parts);
+/* Whether a store of so many bytes would find room in the lane now; opens what it needs. 0,
+ * -EAGAIN, -ENODEV, or HAUL_ELIMIT: longer than any batch of these segments. */
+int lane_ready(struct shard *shard, enum lane_id lane, uint32_t bytes, uint32_t key_bytes,
+	       bool background);
+/* Finish a closed chunk's bytes for the disk: rows, keys, header. */
+void chunk_encode(struct shard *shard, struct chunk *chunk);
 void chunk_free(struct shard *shard, struct chunk *chunk);
 /* The bytes of a value that is in a chunk: NULL = it is on the disk. */
 const uint8_t *chunk_value(const struct shard *shard, uint32_t segment, uint32_t unit);
@@ -65,7 +83,19 @@ int64_t flush_poll(struct shard *shard);
 bool flush_idle(const struct shard *shard);
 /* Nothing is gathered and none is under way. */
 bool flush_empty(const struct shard *shard);
-/* Tell waiters, without a flush, that their operations failed. */
+/* What is due next, of the flush whose turn it is. */
+void flush_advance(struct shard *shard);
+void flush_write_chunk(struct flush *flush, struct chunk *chunk);
+/* Tell all of a list, in order. */
+void flush_tell(struct shard_wait *waits, int result);
+/* Begin one now, if there is anything to carry and a place for it. */
+bool flush_begin(struct shard *shard, enum haul_close reason);
+/* ---- flush_fail.c ---- */
+/* Move what failed to fresh segments and write it again. False: that cannot be. */
+bool flush_move_failed(struct shard *shard, struct flush *flush);
+/* All flushes under way fail; none has writes under way. */
+void flush_fail(struct shard *shard);
+/* Everything gathered and not under way fails: its rows leave the index, its waiters are told. */
 void flush_fail_all(struct shard *shard, int error);
 
 /* ---- root.c ---- */
@@ -76,13 +106,22 @@ uint64_t root_encode(struct shard *shard);
 /* ---- index and segments together: shard.c ---- */
 /* Enter a row that was appended; what was there is let go. */
 int shard_enter(struct shard *shard, const struct format_row *row, uint32_t segment, uint8_t freq);
-/* Take it out of index, RAM tier, LRU order and the segment's figures. */
+/* Take it out of index, RAM tier, LRU order and the segment's figures. Where its row stays on the
+ * disk and is not expired (damage), set shard->hides as well. */
 void shard_forget(struct shard *shard, struct index_slot *slot);
+/* The same but for the index, for index_delete_if. */
+void shard_let_go(struct shard *shard, const struct index_slot *slot);
+/* What shard_version and shard_value.version say of an entry that lies there; never 0. */
+static inline uint64_t shard_version_at(const struct shard *shard, uint32_t segment, uint32_t unit)
+{
+	return shard->segments[segment].generation << 20 | unit;
+}
 
 /* ---- lookup.c ---- */
 int lookups_open(struct shard *shard);
 void lookups_close(struct shard *shard);
-void lookups_poll(struct shard *shard);
+/* Start what is queued. Returns whether more can be done at once: poll again without waiting. */
+bool lookups_poll(struct shard *shard);
 bool lookups_idle(const struct shard *shard);
 
 /* ---- recover.c ---- */

@@ -37,13 +37,9 @@
 #include "disk/queue.h"
 #include "disk/ram.h"
 #include "disk/shard.h"
+#include "disk/write_state.h"
 
 enum {
-	FLUSHES = 2,
-	CHUNK_BYTES = 4 << 20, /* a batch is at most that, less in smaller segments */
-	CHUNK_ROWS = 16384,    /* rows a batch */
-	CHUNK_KEY_BYTES = 1 << 19,
-	SEGMENT_NONE = UINT32_MAX,
 	SEGMENT_ERRORS_MAX = 3, /* damaged reads until a segment is quarantined */
 	FAILURES_MAX = 3,       /* failed flushes in a row until the shard is offline */
 	FREE_MIN = 2,           /* kept for reclaim's own copies: shard_put says -EAGAIN rather than
@@ -71,83 +67,11 @@ struct segment {
 	uint32_t readers;    /* transfers under way; reclaim does not erase before 0 */
 	uint32_t next;       /* in its lane's list, oldest first; SEGMENT_NONE */
 	uint16_t errors;
+	bool erasing;         /* the flush that empties it is under way */
 	uint8_t state;        /* enum segment_state */
 	uint8_t lane;         /* enum lane_id */
 	bool sealed_footer;   /* a footer is, or will be, there */
 	struct chunk *chunks; /* batches not durable yet, by offset */
-};
-
-/* A batch that is being filled, or on its way. */
-struct chunk {
-	struct chunk *next;         /* in its flush, or the free list */
-	struct chunk *next_segment; /* in segment.chunks */
-	uint8_t *data;              /* CHUNK_BYTES, block-aligned: [segment header block] batch */
-	uint32_t segment;
-	uint32_t base;  /* offset in the segment of the batch header (behind the header block) */
-	uint32_t head;  /* bytes of data before the batch: FORMAT_BLOCK with a header block, or 0 */
-	uint32_t used;  /* bytes of the batch so far: header, values */
-	uint32_t room;  /* largest `used` may become, rows and keys apart */
-	uint32_t bytes; /* of the batch when closed, whole blocks */
-	uint32_t lane;
-	uint32_t row_count;
-	uint32_t key_bytes;
-	uint32_t users; /* rows of callers, not of reclaim */
-	struct format_row *rows;
-	uint8_t *keys;
-	bool first_block_free; /* no value lies in the first block */
-	bool retargeted;       /* has moved to a fresh segment once */
-};
-
-struct lane {
-	struct chunk *chunk;       /* being filled; NULL = none */
-	uint32_t segment;          /* OPEN one, or SEGMENT_NONE */
-	uint32_t first, last;      /* SEALED ones in the order sealed */
-	uint32_t count;            /* segments in the lane, open one included */
-	struct format_row *footer; /* rows of the open segment */
-	uint32_t footer_rows;
-};
-
-/* A footer on its way: its own buffer, as it may be large. */
-struct footer {
-	struct io_op op;
-	uint8_t *data;
-	uint64_t data_bytes;
-	uint32_t segment;
-	bool busy;
-};
-
-enum flush_state { FLUSH_FREE, FLUSH_WRITE, FLUSH_SYNC };
-
-enum { FLUSH_OPS = 128 };
-
-struct flush {
-	enum flush_state state;
-	uint64_t number;
-	struct chunk *chunks;
-	struct shard_wait *waits;
-	uint32_t pending; /* writes under way */
-	int error;        /* the first */
-	uint32_t user_ops;
-	uint64_t user_bytes;
-	uint64_t device_bytes;
-	int64_t first_ns, closed_ns, sync_ns;
-	enum haul_close reason;
-	uint32_t op_count;
-	struct io_op ops[FLUSH_OPS]; /* writes of <= HAUL_DISK_SPLIT each; the last is the sync */
-	bool erases;                 /* segments marked below are erased by it */
-	bool has_root;               /* the root is written with it */
-};
-
-/* What the next flush will carry. */
-struct gathering {
-	uint32_t ops;        /* callers' */
-	uint64_t bytes;      /* callers' stored bytes */
-	uint32_t background; /* rows of reclaim */
-	struct chunk *full;  /* closed chunks, in order */
-	struct chunk *full_last;
-	struct shard_wait *waits, *waits_last;
-	int64_t first_ns;
-	bool manual;
 };
 
 struct shard {
@@ -170,31 +94,42 @@ struct shard {
 	uint64_t next_seq;
 	uint64_t next_generation;
 	uint64_t next_flush;
+	uint64_t durable_flush; /* the last that is */
 
 	struct segment *segments; /* super->segments */
 	uint32_t free_count, erase_count, bad_count;
 	uint32_t free_hint;
 	struct lane lanes[LANES];
-	struct footer footers[LANES * 2];
-	uint8_t *erase_block; /* a block of zeros */
+	struct footer footers[FOOTERS];
+	uint32_t footer_rows_max; /* of a segment */
+	uint8_t *erase_block;     /* a block of zeros */
 
 	struct chunk *chunks; /* all, chunk_count */
+	uint8_t *chunk_arena; /* their data */
+	uint64_t chunk_arena_bytes;
 	uint32_t chunk_count;
 	uint32_t chunk_bytes; /* CHUNK_BYTES or less */
+	uint32_t chunk_rows, chunk_key_bytes;
+	uint32_t flush_chunks; /* most a flush may carry */
 	struct chunk *chunk_free;
 	uint32_t chunk_free_count;
 
 	struct gathering gathering;
 	struct flush flushes[FLUSHES];
 	struct haul_limits limits;
-	struct haul_sizer sizer;
-	bool flushing_stopped; /* read-only or offline */
+	uint64_t flush_bytes_max; /* bounded by the buffers */
+	bool flushing_stopped;    /* read-only or offline */
 	bool offline;
+	bool failing;   /* a flush failed; what is under way is waited for */
+	int unreported; /* a buffered store failed and nobody was told yet: flush or close says so */
 	uint32_t failures; /* flushes in a row */
+	bool hides; /* entries left the index whose rows are still on the disk (damage, failed
+			    * flushes): every row supersedes from now on, every delete is written */
 
 	struct lookups *lookups; /* lookup.c's */
 	struct reclaim *reclaim; /* reclaim.c's */
 
 	struct haul_cache_stat stat; /* counters live here */
 	struct haul_stats flush_stats, read_stats;
+	char flush_name[32];
 };
