@@ -109,8 +109,8 @@ static void flush_take(struct flush *flush, enum haul_close reason)
 	flush->buffered_ops = gathering->buffered;
 	flush->user_bytes = gathering->bytes;
 	flush->device_bytes = 0;
-	flush->first_ns = gathering->first_ns;
 	flush->closed_ns = shard->os->now_ns(shard->os);
+	flush->first_ns = gathering->timed ? gathering->first_ns : flush->closed_ns;
 	flush->reason = reason;
 	flush->op_count = 0;
 	flush->erased_count = 0;
@@ -182,7 +182,7 @@ static void flush_count(const struct flush *flush)
 		.ops = flush->user_ops,
 		.bytes = flush->user_bytes,
 		.reason = flush->reason,
-		.wait_ns = flush->first_ns ? flush->closed_ns - flush->first_ns : -1,
+		.wait_ns = flush->closed_ns - flush->first_ns,
 		.service_ns = now_ns - flush->closed_ns,
 	};
 	haul_stats_batch(&shard->flush_stats, &batch);
@@ -364,8 +364,10 @@ int64_t flush_poll(struct shard *shard)
 	    shard->flushes[shard->next_flush % FLUSHES].state != FLUSH_FREE)
 		return INT64_MAX;
 	int64_t now_ns = shard->os->now_ns(shard->os);
-	if (gathering->first_ns == 0)
+	if (!gathering->timed) {
 		shard->gathering.first_ns = now_ns;
+		shard->gathering.timed = true;
+	}
 	struct haul_gate_input input = {
 		.ops_queued = gathering->ops > 0 ? gathering->ops : 1,
 		.bytes_queued = gathering->bytes,

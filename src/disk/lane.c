@@ -325,8 +325,10 @@ int lane_append(struct shard *shard, enum lane_id id, struct append *append, uin
 		shard->gathering.background++;
 	else
 		chunk->users++;
-	if (shard->gathering.first_ns == 0)
+	if (!shard->gathering.timed) {
 		shard->gathering.first_ns = shard->os->now_ns(shard->os);
+		shard->gathering.timed = true;
+	}
 	*ret_segment = chunk->segment;
 	return 0;
 }

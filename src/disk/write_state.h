@@ -132,6 +132,7 @@ struct gathering {
 	struct shard_wait *waits, *waits_last;
 	int64_t first_ns;
 	bool manual;
+	bool timed;   /* first_ns is set */
 	bool pressed; /* somebody was told -EAGAIN: make room */
 	bool flushed; /* shard_flush was called */
 };
