@@ -32,9 +32,9 @@ enum {
 	ROOT_OFF_READ_NS = 80,
 	ROOT_OFF_PARTITION = 88,
 	ROOT_OFF_BAD_COUNT = 92,
-	ROOT_OFF_BAD = 96,
-	ROOT_OFF_GENERATION_BOUND = 1120, /* behind the list */
-	ROOT_OFF_FLUSH_PROVEN = 1128,
+	ROOT_OFF_GENERATION_BOUND = 96,
+	ROOT_OFF_FLUSH_PROVEN = 104,
+	ROOT_OFF_BAD = 112, /* all before it, and 50 of them, are in the first sector */
 	ROOT_BAD_BYTES = 8,
 
 	SEGMENT_OFF_GENERATION = 32,
@@ -45,8 +45,7 @@ enum {
 	SEGMENT_OFF_CREATED = 60
 };
 
-static_assert(ROOT_OFF_BAD + FORMAT_BAD_MAX * ROOT_BAD_BYTES <= ROOT_OFF_GENERATION_BOUND,
-	      "the list of a root ends before what lies behind it");
+static_assert(ROOT_OFF_BAD + FORMAT_BAD_MAX * ROOT_BAD_BYTES <= FORMAT_BLOCK, "a root is a block");
 static_assert(sizeof(double) == sizeof(uint64_t), "the model is stored as IEEE 754 bits");
 
 void format_super_encode(const struct format_super *super, uint8_t *block)

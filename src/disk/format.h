@@ -101,8 +101,8 @@ struct format_root {
 	/* Every generation ever used is below it: what an earlier use of a segment left behind is
 	 * never taken for a later one's, even when its header is gone. */
 	uint64_t generation_bound;
-	uint64_t
-		flush_proven; /* flushes up to it need no proof: they were durable, or are dropped */
+	/* Flushes up to it need no proof: they were durable, or are dropped. */
+	uint64_t flush_proven;
 	struct haul_disk_model model;
 	uint32_t bad_count;
 	struct format_bad {

@@ -25,6 +25,8 @@ void sample_root(struct prng *prng, const struct format_super *super, struct for
 		.generation = prng_next(prng),
 		.partition = prng_below(prng, super->partitions),
 		.purged_seq = prng_next(prng),
+		.generation_bound = prng_next(prng),
+		.flush_proven = prng_next(prng),
 		.model = {
 			.sync_ns = prng_unit(prng) * 1e7,
 			.write_bandwidth = prng_unit(prng) * 1e10,

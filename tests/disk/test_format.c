@@ -40,6 +40,8 @@ static const struct any fixed = {
 	.root = { .generation = 0x0102030405060708,
 		  .partition = 9,
 		  .purged_seq = 0x1112131415161718,
+		  .generation_bound = 0x2122232425262728,
+		  .flush_proven = 0x3132333435363738,
 		  .model = { 1, 2, 3, 4, 5 },
 		  .bad_count = 2,
 		  .bad = { { 0x21222, 0x3000 }, { 0x31323, 0x4000 } } },
@@ -185,13 +187,15 @@ static void test_format_root__writes_the_documented_bytes(void **state)
 	uint8_t block[4096];
 
 	encode(ROOT, &fixed, block);
-	check_frame(ROOT, block, 0x54524348, 96 + 16);
+	check_frame(ROOT, block, 0x54524348, 112 + 16);
 	assert_memory_equal(block, "HCRT", 4);
 	CHECK_FIELDS(block, { 32, 8, 0x0102030405060708 }, { 40, 8, 0x1112131415161718 },
 		     { 48, 8, 0x3ff0000000000000 }, { 56, 8, 0x4000000000000000 },
 		     { 64, 8, 0x4008000000000000 }, { 72, 8, 0x4010000000000000 },
-		     { 80, 8, 0x4014000000000000 }, { 88, 4, 9 }, { 92, 4, 2 }, { 96, 4, 0x21222 },
-		     { 100, 4, 0x3000 }, { 104, 4, 0x31323 }, { 108, 4, 0x4000 });
+		     { 80, 8, 0x4014000000000000 }, { 88, 4, 9 }, { 92, 4, 2 },
+		     { 96, 8, 0x2122232425262728 }, { 104, 8, 0x3132333435363738 },
+		     { 112, 4, 0x21222 }, { 116, 4, 0x3000 }, { 120, 4, 0x31323 },
+		     { 124, 4, 0x4000 });
 }
 
 /* As above. */
@@ -508,8 +512,8 @@ static const struct astray astray[] = {
 	{ ROOT, 88, 4, 64 },  /* partition */
 	{ ROOT, 92, 4, 129 }, /* more bad segments than fit */
 	{ ROOT, 92, 4, UINT32_MAX },
-	{ ROOT, 96, 4, 1 << 18 },        /* a bad segment that cannot be */
-	{ ROOT, 100, 4, (1 << 26) + 1 }, /* more good bytes than a segment has */
+	{ ROOT, 112, 4, 1 << 18 },       /* a bad segment that cannot be */
+	{ ROOT, 116, 4, (1 << 26) + 1 }, /* more good bytes than a segment has */
 	{ SEGMENT, 48, 4, 64 },          /* partition */
 	{ SEGMENT, 52, 4, 1 << 18 },     /* segment */
 	{ SEGMENT, 56, 4, LANES },       /* lane */
