@@ -7,16 +7,20 @@
  * in the kernel sees it.
  *
  * When one thread owns the ring, completions are delivered only when it asks for them
- * (DEFER_TASKRUN). The ring's descriptor polls readable while such work is there, and reap enters
- * the kernel once if the ring says so. A shared ring goes without: its work is done by whatever
- * thread submitted it, and waiting is io_uring_enter(GETEVENTS) and nothing else: it never touches
- * the submission queue, so that another thread may fill it meanwhile. */
+ * (DEFER_TASKRUN): reap enters the kernel if the ring says so. The descriptor of such a ring does
+ * not wake epoll (seen on 6.18: readable it becomes, awake nobody), so an eventfd that the kernel
+ * signals stands for it, and reap clears it. A shared ring goes without all that:
+ * its work is done by whatever thread submitted it, its own descriptor polls, and waiting is
+ * io_uring_enter(GETEVENTS) and nothing else: it never touches the submission queue, so that another
+ * thread may fill it meanwhile. */
 #include <errno.h>
 #include <liburing.h>
 #include <linux/falloc.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/assert.h"
 #include "os/io_state.h"
@@ -40,7 +44,8 @@ enum tag {
 struct uring {
 	struct io io; /* first: the engine is found by it */
 	struct io_uring ring;
-	int file_fd; /* or the index of the fixed file */
+	int event_fd; /* -1 = the ring's own descriptor polls */
+	int file_fd;  /* or the index of the fixed file */
 	bool file_fixed;
 	bool block_device;
 	bool shared;
@@ -182,14 +187,30 @@ static bool complete(struct uring *uring, uint64_t user_data, int32_t result)
 }
 
 /* Completions that are there but not in the queue yet: deferred work, or more than it held. */
-static void uring_flush(struct uring *uring)
+static bool uring_enter(struct uring *uring)
 {
 	unsigned int flags = __atomic_load_n(uring->ring.sq.kflags, __ATOMIC_RELAXED);
 
 	if ((flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) == 0)
-		return;
+		return false;
 	io_count_syscall(&uring->io);
 	io_uring_get_events(&uring->ring);
+	return true;
+}
+
+/* The eventfd is set by what is entered as well, so it is cleared behind that; what came between is
+ * seen in the ring's flags, which the kernel sets before it signals. */
+static void uring_flush(struct uring *uring)
+{
+	eventfd_t ignored;
+
+	uring_enter(uring);
+	if (uring->event_fd < 0)
+		return;
+	do {
+		io_count_syscall(&uring->io);
+		eventfd_read(uring->event_fd, &ignored);
+	} while (uring_enter(uring));
 }
 
 static uint32_t uring_reap(struct io *io)
@@ -214,8 +235,11 @@ static uint32_t uring_reap(struct io *io)
 			finished += complete(uring, user_data[i], results[i]);
 		seen += count;
 	} while (count == REAP_AT_ONCE && seen < 2 * io->depth);
-	if (uring->sync_later && count > 0)
+	if (uring->sync_later && seen > 0)
 		uring_push(io);
+	/* Somebody who finishes at once could go on for ever: the rest is for the next turn. */
+	if (uring->event_fd >= 0 && io_uring_cq_ready(&uring->ring) > 0)
+		eventfd_write(uring->event_fd, 1);
 	return finished;
 }
 
@@ -242,6 +266,14 @@ static int uring_wait(struct io *io, int64_t timeout_ns)
 
 /* ---- opening and closing ---- */
 
+static void uring_free(struct uring *uring)
+{
+	io_uring_queue_exit(&uring->ring);
+	if (uring->event_fd >= 0)
+		close(uring->event_fd);
+	free(uring);
+}
+
 static void uring_close(struct io *io)
 {
 	struct uring *uring = uring_of(io);
@@ -253,8 +285,7 @@ static void uring_close(struct io *io)
 		uring_reap(io);
 		uring_push(io);
 	}
-	io_uring_queue_exit(&uring->ring);
-	free(uring);
+	uring_free(uring);
 }
 
 static const struct io_calls uring_calls = {
@@ -289,6 +320,22 @@ static int ring_setup(struct uring *uring)
 		io_uring_queue_exit(&uring->ring);
 		return -ENOSYS;
 	}
+	return rc;
+}
+
+static int event_open(struct uring *uring)
+{
+	int rc;
+
+	uring->io.fd = uring->ring.ring_fd;
+	if (uring->shared)
+		return 0;
+	uring->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (uring->event_fd < 0)
+		return -errno;
+	rc = io_uring_register_eventfd(&uring->ring, uring->event_fd);
+	if (rc == 0)
+		uring->io.fd = uring->event_fd;
 	return rc;
 }
 
@@ -331,6 +378,7 @@ int io_open_uring(struct io **ret_io, const struct file *file, const struct io_o
 		return -ENOMEM;
 	uring->io =
 		(struct io){ .calls = &uring_calls, .engine = IO_URING, .depth = options->depth };
+	uring->event_fd = -1;
 	uring->file_fd = file->fd;
 	uring->block_device = file->block_device;
 	uring->shared = options->shared;
@@ -342,8 +390,12 @@ int io_open_uring(struct io **ret_io, const struct file *file, const struct io_o
 		free(uring);
 		return rc;
 	}
+	rc = event_open(uring);
+	if (rc < 0) {
+		uring_free(uring);
+		return rc;
+	}
 	ring_register(uring, options);
-	uring->io.fd = uring->ring.ring_fd;
 	*ret_io = &uring->io;
 	return 0;
 }
