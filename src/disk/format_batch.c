@@ -196,11 +196,12 @@ static bool row_good(const struct format_row *row, uint32_t segment_bytes)
 	if (row->hash == 0 || row->key_bytes < 1 || row->key_bytes > FORMAT_KEY_MAX ||
 	    (row->flags & ~ROW_KNOWN) != 0 || codec > 2)
 		return false;
+	if ((uint64_t)row->unit * FORMAT_UNIT + row->bytes > segment_bytes ||
+	    row->unit >= segment_bytes / FORMAT_UNIT)
+		return false;
 	if (row->flags & ROW_TOMBSTONE)
 		return row->bytes == 0 && row->checksum == 0;
-	if (row->bytes > FORMAT_VALUE_MAX || ((row->flags & ROW_FLAGS) != 0 && row->bytes < 4))
-		return false;
-	return (uint64_t)row->unit * FORMAT_UNIT + row->bytes <= segment_bytes;
+	return row->bytes <= FORMAT_VALUE_MAX && ((row->flags & ROW_FLAGS) == 0 || row->bytes >= 4);
 }
 
 int format_row_decode(const uint8_t *in, uint32_t segment_bytes, struct format_row *ret_row)

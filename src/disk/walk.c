@@ -103,7 +103,7 @@ int walk_row(struct walk_rows *rows, struct format_row *ret_row, const uint8_t *
 		return HAUL_ECORRUPT;
 	if ((row.flags & ROW_TOMBSTONE) == 0) {
 		const uint64_t at = (uint64_t)row.unit * FORMAT_UNIT;
-		if (at < rows->first || at + row.bytes > rows->end)
+		if (at < rows->first || at >= rows->end || row.bytes > rows->end - at)
 			return HAUL_ECORRUPT;
 	}
 	if (rows->key != NULL && row.key_bytes > rows->key_left)
@@ -158,11 +158,11 @@ bool walk_value_good(const struct format_super *super, const struct format_row *
 {
 	struct cache_key loaded;
 
+	if (row->flags & ROW_TOMBSTONE)
+		return true; /* its hash says what is deleted, also where the key is not known */
 	if (cache_key_load(key, row->key_bytes, row->slice, super->secret, &loaded) < 0 ||
 	    loaded.hash != row->hash)
 		return false;
-	if (row->flags & ROW_TOMBSTONE)
-		return true;
 	return cache_key_checksum(&loaded, stored, row->bytes) == row->checksum;
 }
 

@@ -1,0 +1,260 @@
+/* What has its fixed place: superblocks, roots, segment headers. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/bytes.h"
+#include "disk/check.h"
+#include "disk/format_head.h"
+
+static bool is_zero(const uint8_t *block)
+{
+	return block[0] == 0 && memcmp(block, block + 1, FORMAT_BLOCK - 1) == 0;
+}
+
+static bool device_gone(int rc)
+{
+	return rc == -ENODEV || rc == -ENXIO;
+}
+
+/* Written anew, if that is wanted. A write that fails leaves the damage unrepaired. */
+static int put_right(struct check *check, uint64_t offset, uint8_t *block)
+{
+	if (!check->options->repair)
+		return 0;
+	int rc = check_write(check, offset, FORMAT_BLOCK, block);
+	if (rc == 0)
+		rc = check_sync(check);
+	if (rc == 0)
+		check->result.repaired++;
+	return device_gone(rc) ? -ENODEV : 0;
+}
+
+/* ---- superblocks ---- */
+
+static bool super_good(const struct check *check, int rc, const uint8_t *block)
+{
+	struct format_super super;
+	return rc == 0 && format_super_decode(block, &super) == 0 &&
+	       memcmp(super.uuid, check->super->uuid, sizeof super.uuid) == 0;
+}
+
+int check_supers(struct check *check)
+{
+	uint8_t *const block[2] = { check->image, check->image + FORMAT_BLOCK };
+	bool good[2];
+
+	for (uint32_t copy = 0; copy < 2; copy++) {
+		const int rc = check_read(check, format_super_offset(check->super, copy),
+					  FORMAT_BLOCK, block[copy]);
+		if (device_gone(rc))
+			return -ENODEV;
+		good[copy] = super_good(check, rc, block[copy]);
+	}
+	for (uint32_t copy = 0; copy < 2; copy++) {
+		if (good[copy])
+			continue;
+		check->result.structures++;
+		check_damage(check, "superblock %u of 2 is damaged", copy + 1);
+		if (!good[1 - copy])
+			continue; /* it was good when the file was opened: the device changes */
+		const int rc =
+			put_right(check, format_super_offset(check->super, copy), block[1 - copy]);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+/* ---- roots ---- */
+
+static int check_root(struct check *check, uint32_t partition)
+{
+	uint8_t *const block[2] = { check->image, check->image + FORMAT_BLOCK };
+	struct format_root root[2];
+	bool good[2];
+
+	for (uint32_t copy = 0; copy < 2; copy++) {
+		const uint64_t offset = format_root_offset(check->super, partition, copy);
+		const int rc = check_read(check, offset, FORMAT_BLOCK, block[copy]);
+		if (device_gone(rc))
+			return -ENODEV;
+		good[copy] =
+			rc == 0 &&
+			format_root_decode(block[copy], check->super->uuid, &root[copy]) == 0 &&
+			root[copy].partition == partition;
+	}
+	for (uint32_t copy = 0; copy < 2; copy++) {
+		if (good[copy])
+			continue;
+		/* A crash while the next one was written leaves it cut in two: the old one counts,
+		 * and the next write goes here again. */
+		if (good[1 - copy] &&
+		    le64_load(block[copy] + HEAD_BYTES) == root[1 - copy].generation + 1) {
+			check->result.torn++;
+			continue;
+		}
+		check->result.structures++;
+		check_damage(check, "partition %u: root %u of 2 is damaged", partition, copy + 1);
+		if (!good[1 - copy])
+			continue; /* opening makes fresh ones */
+		const int rc = put_right(check, format_root_offset(check->super, partition, copy),
+					 block[1 - copy]);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+int check_roots(struct check *check)
+{
+	int rc = 0;
+	for (uint32_t p = 0; p < check->super->partitions && rc == 0; p++)
+		rc = check_root(check, p);
+	return rc;
+}
+
+/* ---- segment headers ---- */
+
+/* The footer of the segment, whole: it tells all that the header did. */
+static bool header_from_footer(struct check *check, uint32_t segment,
+			       struct format_segment *ret_header)
+{
+	const struct format_super *super = check->super;
+	struct format_footer footer;
+	struct walk_rows rows;
+	uint8_t *image = check->image;
+
+	if (check_read_segment(check, segment) < 0 ||
+	    format_footer_decode(image + super->segment_bytes - FORMAT_BLOCK, super->uuid,
+				 super->segment_bytes, &footer) < 0 ||
+	    footer.partition != check->partition || footer.segment != segment)
+		return false;
+	const struct format_segment header = {
+		.generation = footer.generation,
+		.born_seq = footer.born_seq,
+		.partition = footer.partition,
+		.segment = footer.segment,
+		.lane = footer.lane,
+	};
+	struct walk walk;
+	walk_start(&walk, super, &header, super->segment_bytes);
+	*ret_header = header;
+	return walk_footer_table(&walk, &footer, image + footer.table, &rows) == 0;
+}
+
+/* Whether the first batch is of this cache and place. */
+static bool batch_here(const struct check *check, uint32_t segment)
+{
+	struct format_batch batch;
+	return format_batch_decode(check->image + FORMAT_BLOCK, check->super->uuid,
+				   check->super->segment_bytes, &batch) == 0 &&
+	       batch.partition == check->partition && batch.segment == segment &&
+	       batch.offset == FORMAT_BLOCK;
+}
+
+/* block is neither a header of ours nor empty. */
+static int check_header(struct check *check, uint32_t segment, bool magic)
+{
+	struct format_segment header;
+	const bool known = header_from_footer(check, segment, &header);
+
+	if (!magic && !known && !batch_here(check, segment))
+		return 0; /* what was on the device before */
+	check->result.structures++;
+	check_damage(check, "partition %u, segment %u: the header is damaged", check->partition,
+		     segment);
+	memset(check->image, 0, FORMAT_BLOCK);
+	if (known)
+		format_segment_encode(&header, check->super->uuid, check->image);
+	return put_right(check, format_segment_offset(check->super, check->partition, segment),
+			 check->image);
+}
+
+static bool is_bad(const struct format_root *root, uint32_t segment)
+{
+	for (uint32_t i = 0; i < root->bad_count; i++)
+		if (root->bad[i].segment == segment)
+			return true;
+	return false;
+}
+
+/* The newer root: quarantined segments may hold anything. */
+static void root_read(struct check *check, struct format_root *ret_root)
+{
+	struct format_root root;
+	ret_root->bad_count = 0;
+	ret_root->generation = 0;
+	for (uint32_t copy = 0; copy < 2; copy++) {
+		const uint64_t offset = format_root_offset(check->super, check->partition, copy);
+		if (check_read(check, offset, FORMAT_BLOCK, check->image) == 0 &&
+		    format_root_decode(check->image, check->super->uuid, &root) == 0 &&
+		    root.generation >= ret_root->generation)
+			*ret_root = root;
+	}
+}
+
+/* 1: the header is to be looked at closely; *ret_magic: it was one. */
+static int header_doubtful(struct check *check, uint32_t segment, const struct io_op *op,
+			   bool *ret_magic)
+{
+	struct format_segment header;
+
+	if (device_gone(op->result))
+		return -ENODEV;
+	if (op->result < 0) {
+		check->result.structures++;
+		check_damage(check, "partition %u, segment %u: the header cannot be read",
+			     check->partition, segment);
+		return 0;
+	}
+	const int rc = walk_header(check->super, check->partition, segment, op->data, &header);
+	*ret_magic = rc < 0;
+	return rc == 1 || is_zero(op->data) ||
+			       format_segment_decode(op->data, check->super->uuid, &header) ==
+				       HAUL_ESTALE
+		       ? 0
+		       : 1;
+}
+
+int check_headers(struct check *check)
+{
+	const uint32_t room = check->super->segment_bytes / FORMAT_BLOCK;
+	const uint32_t step = room < CHECK_OPS ? room : CHECK_OPS;
+	struct format_root *root = malloc(sizeof *root);
+	int rc = root != NULL ? 0 : -ENOMEM;
+
+	if (rc == 0)
+		root_read(check, root);
+	for (uint32_t first = 0; first < check->super->segments && rc == 0; first += step) {
+		uint32_t doubtful[CHECK_OPS];
+		bool magic[CHECK_OPS];
+		uint32_t count = 0;
+		for (uint32_t i = 0; i < step && first + i < check->super->segments; i++) {
+			check->ops[i] = (struct io_op){
+				.kind = IO_READ,
+				.bytes = FORMAT_BLOCK,
+				.offset = format_segment_offset(check->super, check->partition,
+								first + i),
+				.data = check->image + i * FORMAT_BLOCK,
+			};
+			check_start(check, &check->ops[i]);
+		}
+		check_wait(check);
+		for (uint32_t i = 0; i < step && first + i < check->super->segments && rc >= 0;
+		     i++) {
+			doubtful[count] = first + i;
+			rc = is_bad(root, first + i)
+				     ? 0
+				     : header_doubtful(check, first + i, &check->ops[i],
+						       &magic[count]);
+			count += rc == 1;
+		}
+		rc = rc < 0 ? rc : 0;
+		for (uint32_t i = 0; i < count && rc == 0; i++)
+			rc = check_header(check, doubtful[i], magic[i]);
+	}
+	free(root);
+	return rc;
+}
