@@ -12,6 +12,10 @@
 #include "base/assert.h"
 #include "disk/shard_parts.h"
 
+enum { BATCH_BYTES_MIN = 1 << 18 };
+
+static const double SYNC_SHARE = 0.2; /* of the time a flush takes */
+
 static void flush_op_done(struct io_op *op);
 
 void flush_tell(struct shard_wait *waits, int result)
@@ -82,15 +86,13 @@ void flush_write_chunk(struct flush *flush, struct chunk *chunk)
 static void flush_erase(struct flush *flush)
 {
 	struct shard *shard = flush->shard;
-	for (uint32_t s = 0; s < shard->super->segments && shard->erase_count > 0; s++) {
-		struct segment *segment = &shard->segments[s];
-		if (segment->state != SEGMENT_ERASE || segment->erasing)
-			continue;
-		if (flush->erased_count == FLUSH_ERASES)
+	while (flush->erased_count < FLUSH_ERASES) {
+		uint32_t segment = segment_erase_next(shard);
+		if (segment == SEGMENT_NONE)
 			return;
-		segment->erasing = true;
-		flush->erased[flush->erased_count++] = s;
-		flush_write(flush, segment_offset(shard, s), shard->erase_block, FORMAT_BLOCK);
+		flush->erased[flush->erased_count++] = segment;
+		flush_write(flush, segment_offset(shard, segment), shard->erase_block,
+			    FORMAT_BLOCK);
 		haul_stats_count(&shard->flush_stats, FLUSH_ERASED, 1);
 	}
 }
@@ -118,11 +120,20 @@ static void flush_take(struct flush *flush, enum haul_close reason)
 	flush->flushed = gathering->flushed;
 }
 
+/* Whether the next flush may be begun: a batch of it says that the one FLUSHES before it is proven,
+ * so that one, or, if it failed, one behind it, has to be durable. */
+static bool flush_may_begin(const struct shard *shard)
+{
+	return shard->flushes[shard->next_flush % FLUSHES].state == FLUSH_FREE &&
+	       shard->next_flush <= shard->durable_flush + FLUSHES && !shard->failing &&
+	       !shard->flushing_stopped;
+}
+
 bool flush_begin(struct shard *shard, enum haul_close reason)
 {
 	struct gathering *gathering = &shard->gathering;
 	struct flush *flush = &shard->flushes[shard->next_flush % FLUSHES];
-	if (flush->state != FLUSH_FREE || shard->failing || shard->flushing_stopped)
+	if (!flush_may_begin(shard))
 		return false;
 	for (enum lane_id id = 0; id < LANES; id++)
 		lane_close_chunk(shard, id);
@@ -140,8 +151,7 @@ bool flush_begin(struct shard *shard, enum haul_close reason)
 	HAUL_ASSERT(part == gathering->chunks);
 	haul_stats_count(&shard->flush_stats, FLUSH_BATCHES, part);
 	*gathering = (struct gathering){ .first_seq = shard->next_seq };
-	if (shard->erase_count > 0)
-		flush_erase(flush);
+	flush_erase(flush);
 	if (flush->pending == 0)
 		flush_advance(shard);
 	queue_pump(&shard->queue);
@@ -149,6 +159,22 @@ bool flush_begin(struct shard *shard, enum haul_close reason)
 }
 
 /* ---- going on ---- */
+
+/* How large the next may grow: so that its sync is a small part of it. */
+void flush_limits(struct shard *shard)
+{
+	if (shard->options.fixed)
+		return;
+	uint64_t bytes = haul_disk_model_batch(&shard->model, SYNC_SHARE);
+	if (bytes == 0)
+		bytes = CHUNK_BYTES; /* nothing is known */
+	if (bytes < BATCH_BYTES_MIN)
+		bytes = BATCH_BYTES_MIN;
+	if (bytes > shard->flush_bytes_max)
+		bytes = shard->flush_bytes_max;
+	shard->limits.bytes_max = bytes < UINT32_MAX ? (uint32_t)bytes : UINT32_MAX;
+	shard->limits.ops_max = HAUL_BATCH_OPS_MAX;
+}
 
 static void flush_publish(struct flush *flush)
 {
@@ -160,6 +186,7 @@ static void flush_publish(struct flush *flush)
 		HAUL_ASSERT(segment->chunks == chunk); /* in the order of their offsets */
 		segment->chunks = chunk->next_segment;
 		segment->durable = chunk->base + chunk->bytes;
+		segment->last_flush = flush->number;
 		chunk_free(shard, chunk);
 		chunk = next;
 	}
@@ -197,6 +224,8 @@ static void flush_durable(struct flush *flush)
 	flush_publish(flush);
 	flush_count(flush);
 	shard->durable_flush = flush->number;
+	if (flush->has_root)
+		shard->root_proven = shard->root.flush_proven;
 	shard->failures = 0;
 	flush->state = FLUSH_FREE;
 	flush->chunks = NULL;
@@ -245,16 +274,19 @@ static void flush_sync(struct flush *flush)
 	flush->state = FLUSH_SYNC;
 	flush->pending = 1;
 	queue_put(&shard->queue, op, QUEUE_FLUSH);
+	queue_pump(&shard->queue); /* another shard's turn may have brought us here */
 }
 
 static void flush_root(struct flush *flush)
 {
 	struct shard *shard = flush->shard;
+	shard->root.flush_proven = shard->durable_flush;
 	uint64_t offset = root_encode(shard);
 	shard->root_dirty = false;
 	flush->has_root = true;
 	flush_write(flush, offset, shard->root_block, FORMAT_BLOCK);
 	haul_stats_count(&shard->flush_stats, FLUSH_ROOTS, 1);
+	queue_pump(&shard->queue);
 }
 
 void flush_advance(struct shard *shard)
@@ -340,6 +372,8 @@ static void flush_tell_done(struct shard *shard)
 {
 	struct shard_wait *waits = shard->gathering.waits;
 	int result = shard->unreported;
+	if (result == 0 && shard->offline)
+		result = -ENODEV;
 	shard->gathering.waits = shard->gathering.waits_last = NULL;
 	shard->gathering.flushed = shard->gathering.manual = false;
 	shard->unreported = 0;
@@ -360,8 +394,7 @@ int64_t flush_poll(struct shard *shard)
 			flush_tell_done(shard);
 		return INT64_MAX;
 	}
-	if (shard->flushing_stopped ||
-	    shard->flushes[shard->next_flush % FLUSHES].state != FLUSH_FREE)
+	if (!flush_may_begin(shard))
 		return INT64_MAX;
 	int64_t now_ns = shard->os->now_ns(shard->os);
 	if (!gathering->timed) {

@@ -167,7 +167,7 @@ static struct shard_wait *flush_lose(struct shard *shard, struct flush *flush, i
 	for (struct chunk *chunk = flush->chunks; chunk; chunk = chunk->next)
 		chunk_lose(shard, chunk);
 	for (uint32_t i = 0; i < flush->erased_count; i++)
-		shard->segments[flush->erased[i]].erasing = false; /* the next flush tries again */
+		segment_erase_again(shard, flush->erased[i]);
 	if (flush->has_root) {
 		shard->root_dirty = true;
 		/* Which of the two copies is good is not known: write the same one again. */

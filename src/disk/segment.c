@@ -6,6 +6,8 @@
 #include "base/assert.h"
 #include "disk/shard_parts.h"
 
+enum { GENERATIONS_LEFT = 1 << 15 }; /* when so few may be used, the root is written */
+
 static void footer_done(struct io_op *op);
 
 int segments_open(struct shard *shard)
@@ -68,7 +70,10 @@ static uint32_t segment_find_free(const struct shard *shard)
 
 uint32_t segment_take_apart(struct shard *shard, enum lane_id lane, bool background)
 {
-	if (shard->free_count <= (background ? 0 : FREE_MIN))
+	uint64_t bound = shard->root.generation_bound;
+	if (shard->next_generation + GENERATIONS_LEFT >= bound)
+		shard->root_dirty = true; /* the next one raises it */
+	if (shard->free_count <= (background ? 0 : FREE_MIN) || shard->next_generation >= bound)
 		return SEGMENT_NONE;
 	uint32_t s = segment_find_free(shard);
 	HAUL_ASSERT(s != SEGMENT_NONE);
@@ -84,6 +89,7 @@ uint32_t segment_take_apart(struct shard *shard, enum lane_id lane, bool backgro
 		.lane = (uint8_t)lane,
 	};
 	shard->lanes[lane].count++;
+	shard->oldest.known = false;
 	return s;
 }
 
@@ -102,6 +108,7 @@ static void segment_free(struct shard *shard, uint32_t segment)
 {
 	shard->segments[segment] = (struct segment){ .next = SEGMENT_NONE };
 	shard->free_count++;
+	shard->oldest.known = false;
 }
 
 /* ---- footers ---- */
@@ -324,6 +331,9 @@ void segment_retire(struct shard *shard, uint32_t segment, uint32_t good_bytes)
 	}
 	seg->state = SEGMENT_BAD;
 	seg->sealed_footer = false;
+	if (good_bytes <= FORMAT_BLOCK)
+		seg->born_seq = UINT64_MAX; /* nothing older can be found there */
+	shard->oldest.known = false;
 	shard->hides = true;
 	shard->root_dirty = true;
 	for (uint32_t i = 0; i < root->bad_count; i++) {
@@ -365,6 +375,13 @@ void segment_quarantine(struct shard *shard, uint32_t segment, uint32_t good_byt
 		index_delete_if(&shard->index, segment_lost, &lost);
 }
 
+static void erase_push(struct shard *shard, uint32_t segment)
+{
+	shard->segments[segment].erasing = false;
+	shard->segments[segment].next = shard->erase_first;
+	shard->erase_first = segment;
+}
+
 void segment_erase(struct shard *shard, uint32_t segment)
 {
 	struct segment *seg = &shard->segments[segment];
@@ -372,6 +389,32 @@ void segment_erase(struct shard *shard, uint32_t segment)
 	HAUL_ASSERT(seg->readers == 0 && !seg->chunks);
 	seg->state = SEGMENT_ERASE;
 	shard->erase_count++;
+	erase_push(shard, segment);
+}
+
+uint32_t segment_erase_next(struct shard *shard)
+{
+	uint32_t *link = &shard->erase_first;
+	/* An open may doubt a flush that the root does not say is proven, and then must not miss a
+	 * part of it. */
+	while (*link != SEGMENT_NONE && shard->segments[*link].last_flush > shard->root_proven) {
+		shard->root_dirty = true;
+		link = &shard->segments[*link].next;
+	}
+	uint32_t segment = *link;
+	if (segment == SEGMENT_NONE)
+		return segment;
+	HAUL_ASSERT(shard->segments[segment].state == SEGMENT_ERASE);
+	*link = shard->segments[segment].next;
+	shard->segments[segment].next = SEGMENT_NONE;
+	shard->segments[segment].erasing = true;
+	return segment;
+}
+
+void segment_erase_again(struct shard *shard, uint32_t segment)
+{
+	HAUL_ASSERT(shard->segments[segment].erasing);
+	erase_push(shard, segment);
 }
 
 void segment_erased(struct shard *shard, uint32_t segment)
@@ -381,14 +424,46 @@ void segment_erased(struct shard *shard, uint32_t segment)
 	segment_free(shard, segment);
 }
 
-bool segment_older_than(const struct shard *shard, uint64_t seq, uint32_t except)
+void segments_recovered(struct shard *shard)
 {
+	shard->erase_first = SEGMENT_NONE;
+	shard->oldest.known = false;
+	for (uint32_t s = 0; s < shard->super->segments; s++) {
+		if (shard->segments[s].state == SEGMENT_ERASE)
+			erase_push(shard, s);
+	}
+}
+
+/* ---- which may hold older copies ---- */
+
+static void oldest_find(struct shard *shard)
+{
+	uint64_t first = UINT64_MAX;
+	uint64_t second = UINT64_MAX;
+	shard->oldest.segment = SEGMENT_NONE;
 	for (uint32_t s = 0; s < shard->super->segments; s++) {
 		const struct segment *segment = &shard->segments[s];
-		if (segment->state != SEGMENT_FREE && s != except && segment->born_seq < seq)
-			return true;
+		uint64_t born = segment->state == SEGMENT_FREE ? UINT64_MAX : segment->born_seq;
+		if (born < first) {
+			second = first;
+			first = born;
+			shard->oldest.segment = s;
+		} else if (born < second) {
+			second = born;
+		}
 	}
-	return false;
+	shard->oldest.first = first;
+	shard->oldest.second = second;
+	shard->oldest.known = true;
+}
+
+bool segment_older_than(struct shard *shard, uint64_t seq, uint32_t except)
+{
+	if (!shard->oldest.known)
+		oldest_find(shard);
+	if (except == shard->oldest.segment)
+		return shard->oldest.second < seq;
+	return shard->oldest.first < seq;
 }
 
 void segment_live(struct shard *shard, uint32_t segment, int32_t entries, int64_t bytes)

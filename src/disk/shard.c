@@ -126,6 +126,7 @@ static void shard_reset(struct shard *shard)
 	for (uint32_t s = 0; s < shard->super->segments; s++)
 		shard->segments[s].next = SEGMENT_NONE;
 	shard->gathering = (struct gathering){ 0 };
+	shard->erase_first = SEGMENT_NONE;
 	shard->free_count = shard->erase_count = shard->bad_count = shard->free_hint = 0;
 	shard->root_dirty = false;
 	shard->failing = shard->offline = shard->hides = false;
@@ -143,9 +144,11 @@ static int shard_recover(struct shard *shard, struct haul_err *err)
 		error = recover(shard, err);
 	if (error)
 		return error;
+	segments_recovered(shard);
+	flush_limits(shard);
 	shard->gathering.first_seq = shard->next_seq;
 	shard->durable_flush = shard->next_flush - 1;
-	shard->flushing_stopped = shard->options.read_only;
+	shard->flushing_stopped = shard->options.read_only || shard->offline;
 	return 0;
 }
 
@@ -238,11 +241,11 @@ fail:
 int64_t shard_poll(struct shard *shard)
 {
 	(void)queue_reap(&shard->queue);
-	lookups_poll(shard);
+	bool more = lookups_poll(shard);
 	reclaim_poll(shard);
 	int64_t deadline_ns = flush_poll(shard);
 	queue_pump(&shard->queue);
-	return deadline_ns;
+	return more ? 0 : deadline_ns;
 }
 
 static bool shard_idle(const struct shard *shard)
@@ -290,6 +293,7 @@ int shard_close(struct shard *shard)
 		return 0;
 	flushed.wait.owner = &flushed;
 	if (!shard->flushing_stopped) {
+		shard->root_dirty |= shard->stat.flushes > 0; /* what was learnt of the disk */
 		shard_flush(shard, &flushed.wait);
 		shard_drive(shard, &flushed.told);
 		for (enum lane_id id = 0; id < LANES; id++)

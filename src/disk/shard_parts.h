@@ -33,7 +33,11 @@ void segment_erase(struct shard *shard, uint32_t segment);
 uint32_t segment_take_apart(struct shard *shard, enum lane_id lane, bool background);
 /* BAD, and in the root; what is behind good_bytes is the caller's to take out of the index. */
 void segment_retire(struct shard *shard, uint32_t segment, uint32_t good_bytes);
-void segment_erased(struct shard *shard, uint32_t segment); /* ERASE -> FREE */
+/* One to empty with this flush (SEGMENT_NONE: there is none); that failed; it is FREE. */
+uint32_t segment_erase_next(struct shard *shard);
+void segment_erase_again(struct shard *shard, uint32_t segment);
+void segment_erased(struct shard *shard, uint32_t segment);
+void segments_recovered(struct shard *shard); /* their states were set from the disk */
 /* Start footers of segments whose last batch is durable. */
 void segment_footers(struct shard *shard);
 bool segment_footers_idle(const struct shard *shard);
@@ -44,7 +48,7 @@ void segment_footer_fill(struct footer *footer, uint32_t segment, const struct f
 uint32_t segment_footer_move(struct footer *footer, uint32_t to);
 void segment_link(struct shard *shard, uint32_t segment); /* into its lane's list, last */
 /* Whether a recoverable segment other than `except` was born before seq. */
-bool segment_older_than(const struct shard *shard, uint64_t seq, uint32_t except);
+bool segment_older_than(struct shard *shard, uint64_t seq, uint32_t except);
 /* The index let go of an entry there, or took one up. */
 void segment_live(struct shard *shard, uint32_t segment, int32_t entries, int64_t bytes);
 static inline uint64_t segment_offset(const struct shard *shard, uint32_t segment)
@@ -80,6 +84,7 @@ const uint8_t *chunk_value(const struct shard *shard, uint32_t segment, uint32_t
 /* ---- flush.c ---- */
 /* Ask the gate; begin a flush if it says so. Returns the gate's deadline. */
 int64_t flush_poll(struct shard *shard);
+void flush_limits(struct shard *shard);
 bool flush_idle(const struct shard *shard);
 /* Nothing is gathered and none is under way. */
 bool flush_empty(const struct shard *shard);

@@ -58,6 +58,7 @@ enum segment_state {
 struct segment {
 	uint64_t generation;
 	uint64_t born_seq;
+	uint64_t last_flush; /* durable, that wrote to it; 0 = before the shard was opened */
 	uint64_t live_bytes; /* stored bytes the index refers to */
 	uint32_t live_entries;
 	uint32_t append;     /* where the next batch goes */
@@ -95,10 +96,17 @@ struct shard {
 	uint64_t next_generation;
 	uint64_t next_flush;
 	uint64_t durable_flush; /* the last that is */
+	uint64_t root_proven;   /* flush_proven of the root that is on the disk */
 
 	struct segment *segments; /* super->segments */
 	uint32_t free_count, erase_count, bad_count;
 	uint32_t free_hint;
+	uint32_t erase_first; /* SEGMENT_ERASE ones that no flush empties yet, by next */
+	struct {
+		uint32_t segment;
+		uint64_t first, second; /* lowest born_seq of all not free, and of all others */
+		bool known;
+	} oldest;
 	struct lane lanes[LANES];
 	struct footer footers[FOOTERS];
 	uint32_t footer_rows_max; /* of a segment */
@@ -129,6 +137,7 @@ struct shard {
 	struct lookups *lookups; /* lookup.c's */
 	struct reclaim *reclaim; /* reclaim.c's */
 
+	uint32_t torn; /* batches that the last recovery dropped */
 	struct haul_cache_stat stat; /* counters live here */
 	struct haul_stats flush_stats, read_stats;
 	char flush_name[32];
