@@ -180,6 +180,8 @@ void file_close(struct file *file)
 {
 	if (file == NULL || file->fd < 0)
 		return;
+	/* A ring that had it keeps it open for some moments after its own close. */
+	(void)flock(file->fd, LOCK_UN);
 	close(file->fd);
 	file->fd = -1;
 }

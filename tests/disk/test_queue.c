@@ -223,7 +223,7 @@ static void test_queue__background_goes_at_depth_1(void **state)
 	lab_close(lab);
 }
 
-/* No more than depth operations and bytes_max bytes are under way; one over bytes_max goes alone. */
+/* No more than depth operations and bytes_max bytes are under way; one over that goes alone. */
 static void test_queue__keeps_depth_and_bytes(void **state)
 {
 	(void)state;
