@@ -121,12 +121,26 @@ static void flush_take(struct flush *flush, enum haul_close reason)
 }
 
 /* Whether the next flush may be begun: a batch of it says that the one FLUSHES before it is proven,
- * so that one, or, if it failed, one behind it, has to be durable. */
+ * so that one has to be durable, or the root of a later one says that it does not count. */
 static bool flush_may_begin(const struct shard *shard)
 {
-	return shard->flushes[shard->next_flush % FLUSHES].state == FLUSH_FREE &&
-	       shard->next_flush <= shard->durable_flush + FLUSHES && !shard->failing &&
-	       !shard->flushing_stopped;
+	return shard->flushes[shard->next_flush % FLUSHES].state == FLUSH_FREE && !shard->failing &&
+	       !shard->settling && !shard->flushing_stopped;
+}
+
+/* After a failure: the root alone. */
+static void flush_settle(struct shard *shard)
+{
+	struct flush *flush = &shard->flushes[shard->next_flush % FLUSHES];
+	if (!flush_idle(shard))
+		return;
+	*flush = (struct flush){ .shard = shard,
+				 .state = FLUSH_WRITE,
+				 .number = shard->next_flush++,
+				 .reason = HAUL_CLOSE_BARRIER };
+	flush->first_ns = flush->closed_ns = shard->os->now_ns(shard->os);
+	shard->root_dirty = true;
+	flush_advance(shard);
 }
 
 bool flush_begin(struct shard *shard, enum haul_close reason)
@@ -135,6 +149,7 @@ bool flush_begin(struct shard *shard, enum haul_close reason)
 	struct flush *flush = &shard->flushes[shard->next_flush % FLUSHES];
 	if (!flush_may_begin(shard))
 		return false;
+	HAUL_ASSERT(shard->next_flush <= shard->durable_flush + FLUSHES);
 	for (enum lane_id id = 0; id < LANES; id++)
 		lane_close_chunk(shard, id);
 	flush->shard = shard;
@@ -227,6 +242,8 @@ static void flush_durable(struct flush *flush)
 	if (flush->has_root)
 		shard->root_proven = shard->root.flush_proven;
 	shard->failures = 0;
+	shard->settling = false;
+	flush_limits(shard);
 	flush->state = FLUSH_FREE;
 	flush->chunks = NULL;
 	struct shard_wait *waits = flush->waits;
@@ -280,7 +297,8 @@ static void flush_sync(struct flush *flush)
 static void flush_root(struct flush *flush)
 {
 	struct shard *shard = flush->shard;
-	shard->root.flush_proven = shard->durable_flush;
+	/* What is older is durable, or lies where the root says that nothing counts. */
+	shard->root.flush_proven = flush->number - 1;
 	uint64_t offset = root_encode(shard);
 	shard->root_dirty = false;
 	flush->has_root = true;
@@ -388,12 +406,15 @@ static bool erase_urgent(const struct shard *shard)
 int64_t flush_poll(struct shard *shard)
 {
 	const struct gathering *gathering = &shard->gathering;
-	bool own = gathering->background > 0 || shard->root_dirty || erase_urgent(shard);
+	bool own = gathering->background > 0 || shard->root_dirty || shard->settling ||
+		   erase_urgent(shard);
 	if (gathering->ops == 0 && !own) {
 		if (gathering->waits && flush_idle(shard))
 			flush_tell_done(shard);
 		return INT64_MAX;
 	}
+	if (shard->settling && !shard->failing)
+		flush_settle(shard);
 	if (!flush_may_begin(shard))
 		return INT64_MAX;
 	int64_t now_ns = shard->os->now_ns(shard->os);

@@ -271,6 +271,7 @@ void flush_fail(struct shard *shard)
 	}
 	shard->hides = true;
 	shard->failing = false;
+	shard->settling = true;
 	shard->failures++;
 	bool offline = shard->failures >= FAILURES_MAX || shard->root.bad_count == FORMAT_BAD_MAX ||
 		       error == -ENODEV;

@@ -186,6 +186,18 @@ static void put_row(struct shard *shard, const struct shard_put *put, bool super
 	};
 }
 
+/* It is gone before it comes: only what was there before has to go. */
+static int put_expired(struct shard *shard, const struct shard_put *put)
+{
+	int error = shard_delete(shard, &put->key, put->wait);
+	if (error == -ENOENT && put->wait)
+		gather_wait(&shard->gathering, put->wait);
+	if (error && error != -ENOENT)
+		return error;
+	shard->stat.stores++;
+	return 0;
+}
+
 int shard_put(struct shard *shard, const struct shard_put *put)
 {
 	uint32_t key_bytes = put->key.bytes;
@@ -203,6 +215,8 @@ int shard_put(struct shard *shard, const struct shard_put *put)
 		shard->gathering.pressed = true;
 		return refuse(shard, -EAGAIN);
 	}
+	if (put->expiry != 0 && put->expiry <= shard_now_s(shard))
+		return put_expired(shard, put);
 	enum lane_id lane = reclaim_lane(shard, put);
 	error = gather_fits(shard, put->bytes);
 	if (!error)
@@ -218,13 +232,29 @@ int shard_put(struct shard *shard, const struct shard_put *put)
 	if (error)
 		return refuse(shard, error);
 	error = lane_append(shard, lane, &append, &segment);
-	HAUL_ASSERT(error == 0); /* it was ready for no less */
+	if (error)
+		return refuse(shard, error); /* compressed, it may need a place of its own */
 	ram_delete(&shard->ram, put->key.hash);
 	error = shard_enter(shard, &append.row, segment, 0);
 	HAUL_ASSERT(error == 0);
 	gather(shard, append.row.bytes, put->wait);
 	shard->stat.stores++;
 	return 0;
+}
+
+static int put_tombstone(struct shard *shard, const struct cache_key *key)
+{
+	struct append append = {
+		.row = { .hash = key->hash,
+			 .flags = ROW_TOMBSTONE | ROW_SUPERSEDES,
+			 .slice = key->slice },
+		.key = key,
+	};
+	uint32_t segment;
+	int error = gather_fits(shard, 0);
+	if (!error)
+		error = lane_append(shard, LANE_NEW, &append, &segment);
+	return error ? refuse(shard, error) : 0;
 }
 
 int shard_delete(struct shard *shard, const struct cache_key *key, struct shard_wait *wait)
@@ -235,32 +265,21 @@ int shard_delete(struct shard *shard, const struct cache_key *key, struct shard_
 	if (key->bytes < 1 || key->bytes > HAUL_CACHE_KEY_MAX)
 		return -ENOENT;
 	struct index_slot *slot = index_find(&shard->index, key->hash);
-	if (!slot)
-		return -ENOENT;
-	struct index_entry entry;
-	index_unpack(slot, &entry);
-	if (expired(&entry, shard_now_s(shard))) {
-		shard_forget(shard, slot);
-		return -ENOENT;
+	struct index_entry entry = { 0 };
+	if (slot)
+		index_unpack(slot, &entry);
+	bool there = slot && !expired(&entry, shard_now_s(shard));
+	if (there || shard->hides) {
+		error = put_tombstone(shard, key);
+		if (error)
+			return error;
+		gather(shard, 0, there ? wait : NULL);
 	}
-	error = gather_fits(shard, 0);
-	struct append append = {
-		.row = { .hash = key->hash,
-			 .flags = ROW_TOMBSTONE | ROW_SUPERSEDES,
-			 .slice = key->slice },
-		.key = key,
-	};
-	uint32_t segment;
-	if (!error)
-		error = lane_append(shard, LANE_NEW, &append, &segment);
-	if (error)
-		return refuse(shard, error);
 	slot = index_find(&shard->index, key->hash);
 	if (slot)
 		shard_forget(shard, slot);
-	gather(shard, 0, wait);
-	shard->stat.deletes++;
-	return 0;
+	shard->stat.deletes += there;
+	return there ? 0 : -ENOENT;
 }
 
 void shard_flush(struct shard *shard, struct shard_wait *wait)

@@ -129,6 +129,7 @@ struct shard {
 	bool flushing_stopped;    /* read-only or offline */
 	bool offline;
 	bool failing;   /* a flush failed; what is under way is waited for */
+	bool settling;  /* it failed: before anything else, the root says what of it counts */
 	int unreported; /* a buffered store failed and nobody was told yet: flush or close says so */
 	uint32_t failures; /* flushes in a row */
 	bool hides; /* entries left the index whose rows are still on the disk (damage, failed

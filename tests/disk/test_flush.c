@@ -45,7 +45,7 @@ static void test_flush__buffered_store_is_seen_before_the_flush(void **state)
 	assert_int_equal(write_lab_put(lab, 1, 4096, false), 0);
 	write_lab_settle(lab);
 	expect(lab, 1, HAUL_CACHE_HIT);
-	assert_int_equal(io_sim_count(lab->disk, IO_WRITE), 0);
+	assert_int_equal(write_lab_writes(lab), 0);
 	assert_int_equal(stat_of(lab).pending_writes, 1);
 	assert_int_equal(stat_of(lab).buffered_bytes, 4096);
 
@@ -53,7 +53,7 @@ static void test_flush__buffered_store_is_seen_before_the_flush(void **state)
 	write_lab_settle(lab);
 	assert_int_equal(lab->waits[0].told, 1);
 	assert_int_equal(lab->waits[0].result, 0);
-	assert_int_equal(io_sim_count(lab->disk, IO_SYNC), 1);
+	assert_int_equal(write_lab_syncs(lab), 1);
 	expect(lab, 1, HAUL_CACHE_HIT);
 	assert_int_equal(stat_of(lab).pending_writes, 0);
 	assert_int_equal(stat_of(lab).closed[HAUL_CLOSE_MANUAL], 1);

@@ -31,6 +31,23 @@ void write_lab_shard(struct write_lab *lab)
 	int rc = shard_open(&lab->shard, &lab->options, &err);
 	if (rc != 0)
 		fail_msg("%s", err.text);
+	write_lab_mark(lab);
+}
+
+void write_lab_mark(struct write_lab *lab)
+{
+	lab->writes = io_sim_count(lab->disk, IO_WRITE);
+	lab->syncs = io_sim_count(lab->disk, IO_SYNC);
+}
+
+uint64_t write_lab_writes(const struct write_lab *lab)
+{
+	return io_sim_count(lab->disk, IO_WRITE) - lab->writes;
+}
+
+uint64_t write_lab_syncs(const struct write_lab *lab)
+{
+	return io_sim_count(lab->disk, IO_SYNC) - lab->syncs;
 }
 
 void write_lab_reopen(struct write_lab *lab)

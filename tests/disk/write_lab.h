@@ -30,6 +30,7 @@ struct write_lab {
 	struct write_lab_wait waits[WRITE_LAB_WAITS];
 	uint32_t wait_count;
 	uint32_t told;
+	uint64_t writes, syncs; /* at the last mark */
 };
 
 /* An empty cache on a disk of so many bytes, opened. Set lab->options before, or leave it all 0. */
@@ -51,5 +52,9 @@ int write_lab_delete(struct write_lab *lab, uint32_t number, bool durable);
 struct shard_wait *write_lab_wait(struct write_lab *lab);
 /* Turn until nothing is under way. */
 void write_lab_settle(struct write_lab *lab);
+/* Operations of a kind since write_lab_mark, or open. */
+void write_lab_mark(struct write_lab *lab);
+uint64_t write_lab_writes(const struct write_lab *lab);
+uint64_t write_lab_syncs(const struct write_lab *lab);
 /* Look a key up: the status; *ret_good says whether the value is what write_lab_put made. */
 enum haul_cache_status write_lab_get(struct write_lab *lab, uint32_t number, bool *ret_good);
