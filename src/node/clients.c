@@ -19,7 +19,7 @@ int clients_init(struct clients *clients, uint64_t self, uint64_t secret)
 {
 	HAUL_ASSERT(self != 0);
 	*clients = (struct clients){ .self = self };
-	const int rc = index_init(&clients->index, NODE_CLIENTS_MAX, secret);
+	const int rc = row_index_init(&clients->index, NODE_CLIENTS_MAX, secret);
 	clients->row = calloc(NODE_CLIENTS_MAX, sizeof *clients->row);
 	clients->used_ns = calloc(NODE_CLIENTS_MAX, sizeof *clients->used_ns);
 	if (rc == 0 && clients->row != NULL && clients->used_ns != NULL)
@@ -30,7 +30,7 @@ int clients_init(struct clients *clients, uint64_t self, uint64_t secret)
 
 void clients_done(struct clients *clients)
 {
-	index_done(&clients->index);
+	row_index_done(&clients->index);
 	free(clients->row);
 	free(clients->used_ns);
 	*clients = (struct clients){ 0 };
@@ -46,7 +46,7 @@ static int add(struct clients *clients, const struct client_news *news, int64_t 
 	clients->row[row].mac = news->mac;
 	clients->row[row].owner = news->owner;
 	clients->used_ns[row] = used_ns;
-	index_put(&clients->index, news->mac, row);
+	row_index_put(&clients->index, news->mac, row);
 	HAUL_ASSERT(clients->count == clients->index.count);
 	clients->version++;
 	return 1;
@@ -58,8 +58,8 @@ int clients_learn(struct clients *clients, const struct client_news *news)
 		return -EINVAL;
 	const bool own_tap = news->declared && news->owner == clients->self;
 	const int64_t used_ns = own_tap ? INT64_MAX : news->now_ns;
-	const uint32_t row = index_find(&clients->index, news->mac);
-	if (row == INDEX_NONE)
+	const uint32_t row = row_index_find(&clients->index, news->mac);
+	if (row == ROW_INDEX_NONE)
 		return add(clients, news, used_ns);
 	HAUL_ASSERT(row < clients->count);
 	if (clients->used_ns[row] == INT64_MAX)
@@ -74,9 +74,9 @@ int clients_learn(struct clients *clients, const struct client_news *news)
 
 void clients_used(struct clients *clients, uint64_t mac, int64_t now_ns)
 {
-	const uint32_t row = index_find(&clients->index, mac);
+	const uint32_t row = row_index_find(&clients->index, mac);
 
-	if (row != INDEX_NONE && clients->used_ns[row] != INT64_MAX)
+	if (row != ROW_INDEX_NONE && clients->used_ns[row] != INT64_MAX)
 		clients->used_ns[row] = now_ns;
 }
 
@@ -84,13 +84,13 @@ static void remove_row(struct clients *clients, uint32_t row)
 {
 	const uint32_t last = --clients->count;
 
-	index_remove(&clients->index, clients->row[row].mac);
+	row_index_remove(&clients->index, clients->row[row].mac);
 	if (row != last) {
-		index_remove(&clients->index, clients->row[last].mac);
+		row_index_remove(&clients->index, clients->row[last].mac);
 		clients->row[row].mac = clients->row[last].mac;
 		clients->row[row].owner = clients->row[last].owner;
 		clients->used_ns[row] = clients->used_ns[last];
-		index_put(&clients->index, clients->row[row].mac, row);
+		row_index_put(&clients->index, clients->row[row].mac, row);
 	}
 	HAUL_ASSERT(clients->count == clients->index.count);
 }

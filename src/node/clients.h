@@ -16,16 +16,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "node/index.h"
+#include "node/row_index.h"
 #include "node/snapshot.h"
 
 #define CLIENTS_AGE_NS  INT64_C(300000000000)
 #define CLIENTS_SCAN_NS INT64_C(5000000000)
 
 struct clients {
-	struct index index; /* mac -> row */
-	struct client *row; /* dense: 0 … count-1 */
-	int64_t *used_ns;   /* of each row: when it was last heard from; INT64_MAX = for ever */
+	struct row_index index; /* mac -> row */
+	struct client *row;     /* dense: 0 … count-1 */
+	int64_t *used_ns;       /* of each row: when it was last heard from; INT64_MAX = for ever */
 	uint32_t count;
 	uint64_t self;
 	uint64_t version; /* rises whenever what is to be published changes */

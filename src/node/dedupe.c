@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "node/index.h"
+#include "node/row_index.h"
 
 enum { DEDUPE_WORDS = DEDUPE_WINDOW / 64 + 1 };
 
@@ -32,7 +32,7 @@ struct dedupe_origin {
 };
 
 struct dedupe {
-	struct index index; /* origin -> row */
+	struct row_index index; /* origin -> row */
 	struct dedupe_origin *rows;
 	uint32_t count;
 	uint32_t capacity;
@@ -48,7 +48,7 @@ int dedupe_open(uint32_t origins, struct dedupe **ret_dedupe)
 		return -ENOMEM;
 	/* An address is as good a secret as the address space is random; what is answered does not
 	 * depend on it. */
-	int rc = index_init(&dedupe->index, origins, (uintptr_t)dedupe);
+	int rc = row_index_init(&dedupe->index, origins, (uintptr_t)dedupe);
 	dedupe->rows = calloc(origins, sizeof *dedupe->rows);
 	if (rc == 0 && dedupe->rows == NULL)
 		rc = -ENOMEM;
@@ -57,8 +57,8 @@ int dedupe_open(uint32_t origins, struct dedupe **ret_dedupe)
 		return rc;
 	}
 	dedupe->capacity = origins;
-	dedupe->recent = INDEX_NONE;
-	dedupe->silent = INDEX_NONE;
+	dedupe->recent = ROW_INDEX_NONE;
+	dedupe->silent = ROW_INDEX_NONE;
 	*ret_dedupe = dedupe;
 	return 0;
 }
@@ -67,7 +67,7 @@ void dedupe_close(struct dedupe *dedupe)
 {
 	if (dedupe == NULL)
 		return;
-	index_done(&dedupe->index);
+	row_index_done(&dedupe->index);
 	free(dedupe->rows);
 	free(dedupe);
 }
@@ -77,11 +77,11 @@ static void list_take_out(struct dedupe *dedupe, uint32_t row)
 	const uint32_t before = dedupe->rows[row].before;
 	const uint32_t after = dedupe->rows[row].after;
 
-	if (before != INDEX_NONE)
+	if (before != ROW_INDEX_NONE)
 		dedupe->rows[before].after = after;
 	else
 		dedupe->recent = after;
-	if (after != INDEX_NONE)
+	if (after != ROW_INDEX_NONE)
 		dedupe->rows[after].before = before;
 	else
 		dedupe->silent = before;
@@ -91,9 +91,9 @@ static void list_put_first(struct dedupe *dedupe, uint32_t row)
 {
 	const uint32_t second = dedupe->recent;
 
-	dedupe->rows[row].before = INDEX_NONE;
+	dedupe->rows[row].before = ROW_INDEX_NONE;
 	dedupe->rows[row].after = second;
-	if (second != INDEX_NONE)
+	if (second != ROW_INDEX_NONE)
 		dedupe->rows[second].before = row;
 	else
 		dedupe->silent = row;
@@ -137,12 +137,12 @@ static uint32_t row_new(struct dedupe *dedupe, uint64_t origin)
 		dedupe->count++;
 	} else {
 		row = dedupe->silent;
-		HAUL_ASSERT(row != INDEX_NONE);
+		HAUL_ASSERT(row != ROW_INDEX_NONE);
 		list_take_out(dedupe, row);
-		index_remove(&dedupe->index, dedupe->rows[row].origin);
+		row_index_remove(&dedupe->index, dedupe->rows[row].origin);
 	}
 	dedupe->rows[row].origin = origin;
-	index_put(&dedupe->index, origin, row);
+	row_index_put(&dedupe->index, origin, row);
 	list_put_first(dedupe, row);
 	return row;
 }
@@ -168,7 +168,7 @@ static uint8_t check_known(struct dedupe_origin *row, uint64_t sequence, int64_t
 uint32_t dedupe_check(struct dedupe *dedupe, const struct dedupe_batch *batch, int64_t now_ns,
 		      uint8_t *ret_fresh)
 {
-	uint32_t row = INDEX_NONE;
+	uint32_t row = ROW_INDEX_NONE;
 	uint32_t fresh_count = 0;
 
 	for (uint32_t i = 0; i < batch->count; i++) {
@@ -176,9 +176,9 @@ uint32_t dedupe_check(struct dedupe *dedupe, const struct dedupe_batch *batch, i
 		if (batch->origin[i] == 0)
 			continue;
 		/* Bursts come from few origins: most rows are the one of the message before. */
-		if (row == INDEX_NONE || dedupe->rows[row].origin != batch->origin[i])
-			row = index_find(&dedupe->index, batch->origin[i]);
-		if (row == INDEX_NONE) {
+		if (row == ROW_INDEX_NONE || dedupe->rows[row].origin != batch->origin[i])
+			row = row_index_find(&dedupe->index, batch->origin[i]);
+		if (row == ROW_INDEX_NONE) {
 			row = row_new(dedupe, batch->origin[i]);
 			window_start(&dedupe->rows[row], batch->sequence[i]);
 			ret_fresh[i] = 1;

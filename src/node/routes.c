@@ -17,7 +17,7 @@ int routes_init(struct routes *routes, uint32_t capacity, uint64_t self, uint64_
 {
 	HAUL_ASSERT(capacity >= 1 && capacity <= NODE_ROUTES_MAX);
 	*routes = (struct routes){ .capacity = capacity, .self = self };
-	const int rc = index_init(&routes->index, capacity, secret);
+	const int rc = row_index_init(&routes->index, capacity, secret);
 	routes->row = calloc(capacity, sizeof *routes->row);
 	if (rc == 0 && routes->row != NULL)
 		return 0;
@@ -27,17 +27,17 @@ int routes_init(struct routes *routes, uint32_t capacity, uint64_t self, uint64_
 
 void routes_done(struct routes *routes)
 {
-	index_done(&routes->index);
+	row_index_done(&routes->index);
 	free(routes->row);
 	*routes = (struct routes){ 0 };
 }
 
 struct destination *routes_find(struct routes *routes, uint64_t node)
 {
-	const uint32_t row = index_find(&routes->index, node);
+	const uint32_t row = row_index_find(&routes->index, node);
 
-	HAUL_ASSERT(row == INDEX_NONE || row < routes->count);
-	return row != INDEX_NONE ? &routes->row[row] : NULL;
+	HAUL_ASSERT(row == ROW_INDEX_NONE || row < routes->count);
+	return row != ROW_INDEX_NONE ? &routes->row[row] : NULL;
 }
 
 static bool same_hop(struct hop a, struct hop b)
@@ -82,7 +82,7 @@ int routes_admit(struct routes *routes, uint64_t node, uint64_t sequence,
 	HAUL_ASSERT(routes->row != NULL);
 	d = &routes->row[routes->count];
 	*d = (struct destination){ .node = node, .role = NODE_OBU, .newest = sequence, .seen = 1 };
-	index_put(&routes->index, node, routes->count++);
+	row_index_put(&routes->index, node, routes->count++);
 	*ret_destination = d;
 	return 0;
 }
@@ -290,20 +290,20 @@ static void row_remove(struct routes *routes, uint32_t row)
 
 	if (routes->row[row].shown.node != 0)
 		routes->version++;
-	index_remove(&routes->index, routes->row[row].node);
+	row_index_remove(&routes->index, routes->row[row].node);
 	if (row != last) {
-		index_remove(&routes->index, routes->row[last].node);
+		row_index_remove(&routes->index, routes->row[last].node);
 		routes->row[row] = routes->row[last];
-		index_put(&routes->index, routes->row[row].node, row);
+		row_index_put(&routes->index, routes->row[row].node, row);
 	}
 	HAUL_ASSERT(routes->count == routes->index.count);
 }
 
 void routes_forget(struct routes *routes, uint64_t node)
 {
-	const uint32_t row = index_find(&routes->index, node);
+	const uint32_t row = row_index_find(&routes->index, node);
 
-	if (row != INDEX_NONE)
+	if (row != ROW_INDEX_NONE)
 		row_remove(routes, row);
 }
 

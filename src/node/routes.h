@@ -19,7 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "node/index.h"
+#include "node/row_index.h"
 #include "node/snapshot.h"
 
 enum { ROUTES_PATHS_MAX = 4 };
@@ -56,7 +56,7 @@ struct destination {
 };
 
 struct routes {
-	struct index index;      /* node -> row */
+	struct row_index index;  /* node -> row */
 	struct destination *row; /* dense: 0 … count-1 */
 	uint32_t count;
 	uint32_t capacity;

@@ -2,7 +2,7 @@
 
 #include "lib/testlib.h"
 #include "node/dedupe.h"
-#include "node/index.h"
+#include "node/row_index.h"
 
 enum { BATCH = 256 };
 
@@ -173,28 +173,28 @@ static void test_index__equals_a_simple_model(void **state)
 	enum { KEYS = 200, CAPACITY = 64 };
 	uint32_t model[KEYS + 1];
 	struct prng prng;
-	struct index index;
+	struct row_index index;
 	test_prng(&prng);
-	assert_int_equal(index_init(&index, CAPACITY, prng_next(&prng)), 0);
+	assert_int_equal(row_index_init(&index, CAPACITY, prng_next(&prng)), 0);
 	memset(model, 0xff, sizeof model);
 	for (uint32_t i = 0; i < 200000; i++) {
 		const uint32_t key = 1 + prng_below(&prng, KEYS);
-		if (model[key] != INDEX_NONE) {
-			index_remove(&index, key);
-			model[key] = INDEX_NONE;
+		if (model[key] != ROW_INDEX_NONE) {
+			row_index_remove(&index, key);
+			model[key] = ROW_INDEX_NONE;
 		} else if (index.count < CAPACITY) {
-			index_put(&index, key, i);
+			row_index_put(&index, key, i);
 			model[key] = i;
 		}
 		for (uint32_t probe = 0; probe < 3; probe++) {
 			const uint32_t other = 1 + prng_below(&prng, KEYS);
-			assert_int_equal(index_find(&index, other), model[other]);
+			assert_int_equal(row_index_find(&index, other), model[other]);
 		}
 	}
 	for (uint32_t key = 1; key <= KEYS; key++)
-		assert_int_equal(index_find(&index, key), model[key]);
-	index_done(&index);
-	index_done(&index);
+		assert_int_equal(row_index_find(&index, key), model[key]);
+	row_index_done(&index);
+	row_index_done(&index);
 }
 
 int main(void)

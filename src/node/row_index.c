@@ -1,4 +1,4 @@
-#include "node/index.h"
+#include "node/row_index.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -6,34 +6,34 @@
 #include "base/assert.h"
 #include "base/hash.h"
 
-static uint32_t home_of(const struct index *index, uint64_t key)
+static uint32_t home_of(const struct row_index *index, uint64_t key)
 {
 	return (uint32_t)hash_u64(key ^ index->secret) & index->mask;
 }
 
-int index_init(struct index *index, uint32_t capacity, uint64_t secret)
+int row_index_init(struct row_index *index, uint32_t capacity, uint64_t secret)
 {
 	HAUL_ASSERT(capacity >= 1 && capacity <= UINT32_C(1) << 24);
 	uint32_t slots = 2;
 	while (slots < 2 * capacity)
 		slots *= 2;
-	struct index_slot *memory = calloc(slots, sizeof *memory);
+	struct row_index_slot *memory = calloc(slots, sizeof *memory);
 	if (memory == NULL)
 		return -ENOMEM;
-	*index = (struct index){
+	*index = (struct row_index){
 		.slots = memory, .secret = secret, .mask = slots - 1, .capacity = capacity
 	};
 	return 0;
 }
 
-void index_done(struct index *index)
+void row_index_done(struct row_index *index)
 {
 	free(index->slots);
-	*index = (struct index){ 0 };
+	*index = (struct row_index){ 0 };
 }
 
 /* The key's slot, or the empty one where it would go. There always is an empty one. */
-static uint32_t slot_of(const struct index *index, uint64_t key)
+static uint32_t slot_of(const struct row_index *index, uint64_t key)
 {
 	uint32_t at = home_of(index, key);
 
@@ -43,24 +43,24 @@ static uint32_t slot_of(const struct index *index, uint64_t key)
 	return at;
 }
 
-uint32_t index_find(const struct index *index, uint64_t key)
+uint32_t row_index_find(const struct row_index *index, uint64_t key)
 {
-	const struct index_slot *slot = &index->slots[slot_of(index, key)];
+	const struct row_index_slot *slot = &index->slots[slot_of(index, key)];
 
-	return slot->key != 0 ? slot->row : INDEX_NONE;
+	return slot->key != 0 ? slot->row : ROW_INDEX_NONE;
 }
 
-void index_put(struct index *index, uint64_t key, uint32_t row)
+void row_index_put(struct row_index *index, uint64_t key, uint32_t row)
 {
-	struct index_slot *slot = &index->slots[slot_of(index, key)];
+	struct row_index_slot *slot = &index->slots[slot_of(index, key)];
 
 	HAUL_ASSERT(slot->key == 0);
 	HAUL_ASSERT(index->count < index->capacity);
-	*slot = (struct index_slot){ .key = key, .row = row };
+	*slot = (struct row_index_slot){ .key = key, .row = row };
 	index->count++;
 }
 
-void index_remove(struct index *index, uint64_t key)
+void row_index_remove(struct row_index *index, uint64_t key)
 {
 	uint32_t hole = slot_of(index, key);
 
@@ -76,6 +76,6 @@ void index_remove(struct index *index, uint64_t key)
 		index->slots[hole] = index->slots[at];
 		hole = at;
 	}
-	index->slots[hole] = (struct index_slot){ 0 };
+	index->slots[hole] = (struct row_index_slot){ 0 };
 	index->count--;
 }
