@@ -25,6 +25,7 @@
 	X(stats, "routes and batch statistics of a running daemon")                                \
 	X(flows, "the connections of any interface: attach, list, top, stats, watch")              \
 	X(map, "any BPF map: list, dump, get, set, load, clean, export, tune …")                   \
+	X(cache, "a cache on a raw disk: format, serve, get, set, del, stat, check")               \
 	X(help, "what a command does, with an example")
 
 enum cli_exit { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };

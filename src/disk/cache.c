@@ -166,11 +166,7 @@ int haul_cache_close(struct haul_cache *cache)
 
 void haul_cache_stat(struct haul_cache *cache, struct haul_cache_stat *ret_stat)
 {
-	*ret_stat = (struct haul_cache_stat){
-		.partitions = cache->part_count,
-		.engine = io_engine_name(cache->parts[0].disk->engine),
-		.incomplete = atomic_load(&cache->incomplete),
-	};
+	*ret_stat = (struct haul_cache_stat){ .incomplete = atomic_load(&cache->incomplete) };
 	for (uint32_t i = 0; i < cache->part_count; i++) {
 		struct part *part = &cache->parts[i];
 		part_lock(part);

@@ -29,19 +29,10 @@ struct formatting {
 	uint8_t *block;
 };
 
-static const char *size_text(uint64_t bytes, char text[32])
-{
-	if (bytes >= UINT64_C(10) << 30)
-		(void)snprintf(text, 32, "%" PRIu64 " GiB", bytes >> 30);
-	else
-		(void)snprintf(text, 32, "%" PRIu64 " MiB", bytes >> 20);
-	return text;
-}
-
 /* Opened for writing, and nothing in it that may not be destroyed. */
 static int formatting_open(struct formatting *f, struct haul_err *err)
 {
-	char what[PROBE_TEXT], size[32];
+	char what[PROBE_TEXT];
 	int rc = file_open(&f->file, f->path, FILE_WRITE, NULL);
 	if (rc == -ENOENT) {
 		f->made = true;
@@ -54,9 +45,9 @@ static int formatting_open(struct formatting *f, struct haul_err *err)
 	rc = probe_file(&f->file, what);
 	if (rc == 1)
 		rc = haul_err_set(err, -EEXIST,
-				  "%s holds %s, %s in all: format would destroy it; say --force if "
-				  "that is meant",
-				  f->path, what, size_text(f->file.bytes, size));
+				  "%s holds %s: format would destroy it; say --force if that is "
+				  "meant",
+				  f->path, what);
 	else if (rc < 0)
 		(void)haul_err_set(err, rc, "%s: cannot see what it holds: %s", f->path,
 				   haul_strerror(rc));

@@ -1,0 +1,334 @@
+/* haul cache get: values to stdout, from a file or a running server. */
+#include <argp.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cache.h"
+#include "cli/cache_client.h"
+
+enum { KEY_RANGE = 256, KEY_JSON, PIECE = 4 << 20 };
+
+struct request {
+	const char *target;
+	char **keys;
+	uint32_t count;
+	bool json, range;
+	uint64_t from, to; /* bytes from … to, both included; to = UINT64_MAX: the end */
+};
+
+/* One key's answer, as it goes out. */
+struct answer {
+	const struct request *request;
+	struct haul_cache *cache;
+	json_t *list;
+	uint32_t missed;
+	int error; /* of stdout, or of the cache: nothing more is printed */
+	uint8_t *piece;
+};
+
+static void parse_range(struct request *request, const char *arg, struct argp_state *state)
+{
+	char *end = NULL;
+	errno = 0;
+	request->range = true;
+	request->to = UINT64_MAX;
+	request->from = strtoull(arg, &end, 10);
+	bool good = errno == 0 && end != arg && *arg != '-' && *end == '-';
+	if (good && end[1] != '\0') {
+		const char *second = end + 1;
+		request->to = strtoull(second, &end, 10);
+		good = errno == 0 && *second != '-' && *end == '\0' && request->to >= request->from;
+	}
+	if (!good)
+		argp_error(state,
+			   "--range '%s': wanted is the first and the last byte, as in 0-1023, or "
+			   "1024- for all from there",
+			   arg);
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct request *request = state->input;
+	switch (key) {
+	case KEY_RANGE:
+		parse_range(request, arg, state);
+		return 0;
+	case KEY_JSON:
+		request->json = true;
+		return 0;
+	case ARGP_KEY_ARGS:
+		request->target = state->argv[state->next];
+		request->keys = state->argv + state->next + 1;
+		request->count = (uint32_t)(state->argc - state->next - 1);
+		state->next = state->argc;
+		return 0;
+	case ARGP_KEY_END:
+		if (request->count == 0)
+			argp_error(state, "wanted: TARGET KEY...");
+		for (uint32_t i = 0; i < request->count; i++)
+			if (request->keys[i][0] == '\0' ||
+			    strlen(request->keys[i]) > HAUL_CACHE_KEY_MAX)
+				argp_error(state, "KEY '%.32s': a key has 1 to %d bytes",
+					   request->keys[i], HAUL_CACHE_KEY_MAX);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+/* ---- output ---- */
+
+static void put(struct answer *answer, const void *data, size_t bytes)
+{
+	if (answer->error == 0 && bytes > 0 && fwrite(data, 1, bytes, stdout) != bytes)
+		answer->error = errno != 0 ? -errno : -EIO;
+}
+
+static void missed(struct answer *answer, uint32_t index, enum haul_cache_status status)
+{
+	answer->missed++;
+	if (!answer->request->json)
+		fprintf(stderr, "haul: cache: key '%s': %s\n", answer->request->keys[index],
+			haul_cache_status_name(status));
+}
+
+/* Text as text, other bytes as digits. */
+static json_t *json_bytes(const uint8_t *data, size_t bytes, bool *ret_text)
+{
+	static const char digits[] = "0123456789abcdef";
+	json_t *value = json_stringn((const char *)data, bytes);
+	*ret_text = value != NULL;
+	if (value != NULL)
+		return value;
+	char *hex = malloc(2 * bytes + 1);
+	if (hex == NULL)
+		return NULL;
+	for (size_t i = 0; i < bytes; i++) {
+		hex[2 * i] = digits[data[i] >> 4];
+		hex[2 * i + 1] = digits[data[i] & 15];
+	}
+	value = json_stringn_nocheck(hex, 2 * bytes);
+	free(hex);
+	return value;
+}
+
+static void put_json(struct answer *answer, uint32_t index, const struct haul_cache_value *value,
+		     const uint8_t *data, size_t bytes)
+{
+	json_t *one = json_object();
+	bool text = false;
+	(void)json_object_set_new(one, "key", json_string(answer->request->keys[index]));
+	(void)json_object_set_new(one, "status",
+				  json_string(haul_cache_status_name(value->status)));
+	if (value->status == HAUL_CACHE_HIT) {
+		(void)json_object_set_new(one, "bytes", json_integer((json_int_t)value->total));
+		(void)json_object_set_new(one, "flags", json_integer(value->flags));
+		(void)json_object_set_new(one, "expiry", json_integer(value->expiry));
+		json_t *content = json_bytes(data, bytes, &text);
+		(void)json_object_set_new(one, text ? "value" : "hex", content);
+	}
+	(void)json_array_append_new(answer->list, one);
+}
+
+/* ---- a file ---- */
+
+/* In pieces, so that a value of any length needs little memory; JSON needs it whole. */
+static void file_range(struct answer *answer, uint32_t index)
+{
+	const struct request *request = answer->request;
+	const struct haul_cache_key key = { request->keys[index],
+					    (uint32_t)strlen(request->keys[index]) };
+	struct haul_cache_value value = { 0 };
+	uint64_t at = request->from;
+	int rc = 0;
+	do {
+		const uint64_t left = request->to - at;
+		const uint64_t bytes = left < PIECE ? left + 1 : PIECE;
+		rc = haul_cache_get_range(answer->cache, &key, at, answer->piece, bytes, &value);
+		if (rc < 0)
+			break;
+		put(answer, answer->piece, value.bytes);
+		at += value.bytes;
+	} while (value.bytes > 0 && at < value.total && at <= request->to && answer->error == 0 &&
+		 !cache_stopped());
+	if (rc < 0 && at == request->from)
+		missed(answer, index, value.status);
+	else if (rc < 0)
+		answer->error = rc; /* some of it is out already */
+}
+
+static int file_visit(uint32_t index, const struct haul_cache_value *value, void *arg)
+{
+	struct answer *answer = arg;
+	const struct request *request = answer->request;
+	if (value->status != HAUL_CACHE_HIT)
+		missed(answer, index, value->status);
+	uint64_t from = value->bytes < request->from ? value->bytes : request->from;
+	uint64_t end = request->to < value->bytes ? request->to + 1 : value->bytes;
+	const uint8_t *data = value->data;
+	if (request->json)
+		put_json(answer, index, value, data + from, end - from);
+	else if (value->status == HAUL_CACHE_HIT && value->bytes < value->total)
+		file_range(answer, index);
+	else if (value->status == HAUL_CACHE_HIT)
+		put(answer, data + from, end - from);
+	return answer->error < 0 || cache_stopped() ? 1 : 0;
+}
+
+static int from_file(struct answer *answer)
+{
+	const struct request *request = answer->request;
+	struct haul_cache_key *keys = calloc(request->count, sizeof *keys);
+	answer->piece = malloc(PIECE);
+	if (keys == NULL || answer->piece == NULL) {
+		free(keys);
+		return cache_fail("get", -ENOMEM);
+	}
+	for (uint32_t i = 0; i < request->count; i++)
+		keys[i] = (struct haul_cache_key){ request->keys[i],
+						   (uint32_t)strlen(request->keys[i]) };
+	int code = cache_open_file(&answer->cache, request->target, true);
+	if (code == CLI_OK && request->range && !request->json)
+		for (uint32_t i = 0; i < request->count && answer->error == 0; i++)
+			file_range(answer, i);
+	else if (code == CLI_OK)
+		(void)haul_cache_lookup_batch(answer->cache, keys, request->count, file_visit,
+					      answer);
+	(void)haul_cache_close(answer->cache);
+	free(keys);
+	return code;
+}
+
+/* ---- a server ---- */
+
+/* The block of a VALUE line: what of it is in the range goes out, or into memory. */
+static int server_block(struct answer *answer, struct client *client, uint32_t index,
+			struct haul_cache_value *value)
+{
+	const struct request *request = answer->request;
+	uint8_t *whole = request->json ? malloc(value->total + 1) : NULL;
+	uint64_t at = 0;
+	int64_t n = 0;
+	if (request->json && whole == NULL)
+		return haul_err_set(client->err, -ENOMEM, "no memory for %" PRIu64 " bytes",
+				    value->total);
+	for (; at < value->total && n >= 0; at += n > 0 ? (uint64_t)n : 0) {
+		const uint64_t left = value->total - at;
+		uint8_t *to = whole != NULL ? whole + at : answer->piece;
+		n = client_data(client, to, left < PIECE ? left : PIECE);
+		if (n <= 0)
+			continue;
+		const uint64_t from = request->from > at ? request->from - at : 0;
+		const uint64_t last = request->to - at;
+		const uint64_t end = request->to < at     ? 0
+				     : last < (uint64_t)n ? last + 1
+							  : (uint64_t)n;
+		if (whole == NULL && from < end)
+			put(answer, to + from, end - from);
+	}
+	if (n >= 0 && whole != NULL) {
+		uint64_t from = request->from < value->total ? request->from : value->total;
+		uint64_t end = request->to < value->total ? request->to + 1 : value->total;
+		put_json(answer, index, value, whole + from, end - from);
+	}
+	free(whole);
+	const char *line = n < 0 ? NULL : client_line(client);
+	return line == NULL      ? client->err->code
+	       : line[0] == '\0' ? 0
+				 : client_refused(client, line);
+}
+
+static int server_get(struct answer *answer, struct client *client, uint32_t index)
+{
+	struct haul_cache_value value = { .status = HAUL_CACHE_MISS };
+	int rc = client_printf(client, "get %s\r\n", answer->request->keys[index]);
+	const char *line = rc < 0 ? NULL : client_line(client);
+	if (line == NULL)
+		return client->err->code;
+	if (!strcmp(line, "END")) {
+		missed(answer, index, HAUL_CACHE_MISS);
+		if (answer->request->json)
+			put_json(answer, index, &value, NULL, 0);
+		return 0;
+	}
+	const char *flags = strncmp(line, "VALUE ", 6) == 0 ? strchr(line + 6, ' ') : NULL;
+	char *bytes = NULL;
+	if (flags == NULL)
+		return client_refused(client, line);
+	value.status = HAUL_CACHE_HIT;
+	value.flags = (uint32_t)strtoul(flags, &bytes, 10);
+	value.total = strtoull(bytes, NULL, 10);
+	if (value.total > HAUL_CACHE_OBJECT_MAX)
+		return client_refused(client, line);
+	rc = server_block(answer, client, index, &value);
+	line = rc < 0 ? NULL : client_line(client);
+	if (line == NULL)
+		return client->err->code;
+	return strcmp(line, "END") == 0 ? 0 : client_refused(client, line);
+}
+
+static int from_server(struct answer *answer)
+{
+	const struct request *request = answer->request;
+	static struct client client;
+	struct haul_err err = { 0 };
+	for (uint32_t i = 0; i < request->count; i++)
+		if (!client_key_fits(request->keys[i])) {
+			fprintf(stderr,
+				"haul: cache: key '%s': a server takes keys of up to %d bytes "
+				"without blanks\n",
+				request->keys[i], CLIENT_KEY_MAX);
+			return CLI_FAILED;
+		}
+	answer->piece = malloc(PIECE);
+	if (answer->piece == NULL)
+		return cache_fail("get", -ENOMEM);
+	int rc = client_open(&client, request->target, &err);
+	if (rc < 0)
+		return cli_fail("cache", &err);
+	for (uint32_t i = 0; rc == 0 && i < request->count && answer->error == 0; i++)
+		rc = server_get(answer, &client, i);
+	client_close(&client);
+	return rc < 0 ? cli_fail("cache", &err) : CLI_OK;
+}
+
+int cache_get(int argc, char **argv)
+{
+	static const struct argp_option options[] = {
+		{ "range", KEY_RANGE, "A-B", 0,
+		  "only bytes A to B, counted from 0; of a large value only what is needed is "
+		  "read",
+		  0 },
+		{ "json", KEY_JSON, NULL, 0, "an array of objects, misses included", 0 },
+		{ 0 },
+	};
+	static const struct argp argp = {
+		.options = options,
+		.parser = parse,
+		.args_doc = "TARGET KEY...",
+		.doc = "Write the values of some keys to stdout, in the order asked, as they are. "
+		       "TARGET is a cache's file or device, or a running server (HOST:PORT or its "
+		       "socket). The exit code is 1 when a key is not there.\v"
+		       "Examples:\n"
+		       "  haul cache get cache.bin map/52/13 > tile\n"
+		       "  haul cache get 127.0.0.1:11211 update.img --range 0-1023\n",
+	};
+	struct request request = { .to = UINT64_MAX };
+	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
+		return CLI_USAGE;
+	struct answer answer = { .request = &request, .list = json_array() };
+	cache_catch_signals();
+	int code = cache_is_server(request.target) ? from_server(&answer) : from_file(&answer);
+	if (request.json && code == CLI_OK && json_dumpf(answer.list, stdout, JSON_INDENT(1)) == 0)
+		printf("\n");
+	json_decref(answer.list);
+	free(answer.piece);
+	if (answer.error < 0 && answer.error != -EPIPE)
+		return cache_fail("get", answer.error);
+	code = cache_end_output(code);
+	return code == CLI_OK && (answer.missed > 0 || cache_stopped()) ? CLI_FAILED : code;
+}
