@@ -132,6 +132,14 @@ static int open_fd(struct file *file, const char *path, enum file_mode mode)
 	return file->fd >= 0 ? 0 : -errno;
 }
 
+/* Linux lets root open a device for writing that cannot be written. */
+static bool device_is_read_only(int fd)
+{
+	int read_only = 0;
+
+	return ioctl(fd, BLKROGET, &read_only) == 0 && read_only != 0;
+}
+
 /* The lock, the size and the alignment of what was opened. */
 static int file_take(struct file *file, const char *path, enum file_mode mode, struct haul_err *err)
 {
@@ -141,6 +149,8 @@ static int file_take(struct file *file, const char *path, enum file_mode mode, s
 		return open_error(path, mode, -errno, err);
 	if (file->block_device ? !S_ISBLK(st.st_mode) : !S_ISREG(st.st_mode))
 		return wrong_kind(path, st.st_mode, err);
+	if (file->block_device && mode != FILE_READ && device_is_read_only(file->fd))
+		return open_error(path, mode, -EROFS, err);
 	if (flock(file->fd, (mode == FILE_READ ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0)
 		return haul_err_set(err, errno == EWOULDBLOCK ? -EBUSY : -errno,
 				    "%s is in use by another haul: stop that one first", path);
@@ -288,7 +298,7 @@ int file_allocate(struct file *file, uint64_t bytes, file_progress *progress, vo
 	if (ftruncate(file->fd, 0) < 0 && rc > 0)
 		rc = -errno;
 	if (rc > 0)
-		return haul_err_set(err, rc, "stopped");
+		return rc; /* stopped: whoever did it knows why */
 	return haul_err_set(err, rc, "write %llu MiB of zeros: %s",
 			    (unsigned long long)(bytes >> 20), haul_strerror(rc));
 }

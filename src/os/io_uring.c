@@ -9,10 +9,10 @@
  * When one thread owns the ring, completions are delivered only when it asks for them
  * (DEFER_TASKRUN): reap enters the kernel if the ring says so. The descriptor of such a ring does
  * not wake epoll (seen on 6.18: readable it becomes, awake nobody), so an eventfd that the kernel
- * signals stands for it, and reap clears it. A shared ring goes without all that:
- * its work is done by whatever thread submitted it, its own descriptor polls, and waiting is
- * io_uring_enter(GETEVENTS) and nothing else: it never touches the submission queue, so that another
- * thread may fill it meanwhile. */
+ * signals stands for it, and reap clears it. A shared ring goes without all that: its work is done
+ * by whatever thread submitted it, its own descriptor polls, and waiting is
+ * io_uring_enter(GETEVENTS) and nothing else: it never touches the submission queue, so that
+ * another thread may fill it meanwhile. */
 #include <errno.h>
 #include <liburing.h>
 #include <linux/falloc.h>

@@ -425,8 +425,8 @@ static void body_submitter_ends(struct io_lab *lab)
 	}
 }
 
-/* A thread that ends has its operations cancelled by the kernel where it can: they come back as "try
- * again" and not as an error of the disk. */
+/* A thread that ends has its operations cancelled by the kernel where it can: they come back as
+ * "try again" and not as an error of the disk. */
 static void test_io__submitter_may_end_before_its_operations(void **state)
 {
 	(void)state;

@@ -1,0 +1,25 @@
+/* os/loop_lab.h — block devices that really fail: loop devices over files that shrink, that have no
+ * room, or that may only be read. Needs root; all of it goes away with the process. */
+#pragma once
+
+#include "lib/testlib.h"
+
+struct loop_lab {
+	char folder[128];  /* mounted there: a file system of its own, in a namespace of its own */
+	char backing[192]; /* file on it, sparse */
+	char device[32];   /* over the file */
+	char host[32];     /* device under the file system */
+	int device_fd;
+	int host_fd;
+};
+
+enum { LOOP_READ_ONLY = 1 };
+
+/* Skips the test without the right to do it. fs_bytes: of the file system (>= 8 MiB), bytes: of the
+ * device over a sparse file on it, which may be more. */
+void loop_lab_open(struct loop_lab *lab, uint64_t fs_bytes, uint64_t bytes, int flags);
+void loop_lab_close(struct loop_lab *lab);
+/* Take all room the file system has left, or give it back. */
+void loop_lab_fill(struct loop_lab *lab, bool full);
+/* Cut the file under the device: reads behind it fail. */
+void loop_lab_cut(struct loop_lab *lab, uint64_t bytes);
