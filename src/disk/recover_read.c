@@ -25,15 +25,19 @@ void reading_free(struct reading *reading)
 	reading->room = 0;
 }
 
-static void wait_some(struct recovery *recovery)
+/* false: nothing will ever finish; only a simulated disk that has stopped says so. */
+static bool wait_some(struct recovery *recovery)
 {
 	struct shard *shard = recovery->shard;
 	queue_pump(&shard->queue);
-	if (queue_reap(&shard->queue) == 0) {
-		/* How the wait ended does not matter: what has finished is taken in any case. */
-		(void)io_wait(shard->options.io, -1);
-		(void)queue_reap(&shard->queue);
+	if (queue_reap(&shard->queue) > 0)
+		return true;
+	if (io_wait(shard->options.io, -1) == -ETIME) {
+		recovery->rc = -ENODEV;
+		return false;
 	}
+	(void)queue_reap(&shard->queue);
+	return true;
 }
 
 static void reading_done(struct io_op *op);
@@ -98,8 +102,8 @@ int recover_read(struct recovery *recovery, const struct reader *reader)
 	recovery->next = 0;
 	for (uint32_t i = 0; i < READINGS; i++)
 		reading_start(&recovery->readings[i]);
-	while (recovery->under_way > 0)
-		wait_some(recovery);
+	while (recovery->under_way > 0 && wait_some(recovery))
+		continue;
 	recovery->reader = NULL;
 	return recovery->rc;
 }
@@ -122,8 +126,10 @@ int recover_read_one(struct recovery *recovery, struct reading *reading, uint32_
 	reading->busy = true;
 	recovery->under_way++;
 	reading_push(reading);
-	while (reading->busy)
-		wait_some(recovery);
+	while (reading->busy) {
+		if (!wait_some(recovery))
+			return recovery->rc;
+	}
 	return reading->error;
 }
 
@@ -143,8 +149,10 @@ static int writing_run(struct recovery *recovery, struct writing *writing)
 	writing->op.done = writing_done;
 	writing->op.owner = writing;
 	queue_put(&recovery->shard->queue, &writing->op, QUEUE_FLUSH);
-	while (!writing->finished)
-		wait_some(recovery);
+	while (!writing->finished) {
+		if (!wait_some(recovery))
+			return recovery->rc;
+	}
 	return writing->op.result < 0 ? writing->op.result : 0;
 }
 

@@ -101,7 +101,7 @@ int recover_seal(struct recovery *recovery)
 		if (!found->there || found->has_footer || is_bad(recovery, s))
 			continue;
 		int rc = found->unreadable ? -EIO : segment_close(recovery, s);
-		if (rc == -ENOMEM)
+		if (rc == -ENOMEM || recovery->rc < 0)
 			return rc;
 		if (rc < 0) {
 			/* What counts in it still counts; nothing is written to it any more. */
@@ -116,7 +116,10 @@ int recover_seal(struct recovery *recovery)
 		if (recovery->found[s].unreadable)
 			segment_retire(shard, s, recovery->found[s].end);
 	}
-	if (root_write(recovery) < 0) {
+	int rc = root_write(recovery);
+	if (recovery->rc < 0)
+		return recovery->rc;
+	if (rc < 0) {
 		/* Nothing may be written on top of what is in doubt. */
 		shard->offline = true;
 		shard->flushing_stopped = true;

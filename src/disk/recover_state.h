@@ -81,7 +81,7 @@ struct recovery {
 	struct reading readings[READINGS];
 	const struct reader *reader;
 	uint32_t under_way;
-	int rc; /* -ENOMEM ends it */
+	int rc; /* -ENOMEM, or -ENODEV when the disk has stopped: ends it */
 
 	struct newest *newest;
 	uint64_t newest_slots, newest_count;
@@ -105,7 +105,7 @@ int reading_alloc(struct reading *reading, uint32_t bytes);
 void reading_free(struct reading *reading);
 /* Everything the reader names, READINGS at a time; waits. 0 or -ENOMEM. */
 int recover_read(struct recovery *recovery, const struct reader *reader);
-/* One place, at offset of the segment; waits. 0, -ENOMEM (recovery->rc is set) or the disk's. */
+/* One place, at offset of the segment; waits. 0, recovery->rc, when that is set, or the disk's error. */
 int recover_read_one(struct recovery *recovery, struct reading *reading, uint32_t segment,
 		     uint32_t offset, uint32_t bytes);
 /* Write (or sync), and wait. */
