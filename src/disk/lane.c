@@ -178,8 +178,9 @@ void chunk_encode(struct shard *shard, struct chunk *chunk)
 	/* What no row and no value covers holds what an earlier batch left. */
 	if (at == FORMAT_BATCH_HEADER) {
 		memset(table + bytes, 0, FORMAT_BLOCK - at - bytes);
-		if (chunk->bytes > chunk->used)
-			memset(chunk->data + chunk->used, 0, chunk->bytes - chunk->used);
+		/* With tombstones only, no value lies behind the first block. */
+		uint32_t end = chunk->used > FORMAT_BLOCK ? chunk->used : FORMAT_BLOCK;
+		memset(chunk->data + end, 0, chunk->bytes - end);
 	} else {
 		memset(chunk->data + chunk->used, 0, at - chunk->used);
 		memset(table + bytes, 0, chunk->bytes - at - bytes);
