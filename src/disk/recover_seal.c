@@ -1,7 +1,8 @@
-/* After recovery nothing is in doubt any more: segments that were open are closed with a footer of
- * what counts in them, or their header is erased when nothing does; the root says that all flushes
- * until now are proven, and bounds the generations of the segments that are opened from now on. One
- * sync makes that durable before anything new is written. */
+/* After recovery nothing is in doubt any more. Segments that were open are closed with a footer of
+ * what counts in them, or their header is erased when nothing does. When that is durable, the root
+ * says that all flushes until now are proven (not before: what was dropped would be taken for
+ * good), and bounds the generations of the segments that are opened from now on. Only then is
+ * anything new written. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,18 +92,18 @@ static int root_write(struct recovery *recovery)
 	return rc;
 }
 
-int recover_seal(struct recovery *recovery)
+/* Close what was open. Returns how many segments were written to, or recovery->rc. */
+static int segments_close_all(struct recovery *recovery)
 {
-	struct shard *shard = recovery->shard;
-	if (shard->options.read_only)
-		return 0;
-	for (uint32_t s = 0; s < shard->super->segments; s++) {
+	int closed = 0;
+	for (uint32_t s = 0; s < recovery->shard->super->segments; s++) {
 		struct found *found = &recovery->found[s];
 		if (!found->there || found->has_footer || is_bad(recovery, s))
 			continue;
 		int rc = found->unreadable ? -EIO : segment_close(recovery, s);
 		if (rc == -ENOMEM || recovery->rc < 0)
 			return rc;
+		closed++;
 		if (rc < 0) {
 			/* What counts in it still counts; nothing is written to it any more. */
 			found->unreadable = true;
@@ -112,11 +113,24 @@ int recover_seal(struct recovery *recovery)
 		found->has_footer = found->rows > 0;
 		found->there = found->rows > 0;
 	}
+	return closed;
+}
+
+int recover_seal(struct recovery *recovery)
+{
+	struct shard *shard = recovery->shard;
+	if (shard->options.read_only)
+		return 0;
+	int closed = segments_close_all(recovery);
+	if (closed < 0)
+		return closed;
 	for (uint32_t s = 0; s < shard->super->segments; s++) {
 		if (recovery->found[s].unreadable)
 			segment_retire(shard, s, recovery->found[s].end);
 	}
-	int rc = root_write(recovery);
+	int rc = closed > 0 ? recover_sync(recovery) : 0;
+	if (rc == 0)
+		rc = root_write(recovery);
 	if (recovery->rc < 0)
 		return recovery->rc;
 	if (rc < 0) {

@@ -8,6 +8,7 @@
 #include "base/bytes.h"
 #include "base/hash.h"
 #include "disk/lookup_state.h"
+#include "disk/reclaim_state.h"
 
 enum { WORDS_ALIKE = 128 }; /* words in a row that are the same, in values to be squeezed */
 
@@ -24,6 +25,8 @@ static int lab_io_wait(struct io *io, int64_t timeout_ns)
 		io_sim_crash(lab->disk, lab->how, &lab->prng);
 		lab->crashed = true;
 	}
+	if (rc == -ETIME && timeout_ns > 0)
+		os_sim_advance(&lab->os, timeout_ns);
 	return rc;
 }
 
@@ -110,6 +113,7 @@ void shard_lab_abandon(struct shard_lab *lab)
 	/* Gets that never finish now. */
 	lab->shard->lookups->first = lab->shard->lookups->last = NULL;
 	lab->shard->lookups->in_flight = 0;
+	lab->shard->reclaim->reads = 0;
 	lab->shard->flushing_stopped = true;
 	(void)shard_close(lab->shard);
 	lab->shard = NULL;
