@@ -18,6 +18,7 @@ enum { FORMAT_PARTITIONS_DEFAULT_MAX = 16 };
 #define FORMAT_PARTITION_BYTES (UINT64_C(128) << 20)
 /* Smaller caches are not measured: it takes a second, and room to write to. */
 #define FORMAT_MEASURE_BYTES (UINT64_C(128) << 20)
+#define FORMAT_MEASURED_MAX  (UINT64_C(256) << 20)
 
 struct formatting {
 	const char *path;
@@ -155,6 +156,27 @@ static const struct haul_disk_model guess = {
 	.read_ns = 100e3,
 };
 
+/* The disk's own figures; for that the file is closed, and opened again. What is measured is lost,
+ * which are bytes that nothing refers to yet. */
+static int formatting_measure(struct formatting *f, struct haul_err *err)
+{
+	const uint64_t area =
+		(uint64_t)f->super.partitions * f->super.segments * f->super.segment_bytes;
+	const struct haul_disk_options options = { .write = true };
+	struct haul_disk *disk = NULL;
+	if (area < FORMAT_MEASURE_BYTES)
+		return 0;
+	file_close(&f->file);
+	int rc = haul_disk_open(&disk, f->path, &options, err);
+	if (rc < 0)
+		return rc;
+	rc = haul_disk_calibrate(disk, f->super.segments_offset,
+				 area < FORMAT_MEASURED_MAX ? area : FORMAT_MEASURED_MAX, &f->model,
+				 err);
+	haul_disk_close(disk);
+	return rc < 0 ? rc : file_open(&f->file, f->path, FILE_WRITE, err);
+}
+
 static int formatting_run(struct formatting *f, struct haul_err *err)
 {
 	struct os *os = os_linux();
@@ -169,6 +191,8 @@ static int formatting_run(struct formatting *f, struct haul_err *err)
 	if (rc != 0)
 		return rc < 0 ? haul_err_wrap(err, rc, "%s", f->path) : rc;
 	rc = formatting_erase(f, err);
+	if (rc == 0)
+		rc = formatting_measure(f, err);
 	if (rc == 0)
 		rc = formatting_roots(f, err);
 	return rc == 0 ? formatting_supers(f, err) : rc;

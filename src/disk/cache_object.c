@@ -56,11 +56,8 @@ static void object_drop(struct part *part, const struct cache_key *key,
 		struct cache_key slice;
 		object_slice_key(key, head, n, object_secret(part), &slice);
 		int rc = shard_delete(part->shard, &slice, NULL);
-		while (rc == -EAGAIN) {
-			part_poll(part);
-			part_turn(part);
+		while (rc == -EAGAIN && part_turn(part))
 			rc = shard_delete(part->shard, &slice, NULL);
-		}
 	}
 }
 
@@ -81,12 +78,10 @@ static int object_change(struct part *part, const struct cache_key *key,
 		}
 		rc = put != NULL ? shard_put(part->shard, put)
 				 : shard_delete(part->shard, key, wait);
-		if (rc == -EAGAIN) {
-			part_poll(part);
-			part_turn(part);
-		} else if (rc == 0 && head && had) {
+		if (rc == 0 && head && had)
 			object_drop(part, key, &old, old.slices);
-		}
+		if (rc == -EAGAIN && !part_turn(part))
+			rc = HAUL_EFULL;
 	}
 	return rc;
 }

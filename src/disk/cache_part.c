@@ -167,13 +167,17 @@ void part_wait(struct part *part, struct waiter *waiter, uint32_t pending)
 			part_drive(part);
 }
 
-void part_turn(struct part *part)
+bool part_turn(struct part *part)
 {
 	struct waiter waiter = { .any = true };
+	part_poll(part);
 	if (part->driven)
 		part_sleep(part, &waiter);
+	else if (part->disk->in_flight == 0 && part->due_ns == INT64_MAX)
+		return false;
 	else
 		part_drive(part);
+	return true;
 }
 
 void part_unlock(struct part *part)
@@ -211,7 +215,7 @@ int64_t part_keep(struct part *part)
 void part_seize(struct part *part)
 {
 	while (part->driven)
-		part_turn(part);
+		(void)part_turn(part);
 	part->driven = true;
 }
 
