@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "report.h"
 
+extern const struct bench bench_disk;
 extern const struct bench bench_map;
 extern const struct bench bench_message;
 extern const struct bench bench_pool;
@@ -18,7 +19,8 @@ extern const struct bench bench_tap;
 extern const struct bench bench_wire;
 
 const struct bench *const bench_list[] = {
-	&bench_map, &bench_message, &bench_pool, &bench_sizer, &bench_tap, &bench_wire, NULL,
+	&bench_disk,  &bench_map, &bench_message, &bench_pool,
+	&bench_sizer, &bench_tap, &bench_wire,    NULL,
 };
 
 /* All runs of one case: two samples a pair. */
