@@ -235,6 +235,22 @@ static const char *parse_number(struct words *words, struct mc_request *request)
 	return NULL;
 }
 
+static const char *parse_stats(struct words *words, struct mc_request *request)
+{
+	static const char *const known[] = {
+		"settings", "items", "slabs", "sizes", "conns", "reset"
+	};
+	if (words->count == 0)
+		return NULL;
+	for (uint32_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+		if (text_is(words->word[0], known[i])) {
+			request->key = words->word[0];
+			return NULL;
+		}
+	}
+	return unknown;
+}
+
 static const char *parse_words(struct words *words, struct mc_request *request)
 {
 	switch ((enum line_kind)commands[request->command].kind) {
@@ -247,16 +263,16 @@ static const char *parse_words(struct words *words, struct mc_request *request)
 	case LINE_TOUCH:
 		return parse_touch(words, request);
 	case LINE_STATS:
-		if (words->count > 0)
-			request->key = words->word[0];
-		return NULL;
+		return parse_stats(words, request);
 	case LINE_NUMBER:
 	case LINE_DELAY:
 		return parse_number(words, request);
 	case LINE_META:
 		return mc_meta_parse(words->word, words->count, request);
 	case LINE_WORD:
-		return request->command == MC_shutdown ? "ERROR: shutdown not enabled\r\n" : NULL;
+		if (request->command == MC_shutdown)
+			return "ERROR: shutdown not enabled\r\n";
+		return words->count > 0 && request->command != MC_mn ? unknown : NULL;
 	case LINE_KEYS:
 	case LINE_TOUCH_KEYS:
 		break;

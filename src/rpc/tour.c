@@ -16,6 +16,18 @@ static void counts_add(struct worker_counts *to, const struct worker_counts *fro
 #undef X
 }
 
+static bool is_reset(const struct task *task)
+{
+	return task->key.bytes == 5 && memcmp(task->text, "reset", 5) == 0;
+}
+
+static void counts_collect(struct worker *worker, struct task *task)
+{
+	counts_add(&task->tour->counts, &worker->counts);
+	if (is_reset(task))
+		worker->counts = (struct worker_counts){ 0 };
+}
+
 /* One shard; true: it has to be waited for. */
 static bool visit(struct worker *worker, struct task *task, struct shard *shard)
 {
@@ -44,7 +56,7 @@ void tour_step(struct worker *worker, struct task *task)
 			return;
 	}
 	if (task->command == MC_stats)
-		counts_add(&task->tour->counts, &worker->counts);
+		counts_collect(worker, task);
 	if (task->command == MC_flush_all)
 		memset(&worker->marks, 0, sizeof worker->marks);
 	if (worker->id + 1 == worker->workers) {
@@ -168,6 +180,10 @@ uint32_t tour_stats(const struct worker *worker, const struct task *task, char *
 	struct text text = { .data = out, .max = max - (uint32_t)sizeof end };
 	const struct tour *tour = task->tour;
 	const struct mc_text what = { (const char *)task->text, task->key.bytes };
+	if (is_reset(task)) {
+		memcpy(out, "RESET\r\n", 7);
+		return 7;
+	}
 	bool settings = what.bytes == 8 && memcmp(what.data, "settings", 8) == 0;
 	if (settings) {
 		stats_settings(worker, &text);

@@ -114,6 +114,8 @@ static void test_mc_parse__errors(void **state)
 	expect_error("delete k 5\r\n",
 		     "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n");
 	expect_error("verbosity\r\n", "ERROR\r\n");
+	expect_error("version foo\r\n", "ERROR\r\n");
+	expect_error("stats noreply\r\n", "ERROR\r\n");
 	expect_error("shutdown\r\n", "ERROR: shutdown not enabled\r\n");
 }
 
