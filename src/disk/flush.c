@@ -408,7 +408,7 @@ int64_t flush_poll(struct shard *shard)
 	const struct gathering *gathering = &shard->gathering;
 	bool own = gathering->background > 0 || shard->root_dirty || shard->settling ||
 		   erase_urgent(shard);
-	if (gathering->ops == 0 && !own) {
+	if ((gathering->ops == 0 && !own) || shard->flushing_stopped) {
 		if (gathering->waits && flush_idle(shard))
 			flush_tell_done(shard);
 		return INT64_MAX;

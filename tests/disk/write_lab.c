@@ -1,6 +1,7 @@
 #include "write_lab.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/testlib.h"
@@ -8,6 +9,68 @@
 enum { START_S = 1700000000, VALUE_MAX = HAUL_CACHE_SLICE_MAX };
 
 static uint8_t value[VALUE_MAX];
+
+/* ---- the spy ---- */
+
+static struct write_lab_spy *spy_of(struct io *io)
+{
+	return (struct write_lab_spy *)io;
+}
+
+/* Direct I/O asks for it of memory, offset and length; the simulated disk would not notice. */
+static void spy_aligned(const struct io_op *op)
+{
+	if (op->kind == IO_SYNC)
+		return;
+	assert_int_equal((uintptr_t)op->data % FORMAT_BLOCK, 0);
+	assert_int_equal(op->offset % FORMAT_BLOCK, 0);
+	assert_int_equal(op->bytes % FORMAT_BLOCK, 0);
+	assert_true(op->bytes <= HAUL_DISK_SPLIT);
+}
+
+static void spy_submit(struct io *io, struct io_op *op)
+{
+	struct write_lab_spy *spy = spy_of(io);
+	if (op->bytes_done == 0)
+		spy_aligned(op);
+	spy->sync_count += op->kind == IO_SYNC;
+	if (op->kind == IO_WRITE) {
+		assert_true(spy->write_count < WRITE_LAB_WRITES);
+		spy->writes[spy->write_count].offset = op->offset;
+		spy->writes[spy->write_count++].bytes = op->bytes;
+	}
+	io_submit(spy->inner, op);
+	io->in_flight = spy->inner->in_flight;
+}
+
+static void spy_push(struct io *io)
+{
+	io_push(spy_of(io)->inner);
+}
+
+static uint32_t spy_reap(struct io *io)
+{
+	uint32_t count = io_reap(spy_of(io)->inner);
+	io->in_flight = spy_of(io)->inner->in_flight;
+	return count;
+}
+
+static int spy_wait(struct io *io, int64_t timeout_ns)
+{
+	return io_wait(spy_of(io)->inner, timeout_ns);
+}
+
+static const struct io_calls spy_calls = {
+	.submit = spy_submit, .push = spy_push, .reap = spy_reap, .wait = spy_wait
+};
+
+static void spy_open(struct write_lab_spy *spy, struct io *inner)
+{
+	spy->io = (struct io){ .calls = &spy_calls, .fd = -1, .depth = inner->depth };
+	spy->inner = inner;
+}
+
+/* ---- the lab ---- */
 
 void write_lab_open(struct write_lab *lab, uint64_t bytes, uint32_t segment_bytes)
 {
@@ -19,7 +82,7 @@ void write_lab_open(struct write_lab *lab, uint64_t bytes, uint32_t segment_byte
 	os_sim_advance(&lab->os, NS_PER_S * START_S);
 	lab->volume.os = &lab->os.os;
 	assert_int_equal(io_sim_open(&lab->disk, lab->volume.super.bytes, 1), 0);
-	lab->io = io_sim_io(lab->disk);
+	spy_open(&lab->spy, io_sim_io(lab->disk));
 	write_lab_shard(lab);
 }
 
@@ -27,7 +90,7 @@ void write_lab_shard(struct write_lab *lab)
 {
 	struct haul_err err = { 0 };
 	lab->options.volume = &lab->volume;
-	lab->options.io = lab->io;
+	lab->options.io = &lab->spy.io;
 	int rc = shard_open(&lab->shard, &lab->options, &err);
 	if (rc != 0)
 		fail_msg("%s", err.text);
@@ -36,18 +99,39 @@ void write_lab_shard(struct write_lab *lab)
 
 void write_lab_mark(struct write_lab *lab)
 {
-	lab->writes = io_sim_count(lab->disk, IO_WRITE);
-	lab->syncs = io_sim_count(lab->disk, IO_SYNC);
+	lab->writes = lab->spy.write_count;
+	lab->syncs = lab->spy.sync_count;
 }
 
-uint64_t write_lab_writes(const struct write_lab *lab)
+uint32_t write_lab_writes(const struct write_lab *lab)
 {
-	return io_sim_count(lab->disk, IO_WRITE) - lab->writes;
+	return lab->spy.write_count - lab->writes;
 }
 
-uint64_t write_lab_syncs(const struct write_lab *lab)
+uint32_t write_lab_syncs(const struct write_lab *lab)
 {
-	return io_sim_count(lab->disk, IO_SYNC) - lab->syncs;
+	return lab->spy.sync_count - lab->syncs;
+}
+
+uint64_t write_lab_rewritten(const struct write_lab *lab)
+{
+	const struct format_super *super = &lab->volume.super;
+	uint8_t *seen = calloc(super->bytes / FORMAT_BLOCK, 1);
+	uint64_t again = 0;
+	assert_non_null(seen);
+	for (uint32_t i = lab->writes; i < lab->spy.write_count; i++) {
+		uint64_t first = lab->spy.writes[i].offset / FORMAT_BLOCK;
+		uint64_t count = lab->spy.writes[i].bytes / FORMAT_BLOCK;
+		for (uint64_t block = first; block < first + count; block++) {
+			if (block == format_root_offset(super, 0, 0) / FORMAT_BLOCK ||
+			    block == format_root_offset(super, 0, 1) / FORMAT_BLOCK)
+				continue;
+			again += seen[block] ? FORMAT_BLOCK : 0;
+			seen[block] = 1;
+		}
+	}
+	free(seen);
+	return again;
 }
 
 void write_lab_reopen(struct write_lab *lab)
@@ -60,7 +144,7 @@ int write_lab_close(struct write_lab *lab)
 {
 	int rc = shard_close(lab->shard);
 	lab->shard = NULL;
-	io_close(lab->io);
+	io_close(lab->spy.inner);
 	io_sim_close(lab->disk);
 	return rc;
 }

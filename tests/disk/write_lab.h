@@ -10,7 +10,19 @@
 #include "disk/shard_parts.h"
 #include "os/io_sim.h"
 
-enum { WRITE_LAB_WAITS = 4096 };
+enum { WRITE_LAB_WAITS = 4096, WRITE_LAB_WRITES = 65536 };
+
+/* Hands everything on to the simulated disk, and keeps a list of what was written. */
+struct write_lab_spy {
+	struct io io;
+	struct io *inner;
+	struct {
+		uint64_t offset;
+		uint32_t bytes;
+	} writes[WRITE_LAB_WRITES];
+	uint32_t write_count;
+	uint32_t sync_count;
+};
 
 struct write_lab_wait {
 	struct shard_wait wait;
@@ -24,13 +36,13 @@ struct write_lab {
 	struct volume volume;
 	struct os_sim os;
 	struct io_sim *disk;
-	struct io *io;
+	struct write_lab_spy spy;
 	struct shard *shard;
 	struct shard_options options;
 	struct write_lab_wait waits[WRITE_LAB_WAITS];
 	uint32_t wait_count;
 	uint32_t told;
-	uint64_t writes, syncs; /* at the last mark */
+	uint32_t writes, syncs; /* at the last mark */
 };
 
 /* An empty cache on a disk of so many bytes, opened. Set lab->options before, or leave it all 0. */
@@ -54,7 +66,9 @@ struct shard_wait *write_lab_wait(struct write_lab *lab);
 void write_lab_settle(struct write_lab *lab);
 /* Operations of a kind since write_lab_mark, or open. */
 void write_lab_mark(struct write_lab *lab);
-uint64_t write_lab_writes(const struct write_lab *lab);
-uint64_t write_lab_syncs(const struct write_lab *lab);
+uint32_t write_lab_writes(const struct write_lab *lab);
+uint32_t write_lab_syncs(const struct write_lab *lab);
+/* How many bytes were written more than once since the mark; roots apart. */
+uint64_t write_lab_rewritten(const struct write_lab *lab);
 /* Look a key up: the status; *ret_good says whether the value is what write_lab_put made. */
 enum haul_cache_status write_lab_get(struct write_lab *lab, uint32_t number, bool *ret_good);

@@ -1,0 +1,358 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/testlib.h"
+#include "write_lab.h"
+
+enum { MIB = 1 << 20, DISK = 24 * MIB, SEGMENT = MIB, KEYS = 60, WRITES_MAX = 60 };
+
+static struct write_lab *lab_open(uint32_t segment_bytes)
+{
+	struct write_lab *lab = calloc(1, sizeof *lab);
+	assert_non_null(lab);
+	lab->options.fixed = true;
+	lab->options.limits = haul_limits_preset(HAUL_PRESET_DISK);
+	lab->options.limits.ops_max = 8;
+	lab->options.buffer_bytes = 8 * MIB;
+	write_lab_open(lab, DISK, segment_bytes);
+	return lab;
+}
+
+static void lab_free(struct write_lab *lab)
+{
+	(void)write_lab_close(lab);
+	free(lab);
+}
+
+static enum haul_cache_status status_of(struct write_lab *lab, uint32_t number)
+{
+	bool good;
+	enum haul_cache_status status = write_lab_get(lab, number, &good);
+	assert_int_equal(good, status == HAUL_CACHE_HIT);
+	return status;
+}
+
+/* Store until it is taken; a shard that is offline takes nothing. */
+static bool put(struct write_lab *lab, uint32_t number, uint32_t bytes)
+{
+	for (uint32_t tries = 0; tries < 100; tries++) {
+		int rc = write_lab_put(lab, number, bytes, true);
+		if (rc == 0 || rc == -ENODEV)
+			return rc == 0;
+		assert_int_equal(rc, -EAGAIN);
+		(void)shard_poll(lab->shard);
+	}
+	fail_msg("no room for key %u", number);
+	return false;
+}
+
+/* Key i + 1 has waiter i. Two flushes are under way most of the time, values go to one lane or
+ * another, some keys are stored twice. */
+static void run(struct write_lab *lab)
+{
+	for (uint32_t i = 0; i < KEYS; i++) {
+		if (!put(lab, i, 1000 + i * 200))
+			return;
+		if (i % 16 == 15)
+			write_lab_settle(lab);
+	}
+	write_lab_settle(lab);
+}
+
+/* Each waiter was told once, in order; who was told 0 finds its entry, who was not does not. */
+static uint32_t check(struct write_lab *lab)
+{
+	struct haul_err err;
+	uint32_t failed = 0;
+	bool offline = shard_offline(lab->shard);
+	if (offline) {
+		/* Roots failed as well, so that an open may find what was never promised. */
+		io_sim_fail(lab->disk, IO_WRITE, 0, 0, -EIO);
+		assert_int_equal(shard_online(lab->shard, &err), 0);
+	}
+	for (uint32_t i = 0; i < lab->wait_count; i++) {
+		const struct write_lab_wait *wait = &lab->waits[i];
+		assert_int_equal(wait->told, 1);
+		assert_int_equal(wait->order, i + 1);
+		if (wait->result == 0 || !offline)
+			assert_int_equal(status_of(lab, i),
+					 wait->result == 0 ? HAUL_CACHE_HIT : HAUL_CACHE_MISS);
+		failed += wait->result != 0;
+	}
+	return failed;
+}
+
+/* After closing and opening again what was promised is still there. */
+static void check_again(struct write_lab *lab)
+{
+	io_sim_fail(lab->disk, IO_WRITE, 0, 0, -EIO);
+	io_sim_fail(lab->disk, IO_SYNC, 0, 0, -EIO);
+	(void)shard_close(lab->shard);
+	write_lab_shard(lab);
+	for (uint32_t i = 0; i < lab->wait_count; i++) {
+		if (lab->waits[i].result == 0)
+			assert_int_equal(status_of(lab, i), HAUL_CACHE_HIT);
+	}
+}
+
+/* One write that fails costs nobody anything: the batch moves to a fresh segment, and the root says
+ * which one is not to be trusted. Whichever write it is. */
+static void test_write_errors__one_failed_write_moves_the_batch(void **state)
+{
+	(void)state;
+	uint32_t moved = 0;
+	for (uint32_t at = 0; at < WRITES_MAX; at++) {
+		struct write_lab *lab = lab_open(SEGMENT);
+		io_sim_fail(lab->disk, IO_WRITE, at, 1, -EIO);
+		run(lab);
+		assert_int_equal(lab->wait_count, KEYS);
+		uint32_t failed = check(lab);
+		/* A root that fails is a flush that fails. */
+		assert_true(failed == 0 || lab->shard->flush_stats.extra[FLUSH_FAILED] == 1);
+		moved += lab->shard->flush_stats.extra[FLUSH_MOVED] > 0;
+		check_again(lab);
+		lab_free(lab);
+	}
+	assert_true(moved > 5);
+}
+
+/* When the write fails where it moved as well its flush fails, and only that: who waited is told,
+ * its rows are not found, all others are (defect 6: the original lost them, and kept the keys). */
+static void test_write_errors__second_failure_fails_the_flush_alone(void **state)
+{
+	(void)state;
+	uint32_t failed = 0;
+	for (uint32_t at = 0; at < WRITES_MAX; at++) {
+		for (uint32_t count = 2; count <= 4; count++) {
+			struct write_lab *lab = lab_open(SEGMENT);
+			io_sim_fail(lab->disk, IO_WRITE, at, count, -EIO);
+			run(lab);
+			uint32_t lost = check(lab);
+			assert_true(lost <= 16); /* two flushes under way at most */
+			failed += lost > 0;
+			check_again(lab);
+			lab_free(lab);
+		}
+	}
+	assert_true(failed > 10);
+}
+
+/* A sync that fails fails every flush under way, is not tried again on trust, and what was told
+ * durable before stays. Whichever sync it is. */
+static void test_write_errors__failed_sync_fails_what_is_under_way(void **state)
+{
+	(void)state;
+	uint32_t failed = 0;
+	for (uint32_t at = 0; at < 10; at++) {
+		struct write_lab *lab = lab_open(SEGMENT);
+		io_sim_fail(lab->disk, IO_SYNC, at, 1, -EIO);
+		run(lab);
+		assert_int_equal(lab->wait_count, KEYS);
+		uint32_t lost = check(lab);
+		assert_true(lost <= 16);
+		failed += lost > 0;
+		check_again(lab);
+		lab_free(lab);
+	}
+	assert_true(failed >= 5);
+}
+
+/* A transfer cut short goes on behind what was done. */
+static void test_write_errors__short_writes_go_on(void **state)
+{
+	(void)state;
+	struct write_lab *lab = lab_open(SEGMENT);
+	io_sim_fail(lab->disk, IO_WRITE, 1, 30, 0);
+	run(lab);
+	assert_int_equal(check(lab), 0);
+	check_again(lab);
+	lab_free(lab);
+}
+
+/* A full file system below a sparse file: -ENOSPC is an error like another. */
+static void test_write_errors__no_space_is_told(void **state)
+{
+	(void)state;
+	struct write_lab *lab = lab_open(SEGMENT);
+	io_sim_fail(lab->disk, IO_WRITE, 0, 2, -ENOSPC);
+	assert_true(put(lab, 0, 5000));
+	write_lab_settle(lab);
+	assert_int_equal(lab->waits[0].result, -ENOSPC);
+	assert_int_equal(status_of(lab, 0), HAUL_CACHE_MISS);
+	assert_true(put(lab, 1, 5000));
+	write_lab_settle(lab);
+	assert_int_equal(lab->waits[1].result, 0);
+	lab_free(lab);
+}
+
+/* A buffered store that fails is not silent: the next flush says so, once. */
+static void test_write_errors__buffered_failure_is_told_by_the_next_flush(void **state)
+{
+	(void)state;
+	struct write_lab *lab = lab_open(SEGMENT);
+	io_sim_fail(lab->disk, IO_SYNC, 0, 1, -EIO);
+	for (uint32_t i = 0; i < 8; i++)
+		assert_int_equal(write_lab_put(lab, i, 1000, false), 0);
+	write_lab_settle(lab);
+	assert_int_equal(status_of(lab, 3), HAUL_CACHE_MISS);
+	shard_flush(lab->shard, write_lab_wait(lab));
+	write_lab_settle(lab);
+	assert_int_equal(lab->waits[0].result, -EIO);
+	shard_flush(lab->shard, write_lab_wait(lab));
+	write_lab_settle(lab);
+	assert_int_equal(lab->waits[1].result, 0);
+	lab_free(lab);
+}
+
+/* Close says what the last flush said. */
+static void test_write_errors__close_says_what_failed(void **state)
+{
+	(void)state;
+	struct write_lab *lab = lab_open(SEGMENT);
+	assert_int_equal(write_lab_put(lab, 1, 1000, false), 0);
+	io_sim_fail(lab->disk, IO_SYNC, 0, 1, -EIO);
+	assert_int_equal(write_lab_close(lab), -EIO);
+	free(lab);
+}
+
+/* A failed overwrite or delete leaves neither the new nor the old behind; a later store of the key
+ * wins over both, also after an open. */
+static void test_write_errors__what_failed_does_not_come_back(void **state)
+{
+	(void)state;
+	struct write_lab *lab = lab_open(SEGMENT);
+	assert_true(put(lab, 1, 1000));
+	write_lab_settle(lab);
+	io_sim_fail(lab->disk, IO_SYNC, 0, 1, -EIO);
+	assert_true(put(lab, 1, 2000));
+	write_lab_settle(lab);
+	assert_int_equal(lab->waits[1].result, -EIO);
+	assert_int_equal(status_of(lab, 1), HAUL_CACHE_MISS);
+	assert_int_equal(write_lab_delete(lab, 1, false), -ENOENT);
+	shard_flush(lab->shard, write_lab_wait(lab));
+	write_lab_settle(lab);
+	assert_int_equal(lab->waits[2].result, 0);
+	write_lab_reopen(lab);
+	assert_int_equal(status_of(lab, 1), HAUL_CACHE_MISS);
+	lab_free(lab);
+}
+
+/* What was only gathered when a flush failed is not lost: it moves behind it to a fresh segment. */
+static void test_write_errors__what_was_gathered_stays(void **state)
+{
+	(void)state;
+	struct write_lab *lab = lab_open(SEGMENT);
+	io_sim_fail(lab->disk, IO_SYNC, 0, 1, -EIO);
+	for (uint32_t i = 0; i < 12; i++)
+		assert_int_equal(write_lab_put(lab, i, 1000, true), 0);
+	write_lab_settle(lab);
+	for (uint32_t i = 0; i < 12; i++) {
+		assert_int_equal(lab->waits[i].told, 1);
+		assert_int_equal(lab->waits[i].result, i < 8 ? -EIO : 0);
+	}
+	(void)check(lab);
+	check_again(lab);
+	lab_free(lab);
+}
+
+/* Three failed flushes in a row: offline. Stores are refused, lookups are misses; once the device is
+ * back the shard recovers what was durable. */
+static void test_write_errors__offline_and_online(void **state)
+{
+	(void)state;
+	struct haul_err err;
+	struct write_lab *lab = lab_open(SEGMENT);
+	assert_true(put(lab, 0, 5000));
+	write_lab_settle(lab);
+	io_sim_fail(lab->disk, IO_SYNC, 0, UINT64_MAX, -EIO);
+	for (uint32_t i = 1; i < 10 && !shard_offline(lab->shard); i++) {
+		if (put(lab, i, 5000))
+			write_lab_settle(lab);
+	}
+	assert_true(shard_offline(lab->shard));
+	assert_int_equal(write_lab_put(lab, 20, 100, true), -ENODEV);
+	assert_int_equal(write_lab_delete(lab, 0, false), -ENODEV);
+	assert_int_equal(shard_purge(lab->shard, NULL), -ENODEV);
+	shard_flush(lab->shard, write_lab_wait(lab));
+	write_lab_settle(lab);
+	for (uint32_t i = 1; i < lab->wait_count; i++) {
+		assert_int_equal(lab->waits[i].told, 1);
+		assert_true(lab->waits[i].result < 0);
+	}
+	struct haul_cache_stat stat = { 0 };
+	shard_stat(lab->shard, &stat);
+	assert_int_equal(stat.offline, 1);
+
+	io_sim_fail(lab->disk, IO_SYNC, 0, 0, -EIO);
+	assert_int_equal(shard_online(lab->shard, &err), 0);
+	assert_false(shard_offline(lab->shard));
+	assert_int_equal(status_of(lab, 0), HAUL_CACHE_HIT);
+	uint32_t wait = lab->wait_count;
+	assert_true(put(lab, 30, 5000));
+	write_lab_settle(lab);
+	assert_int_equal(lab->waits[wait].result, 0);
+	assert_int_equal(status_of(lab, 30), HAUL_CACHE_HIT);
+	lab_free(lab);
+}
+
+/* A device that goes away in the middle: everybody is told, nothing is held for ever. */
+static void test_write_errors__dead_device(void **state)
+{
+	(void)state;
+	struct haul_err err;
+	struct write_lab *lab = lab_open(SEGMENT);
+	assert_true(put(lab, 0, 5000));
+	write_lab_settle(lab);
+	for (uint32_t i = 1; i < 20; i++)
+		assert_int_equal(write_lab_put(lab, i, 1000, true), 0);
+	io_sim_dead(lab->disk, true);
+	write_lab_settle(lab);
+	assert_true(shard_offline(lab->shard));
+	for (uint32_t i = 1; i < 20; i++) {
+		assert_int_equal(lab->waits[i].told, 1);
+		assert_int_equal(lab->waits[i].order, i + 1);
+		assert_true(lab->waits[i].result < 0);
+	}
+	assert_true(status_of(lab, 0) != HAUL_CACHE_HIT);
+	io_sim_dead(lab->disk, false);
+	assert_int_equal(shard_online(lab->shard, &err), 0);
+	assert_int_equal(status_of(lab, 0), HAUL_CACHE_HIT);
+	lab_free(lab);
+}
+
+/* Small segments, so that batches that fail lie in segments that were sealed behind them, and
+ * footers are among the writes that fail. */
+static void test_write_errors__sealed_segments_and_footers(void **state)
+{
+	(void)state;
+	for (uint32_t at = 0; at < WRITES_MAX; at++) {
+		for (uint32_t count = 1; count <= 3; count++) {
+			struct write_lab *lab = lab_open(65536);
+			io_sim_fail(lab->disk, IO_WRITE, at, count, -EIO);
+			run(lab);
+			(void)check(lab);
+			check_again(lab);
+			lab_free(lab);
+		}
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_write_errors__one_failed_write_moves_the_batch),
+		cmocka_unit_test(test_write_errors__second_failure_fails_the_flush_alone),
+		cmocka_unit_test(test_write_errors__failed_sync_fails_what_is_under_way),
+		cmocka_unit_test(test_write_errors__short_writes_go_on),
+		cmocka_unit_test(test_write_errors__no_space_is_told),
+		cmocka_unit_test(test_write_errors__buffered_failure_is_told_by_the_next_flush),
+		cmocka_unit_test(test_write_errors__close_says_what_failed),
+		cmocka_unit_test(test_write_errors__what_failed_does_not_come_back),
+		cmocka_unit_test(test_write_errors__what_was_gathered_stays),
+		cmocka_unit_test(test_write_errors__offline_and_online),
+		cmocka_unit_test(test_write_errors__dead_device),
+		cmocka_unit_test(test_write_errors__sealed_segments_and_footers),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
