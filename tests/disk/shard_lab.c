@@ -293,8 +293,8 @@ uint8_t *shard_lab_bytes(struct shard_lab *lab, uint64_t number, uint64_t *ret_o
 	struct index_entry entry;
 	assert_non_null(slot);
 	index_unpack(slot, &entry);
-	uint64_t offset = segment_offset(lab->shard, entry.segment) +
-			  (uint64_t)entry.unit * FORMAT_UNIT;
+	uint64_t offset =
+		segment_offset(lab->shard, entry.segment) + (uint64_t)entry.unit * FORMAT_UNIT;
 	if (ret_offset)
 		*ret_offset = offset;
 	return io_sim_bytes(lab->disk) + offset;

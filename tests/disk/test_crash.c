@@ -13,12 +13,13 @@
 enum {
 	KEYS = 24,
 	STEPS = 70,
+	STEPS_TIGHT = 240,
 	STEPS_AFTER = 12,
-	EVENTS_MAX = 256,
-	WAITS_MAX = 64,
+	EVENTS_MAX = 512,
+	WAITS_MAX = 128,
 	SEGMENT_BYTES = 65536,
 	ROOMY_BYTES = 4 << 20,
-	TIGHT_BYTES = 12 * SEGMENT_BYTES + 65536,
+	TIGHT_BYTES = 10 * SEGMENT_BYTES + 65536,
 	PINNED_KEY = KEYS, /* keys from here on are pinned */
 	PINNED_KEYS = 2,
 	ALL_KEYS = KEYS + PINNED_KEYS
@@ -379,10 +380,13 @@ static uint64_t trial_run(struct trial *trial, uint64_t seed, uint64_t point, en
 	shard_lab_init(lab, tight ? TIGHT_BYTES : ROOMY_BYTES, SEGMENT_BYTES, seed);
 	assert_int_equal(shard_lab_open(lab), 0);
 	uint64_t before = io_sim_count(lab->disk, IO_WRITE) + io_sim_count(lab->disk, IO_SYNC);
+	uint32_t steps = tight ? STEPS_TIGHT : STEPS;
 	lab->how = how;
 	io_sim_stop_after(lab->disk, point);
-	for (uint32_t i = 0; i < STEPS && lab->shard && !lab->crashed; i++)
+	for (uint32_t i = 0; i < steps && lab->shard && !lab->crashed; i++)
 		step(trial);
+	if (lab->shard && !lab->crashed) /* the disk that turns over does, the other does not */
+		assert_int_equal(shard_lab_stat(lab).reclaimed_segments > 0, tight);
 	uint64_t after = io_sim_count(lab->disk, IO_WRITE) + io_sim_count(lab->disk, IO_SYNC);
 	prng_init(&trial->prng, seed + point);
 	prng_init(&lab->prng, seed ^ point);
