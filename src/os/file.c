@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -18,16 +19,21 @@
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/assert.h"
 
 enum {
+	LOCK_TRIES = 50,
+	LOCK_PAUSE_NS = 10000000,
 	ALIGN_MIN = 512,
 	ALIGN_UNKNOWN = 4096, /* where the kernel does not say: no device wants more */
 	ALIGN_MAX = 1 << 20,
 	ZEROS_BYTES = 4 << 20,
 	NEW_FILE_MODE = 0600,
+	BUSY_WAIT_MS = 500,
+	BUSY_STEP_MS = 10,
 };
 
 /* statx(2) as of Linux 6.1; older headers end before the alignment. */
@@ -140,6 +146,23 @@ static bool device_is_read_only(int fd)
 	return ioctl(fd, BLKROGET, &read_only) == 0 && read_only != 0;
 }
 
+/* A process that was killed still has the lock until the kernel has taken its ring apart, some
+ * moments after it is gone: whoever starts it anew must not fail for that. */
+static int lock(int fd, int how)
+{
+	const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
+
+	for (uint32_t tries = 0;; tries++) {
+		if (flock(fd, how | LOCK_NB) == 0)
+			return 0;
+		if (errno != EWOULDBLOCK)
+			return -errno;
+		if (tries == LOCK_TRIES)
+			return -EBUSY;
+		nanosleep(&pause, NULL);
+	}
+}
+
 /* The lock, the size and the alignment of what was opened. */
 static int file_take(struct file *file, const char *path, enum file_mode mode, struct haul_err *err)
 {
@@ -151,9 +174,10 @@ static int file_take(struct file *file, const char *path, enum file_mode mode, s
 		return wrong_kind(path, st.st_mode, err);
 	if (file->block_device && mode != FILE_READ && device_is_read_only(file->fd))
 		return open_error(path, mode, -EROFS, err);
-	if (flock(file->fd, (mode == FILE_READ ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0)
-		return haul_err_set(err, errno == EWOULDBLOCK ? -EBUSY : -errno,
-				    "%s is in use by another haul: stop that one first", path);
+	int rc = lock(file->fd, mode == FILE_READ ? LOCK_SH : LOCK_EX);
+	if (rc < 0)
+		return haul_err_set(err, rc, "%s is in use by another haul: stop that one first",
+				    path);
 	file->bytes = (uint64_t)st.st_size;
 	if (file->block_device && ioctl(file->fd, BLKGETSIZE64, &file->bytes) < 0)
 		return open_error(path, mode, -errno, err);
@@ -161,9 +185,8 @@ static int file_take(struct file *file, const char *path, enum file_mode mode, s
 	return 0;
 }
 
-int file_open(struct file *file, const char *path, enum file_mode mode, struct haul_err *err)
+static int open_once(struct file *file, const char *path, enum file_mode mode, struct haul_err *err)
 {
-	struct file made = { .fd = -1, .read_only = mode == FILE_READ };
 	struct stat st;
 	int rc = stat(path, &st) < 0 ? -errno : 0;
 
@@ -171,15 +194,30 @@ int file_open(struct file *file, const char *path, enum file_mode mode, struct h
 		return open_error(path, mode, rc, err);
 	if (rc == 0 && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return wrong_kind(path, st.st_mode, err);
-	made.block_device = rc == 0 && S_ISBLK(st.st_mode);
-	rc = open_fd(&made, path, mode);
+	file->block_device = rc == 0 && S_ISBLK(st.st_mode);
+	rc = open_fd(file, path, mode);
 	if (rc < 0)
 		return open_error(path, mode, rc, err);
-	rc = file_take(&made, path, mode, err);
-	if (rc < 0) {
-		close(made.fd);
-		return rc;
+	rc = file_take(file, path, mode, err);
+	if (rc < 0)
+		close(file->fd);
+	return rc;
+}
+
+/* The kernel lets go of a file some moments after a process with an io_uring was killed: when what
+ * that had under way has ended. Until then the file has to be left alone, so we wait for it. */
+int file_open(struct file *file, const char *path, enum file_mode mode, struct haul_err *err)
+{
+	struct file made = { .fd = -1, .read_only = mode == FILE_READ };
+	int rc = open_once(&made, path, mode, err);
+
+	for (int waited_ms = 0; rc == -EBUSY && waited_ms < BUSY_WAIT_MS;
+	     waited_ms += BUSY_STEP_MS) {
+		poll(NULL, 0, BUSY_STEP_MS);
+		rc = open_once(&made, path, mode, err);
 	}
+	if (rc < 0)
+		return rc;
 	HAUL_ASSERT((made.align_memory & (made.align_memory - 1)) == 0);
 	HAUL_ASSERT((made.align_offset & (made.align_offset - 1)) == 0);
 	*file = made;

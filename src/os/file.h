@@ -6,10 +6,14 @@
  *            page cache and says so in `direct`.
  * Units      bytes. align_memory and align_offset are at least 512 and powers of two.
  * Ownership  the caller's struct; file_close closes what file_open opened.
+ * Blocking   file_open waits half a second for who has the path now: a process that was killed
+ *            keeps it until the kernel has ended its operations.
  * Threads    one at a time; the descriptor may be used by many.
  * Errors     with text that names the path, what is wrong and what to do: -EBUSY (another process
  *            has it, or it is mounted), -ENOENT, -EACCES, -EINVAL (neither file nor block device),
- *            -EROFS, -ENOSPC (file_allocate: says how much is there and how much is wanted). */
+ *            -EROFS, -ENOSPC (file_allocate: says how much is there and how much is wanted).
+ * Blocking   file_open waits half a second for a lock: that of a process just killed is let go late,
+ *            when the kernel has taken its ring apart. */
 #pragma once
 
 #include <stdbool.h>

@@ -242,7 +242,8 @@ static void test_io_open__arena_and_other_memory(void **state)
 	free(memory);
 }
 
-/* Where so much memory may not be locked (the rings themselves may), the arena is memory like any other. */
+/* Where so much memory may not be locked (the rings themselves may), the arena is memory like any
+ * other. */
 static void test_io_open__arena_that_cannot_be_locked(void **state)
 {
 	enum { ARENA_BYTES = 4 << 20 };
