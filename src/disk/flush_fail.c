@@ -202,6 +202,7 @@ static void chunk_roll_back(struct shard *shard, struct chunk *chunk)
 void flush_fail_all(struct shard *shard, int error)
 {
 	struct gathering *gathering = &shard->gathering;
+	shard->lost++;
 	for (enum lane_id id = 0; id < LANES; id++)
 		lane_close_chunk(shard, id);
 	struct chunk *chunk = gathering->full;
@@ -273,6 +274,7 @@ void flush_fail(struct shard *shard)
 	shard->failing = false;
 	shard->settling = true;
 	shard->failures++;
+	shard->lost++;
 	bool offline = shard->failures >= FAILURES_MAX || shard->root.bad_count == FORMAT_BAD_MAX ||
 		       error == -ENODEV;
 	if (offline) {

@@ -4,7 +4,10 @@
  * (its upper half * slot_count / 2^32) instead of a mask. There is always an empty slot, so every
  * probe ends.
  * Deletion moves later slots of the run back into the hole when their home allows it, so there are
- * no tombstones and a probe never becomes longer than the entries demand. */
+ * no tombstones and a probe never becomes longer than the entries demand.
+ *
+ * The order of use is a doubly linked list through a second array, by slot number; a slot that
+ * moves takes its links along, so it costs an entry nothing where no order is kept. */
 #include "disk/index.h"
 
 #include <errno.h>
@@ -52,6 +55,94 @@ static uint32_t bytes_of(const struct index_slot *slot)
 	return (uint32_t)(slot->where >> BYTES_SHIFT) & ((1U << BYTES_BITS) - 1);
 }
 
+/* ---- the order of use ---- */
+
+static void order_clear(struct index *index)
+{
+	index->newest = index->oldest = INDEX_NONE;
+	for (uint64_t i = 0; index->links && i < index->slot_count; i++)
+		index->links[i] = (struct index_link){ (uint32_t)i, INDEX_NONE };
+}
+
+int index_order_init(struct index *index)
+{
+	HAUL_ASSERT(index->count == 0 && !index->links);
+	index->links = malloc(index->slot_count * sizeof *index->links);
+	if (!index->links)
+		return -ENOMEM;
+	index->memory += index->slot_count * sizeof *index->links;
+	order_clear(index);
+	return 0;
+}
+
+static bool order_has(const struct index *index, uint32_t at)
+{
+	return index->links && index->links[at].newer != at;
+}
+
+/* What pointed at the slot points at `newer` from its older, at `older` from its newer side. */
+static void order_point(struct index *index, struct index_link link, uint32_t newer, uint32_t older)
+{
+	if (link.newer != INDEX_NONE)
+		index->links[link.newer].older = older;
+	else
+		index->newest = older;
+	if (link.older != INDEX_NONE)
+		index->links[link.older].newer = newer;
+	else
+		index->oldest = newer;
+}
+
+static void order_leave(struct index *index, uint32_t at)
+{
+	if (!order_has(index, at))
+		return;
+	struct index_link link = index->links[at];
+	order_point(index, link, link.newer, link.older);
+	index->links[at] = (struct index_link){ at, INDEX_NONE };
+}
+
+void index_order_leave(struct index *index, const struct index_slot *slot)
+{
+	HAUL_ASSERT(slot >= index->slots && slot < index->slots + index->slot_count);
+	order_leave(index, (uint32_t)(slot - index->slots));
+}
+
+void index_order_use(struct index *index, const struct index_slot *slot)
+{
+	uint32_t at = (uint32_t)(slot - index->slots);
+	HAUL_ASSERT(at < index->slot_count && slot->hash != 0);
+	if (!index->links || index->newest == at)
+		return;
+	order_leave(index, at);
+	index->links[at] = (struct index_link){ INDEX_NONE, index->newest };
+	if (index->newest != INDEX_NONE)
+		index->links[index->newest].newer = at;
+	else
+		index->oldest = at;
+	index->newest = at;
+}
+
+struct index_slot *index_order_oldest(const struct index *index)
+{
+	if (!index->links || index->oldest == INDEX_NONE)
+		return NULL;
+	return &index->slots[index->oldest];
+}
+
+/* The slot's contents moved into the empty one. */
+static void order_move(struct index *index, uint32_t from, uint32_t to)
+{
+	if (!order_has(index, from))
+		return;
+	struct index_link link = index->links[from];
+	order_point(index, link, to, to);
+	index->links[to] = link;
+	index->links[from] = (struct index_link){ from, INDEX_NONE };
+}
+
+/* ---- the table ---- */
+
 int index_init(struct index *index, uint64_t entries_max)
 {
 	if (entries_max == 0 || entries_max > ENTRIES_LIMIT)
@@ -69,19 +160,22 @@ int index_init(struct index *index, uint64_t entries_max)
 	memset(slots, 0, bytes);
 	*index = (struct index){ .slots = slots, .slot_count = count, .memory = bytes };
 	index->entries_max = entries_max;
+	order_clear(index);
 	return 0;
 }
 
 void index_done(struct index *index)
 {
 	free(index->slots);
+	free(index->links);
 	*index = (struct index){ 0 };
 }
 
 void index_clear(struct index *index)
 {
-	memset(index->slots, 0, index->memory);
+	memset(index->slots, 0, index->slot_count * sizeof *index->slots);
 	index->count = index->bytes = 0;
+	order_clear(index);
 }
 
 /* The slot that has it, or the empty one where its probe ends. */
@@ -146,6 +240,7 @@ void index_delete(struct index *index, struct index_slot *slot)
 	HAUL_ASSERT(hole < index->slot_count && slot->hash != 0);
 	index->count--;
 	index->bytes -= bytes_of(slot);
+	order_leave(index, (uint32_t)hole);
 	uint64_t at = hole;
 	for (;;) {
 		if (++at == index->slot_count)
@@ -157,6 +252,7 @@ void index_delete(struct index *index, struct index_slot *slot)
 		uint64_t home = home_of(index, next->hash);
 		if (distance(index, home, at) >= distance(index, hole, at)) {
 			index->slots[hole] = *next;
+			order_move(index, (uint32_t)at, (uint32_t)hole);
 			hole = at;
 		}
 	}

@@ -5,8 +5,10 @@
  *            how often it was read (2 bits) and half of its checksum. Keys are not kept: 64 bits
  *            of hash find the slot, 32 bits of a checksum seeded by other 64 bits of hash verify
  *            what was read.
+ *            With an order of use, each slot has two links beside it, in a second array; they
+ *            follow slots that move. An entry enters the order when it is used.
  * Ownership  slots stay in place until the next put or delete.
- * Memory     all at index_init (huge pages asked for).
+ * Memory     all at index_init (huge pages asked for); the order takes 8 bytes a slot, 10 an entry.
  * Threads    one.
  * Errors     put: HAUL_EFULL when entries_max are in. init: -ENOMEM; -EINVAL: 0, or over 2^31. */
 #pragma once
@@ -15,6 +17,8 @@
 #include <stdint.h>
 
 enum { INDEX_FREQ_MAX = 3 };
+
+#define INDEX_NONE UINT32_MAX
 
 enum index_codec { INDEX_RAW, INDEX_LZ4, INDEX_ZSTD };
 
@@ -41,8 +45,16 @@ struct index_entry {
 
 enum { INDEX_HEAD = 3 };
 
+/* Neighbours of a slot in the order of use, by slot number. */
+struct index_link {
+	uint32_t newer,
+		older; /* INDEX_NONE = none; a slot that is its own `newer` is in no order */
+};
+
 struct index {
 	struct index_slot *slots;
+	struct index_link *links; /* NULL = no order is kept */
+	uint32_t newest, oldest;
 	uint64_t slot_count; /* entries_max * 5 / 4 + 1: no power of two */
 	uint64_t count;
 	uint64_t entries_max;
@@ -51,6 +63,8 @@ struct index {
 };
 
 int index_init(struct index *index, uint64_t entries_max);
+/* Keep an order of use from now on, while the index is empty. -ENOMEM. */
+int index_order_init(struct index *index);
 void index_done(struct index *index);
 void index_clear(struct index *index);
 /* NULL = not there. */
@@ -74,3 +88,8 @@ void index_each(const struct index *index, void (*visit)(const struct index_slot
  * be asked about a slot more than once while it says no, never after it has said yes. */
 uint64_t index_delete_if(struct index *index,
 			 bool (*match)(const struct index_slot *slot, void *arg), void *arg);
+/* The entry is the newest in the order of use; leaves it; which is the oldest (NULL = none). All do
+ * nothing where no order is kept. */
+void index_order_use(struct index *index, const struct index_slot *slot);
+void index_order_leave(struct index *index, const struct index_slot *slot);
+struct index_slot *index_order_oldest(const struct index *index);

@@ -176,7 +176,8 @@ void chunk_encode(struct shard *shard, struct chunk *chunk)
 		format_row_encode(&chunk->rows[i], table + (size_t)i * FORMAT_ROW);
 	memcpy(table + (size_t)chunk->row_count * FORMAT_ROW, chunk->keys, chunk->key_bytes);
 	/* What no row and no value covers holds what an earlier batch left. */
-	if (at == FORMAT_BATCH_HEADER) {
+	/* A table of deletes alone begins there too, and may be longer. */
+	if (at == FORMAT_BATCH_HEADER && at + bytes <= FORMAT_BLOCK) {
 		memset(table + bytes, 0, FORMAT_BLOCK - at - bytes);
 		/* With tombstones only, no value lies behind the first block. */
 		uint32_t end = chunk->used > FORMAT_BLOCK ? chunk->used : FORMAT_BLOCK;

@@ -1,64 +1,134 @@
-/* Making room. */
+/* disk/reclaim.c: making room.
+ *
+ * How        A segment is chosen (reclaim_pick.c), its rows are looked at (reclaim_scan.c): entries
+ *            that were read since they came are appended again (reclaim_copy.c), the others leave.
+ *            When all that replaces it is durable, its header is overwritten by the next flush;
+ *            when that is durable, the entries that left leave the index too, and the segment is
+ *            FREE. Until then they are served, so no delete is ever told "not there" about a row
+ *            that a crash would bring back.
+ *
+ * Why nothing comes back. After a crash the row with the highest seq is its key's. Erasing a
+ * segment V takes rows away; an older row of the same key must not thereby become the highest.
+ * A row R of V, with seq s, matters only if it hides something: it is a tombstone, or it has
+ * ROW_SUPERSEDES (when it was stored the index had an entry of its key, or may have lost one).
+ *  - R moves as a whole: the copy keeps s and the flag, and hides what R hid.
+ *  - No segment that could hold an older row is left: the horizon, the oldest birth among all
+ *    segments but V that are not FREE, is above s. Nothing is hidden, so nothing is to be done.
+ *    "Could hold" is sound although copies are younger than their rows: a row is copied only while
+ *    it is the newest of its key, so whatever hides it got its seq after the copy's segment was
+ *    born. A segment born at s itself counts, for copies take no seq. Segments whose rows are all
+ *    in the index hold no hidden row, so a pinned segment need not keep tombstones alive for ever.
+ *  - Else, if the index points elsewhere, at a newer row N, and R is no tombstone and its time is
+ *    not over: what came next after R found R in the index. It was a delete, whose tombstone now
+ *    hides what R hid, or a store, which has ROW_SUPERSEDES and does; and so on up to N. Each of
+ *    them is judged by these rules when its own segment goes. Nothing is carried.
+ *  - Else a tombstone with R's seq is carried to LANE_MAIN. That is so for a tombstone even if
+ *    there is a newer row (it may have been stored when nothing was in the index, without the
+ *    flag), and for a row whose time is over (a lookup may have taken it out of the index, so that
+ *    the next store found nothing).
+ * Copies and carried tombstones must be durable before V is erased, and so must the newer rows that
+ * made a row of V dead: V waits for the flush that carries whatever was appended before the last
+ * row of V was looked at. If a flush failed meanwhile, V is looked at again; entries that could
+ * have left by then are not copied any more, for a tombstone of theirs may be on the disk.
+ *
+ * Room       Reclaim may take the last FREE_MIN segments; stores may not, nor do they use LANE_MAIN
+ *            then. A segment of S3-FIFO gives up at most a fifth of its bytes to copies, and a
+ *            third to tombstones, so each gives back more than it takes. */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
-#include "disk/shard_parts.h"
+#include "disk/reclaim_state.h"
 
 enum {
 	SHORT_S = 3600,        /* what expires within it goes to LANE_SHORT */
 	SEGMENTS_FOR_ALL = 24, /* with fewer, only the lanes that must be apart are */
+	PINNED_PERCENT = 25,   /* unless said otherwise */
+	LOW_SHARE = 20,        /* room is made when less than that part of all segments is FREE */
+	INDEX_SHARE = 32,      /* … or of the index */
 };
 
-struct reclaim {
-	uint32_t pinned_max; /* segments */
-};
+/* ---- opening ---- */
+
+static int buffers_open(struct reclaim *reclaim)
+{
+	struct shard *shard = reclaim->shard;
+	uint32_t rows = CHUNK_BYTES / CHUNK_ROW_SHARE;
+	uint64_t table = (uint64_t)rows * FORMAT_ROW + CHUNK_BYTES / CHUNK_KEY_SHARE;
+	if (table > shard->super->segment_bytes)
+		table = shard->super->segment_bytes;
+	reclaim->table_bytes = (uint32_t)(table / FORMAT_BLOCK + 2) * FORMAT_BLOCK;
+	reclaim->window_bytes = WINDOW_BYTES;
+	reclaim->hashes_max = shard->footer_rows_max;
+	reclaim->table = aligned_alloc(FORMAT_BLOCK, reclaim->table_bytes);
+	reclaim->window = aligned_alloc(FORMAT_BLOCK, reclaim->window_bytes);
+	if (!reclaim->table || !reclaim->window)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < VICTIMS; i++) {
+		struct victim *victim = &reclaim->victims[i];
+		victim->hashes = malloc(reclaim->hashes_max * sizeof *victim->hashes);
+		if (!victim->hashes)
+			return -ENOMEM;
+	}
+	if (shard->options.policy == HAUL_CACHE_LRU)
+		return index_order_init(&shard->index);
+	return 0;
+}
 
 int reclaim_open(struct shard *shard)
 {
 	struct reclaim *reclaim = calloc(1, sizeof *reclaim);
 	if (!reclaim)
 		return -ENOMEM;
-	uint32_t percent = shard->options.pinned_percent ? shard->options.pinned_percent : 25;
-	uint32_t max = (uint32_t)((uint64_t)shard->super->segments * percent / 100);
-	reclaim->pinned_max = max > 0 ? max : 1;
-	shard->reclaim = reclaim;
-	return 0;
+	shard->reclaim = reclaim; /* reclaim_close frees what there is */
+	reclaim->shard = shard;
+	uint32_t segments = shard->super->segments;
+	uint32_t percent = shard->options.pinned_percent;
+	percent = percent ? percent : PINNED_PERCENT;
+	reclaim->pinned_max = (uint32_t)((uint64_t)segments * percent / 100);
+	if (reclaim->pinned_max == 0)
+		reclaim->pinned_max = 1;
+	reclaim->low = segments / LOW_SHARE;
+	if (reclaim->low < FREE_MIN + 2)
+		reclaim->low = FREE_MIN + 2;
+	return buffers_open(reclaim);
 }
 
 void reclaim_close(struct shard *shard)
 {
-	free(shard->reclaim);
+	struct reclaim *reclaim = shard->reclaim;
+	if (!reclaim)
+		return;
+	HAUL_ASSERT(reclaim->reads == 0);
+	for (uint32_t i = 0; i < VICTIMS; i++)
+		free(reclaim->victims[i].hashes);
+	free(reclaim->window);
+	free(reclaim->table);
+	free(reclaim);
 	shard->reclaim = NULL;
 }
 
-void reclaim_poll(struct shard *shard)
-{
-	HAUL_ASSERT(shard->reclaim != NULL);
-}
-
-bool reclaim_idle(const struct shard *shard)
-{
-	HAUL_ASSERT(shard->reclaim != NULL);
-	return true;
-}
+/* ---- what WRITE and READ ask ---- */
 
 void reclaim_used(struct shard *shard, const struct index_slot *slot)
 {
-	(void)shard;
-	(void)slot;
+	index_order_use(&shard->index, slot);
 }
 
 void reclaim_moved(struct shard *shard, const struct index_slot *slot)
 {
-	(void)shard;
-	(void)slot;
+	struct index_entry entry;
+	index_unpack(slot, &entry);
+	/* What is pinned is in no order: it never is the least recently used. */
+	if (shard->segments[entry.segment].lane == LANE_PINNED)
+		index_order_leave(&shard->index, slot);
+	else
+		index_order_use(&shard->index, slot);
 }
 
 void reclaim_gone(struct shard *shard, const struct index_slot *slot)
 {
-	(void)shard;
-	(void)slot;
+	index_order_leave(&shard->index, slot);
 }
 
 /* Read before, or evicted not long ago. */
@@ -83,6 +153,9 @@ enum lane_id reclaim_lane(struct shard *shard, const struct shard_put *put)
 		return LANE_SHORT;
 	if (all && (put->head || put->key.slice > 0))
 		return LANE_BULK;
+	/* The last segments are for copies and tombstones. */
+	if (shard->free_count <= FREE_MIN)
+		return LANE_NEW;
 	return seen_before(shard, put->key.hash) ? LANE_MAIN : LANE_NEW;
 }
 
@@ -95,11 +168,18 @@ static bool pinned_fits(const struct shard *shard, uint32_t bytes)
 	if (lane->count > shard->reclaim->pinned_max || lane->segment == SEGMENT_NONE)
 		return false;
 	uint64_t used = shard->segments[lane->segment].append;
-	if (lane->chunk && lane->chunk->segment == lane->segment)
+	uint32_t rows = lane->footer_rows + 1;
+	uint64_t keys = 0;
+	if (lane->chunk) {
 		used = (uint64_t)lane->chunk->base + lane->chunk->used;
-	uint64_t rows = (uint64_t)lane->footer_rows + 1;
-	uint64_t footer = format_footer_bytes((uint32_t)rows);
-	return used + bytes + 2 * FORMAT_BLOCK + footer <= shard->super->segment_bytes;
+		rows += lane->chunk->row_count;
+		keys = lane->chunk->key_bytes;
+	}
+	if (rows > shard->footer_rows_max)
+		return false;
+	uint64_t tables = (uint64_t)rows * FORMAT_ROW + keys + CACHE_KEY_STORED_MAX;
+	uint64_t need = used + bytes + tables + 3 * FORMAT_BLOCK + format_footer_bytes(rows);
+	return need <= shard->super->segment_bytes;
 }
 
 int reclaim_admit(struct shard *shard, const struct shard_put *put, enum lane_id lane,
@@ -117,4 +197,245 @@ int reclaim_admit(struct shard *shard, const struct shard_put *put, enum lane_id
 		return 0;
 	ghost_add(&shard->ghost, put->key.hash); /* who asks again is seen before */
 	return HAUL_EADMIT;
+}
+
+/* ---- how much is wanted ---- */
+
+uint32_t reclaim_coming(const struct reclaim *reclaim)
+{
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < VICTIMS; i++)
+		count += reclaim->victims[i].state != VICTIM_NONE;
+	return count;
+}
+
+bool reclaim_short(const struct shard *shard)
+{
+	const struct reclaim *reclaim = shard->reclaim;
+	const struct index *index = &shard->index;
+	if (shard->free_count + reclaim_coming(reclaim) < reclaim->low)
+		return true;
+	uint64_t leaving = 0;
+	for (uint32_t i = 0; i < VICTIMS; i++) {
+		if (reclaim->victims[i].state != VICTIM_NONE)
+			leaving += reclaim->victims[i].hash_count;
+	}
+	uint64_t margin = index->entries_max / INDEX_SHARE;
+	return index->count + margin >= index->entries_max + leaving;
+}
+
+/* ---- victims ---- */
+
+static void victim_begin(struct reclaim *reclaim, uint32_t segment, bool keep_all)
+{
+	struct victim *victim = reclaim->victims;
+	while (victim->state != VICTIM_NONE)
+		victim++;
+	HAUL_ASSERT(victim < reclaim->victims + VICTIMS);
+	victim->segment = segment;
+	victim->generation = reclaim->shard->segments[segment].generation;
+	victim->keep_all = keep_all;
+	victim->attempts = 0;
+	scan_start(reclaim, victim);
+}
+
+void victim_scanned(struct reclaim *reclaim, struct victim *victim)
+{
+	const struct shard *shard = reclaim->shard;
+	const struct gathering *gathering = &shard->gathering;
+	bool gathered = gathering->ops > 0 || gathering->background > 0 || gathering->full ||
+			shard->root_dirty;
+	HAUL_ASSERT(victim->state == VICTIM_SCAN);
+	victim->flush = shard->next_flush - !gathered;
+	victim->state = VICTIM_FLUSH;
+}
+
+void victim_abort(struct reclaim *reclaim, struct victim *victim)
+{
+	struct shard *shard = reclaim->shard;
+	struct segment *segment = &shard->segments[victim->segment];
+	HAUL_ASSERT(reclaim->reads == 0 && segment->state == SEGMENT_RECLAIM);
+	segment->state = SEGMENT_SEALED;
+	segment_link(shard, victim->segment);
+	shard->lanes[segment->lane].count++;
+	victim->state = VICTIM_NONE;
+	reclaim->scan = (struct scan){ .step = SCAN_NONE };
+}
+
+bool reclaim_erased(struct shard *shard, uint32_t segment)
+{
+	struct reclaim *reclaim = shard->reclaim;
+	for (uint32_t i = 0; i < VICTIMS; i++) {
+		struct victim *victim = &reclaim->victims[i];
+		if (victim->state == VICTIM_ERASE && victim->segment == segment) {
+			victim->state = VICTIM_DRAIN;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool lies_there(const struct index_slot *slot, void *arg)
+{
+	const struct victim *victim = arg;
+	struct index_entry entry;
+	index_unpack(slot, &entry);
+	return entry.segment == victim->segment;
+}
+
+struct sweep {
+	struct shard *shard;
+	struct victim *victim;
+};
+
+static bool sweep_one(const struct index_slot *slot, void *arg)
+{
+	struct sweep *sweep = arg;
+	if (!lies_there(slot, sweep->victim))
+		return false;
+	shard_let_go(sweep->shard, slot);
+	sweep->shard->stat.evicted++;
+	return true;
+}
+
+/* Entries leave with their segment. Returns whether more are to. */
+static bool victim_forget(struct reclaim *reclaim, struct victim *victim)
+{
+	struct shard *shard = reclaim->shard;
+	struct segment *segment = &shard->segments[victim->segment];
+	uint32_t now_s = shard_now_s(shard);
+	for (uint32_t i = 0; i < ROWS_A_POLL && victim->hash_count > 0; i++) {
+		uint64_t hash = victim->hashes[--victim->hash_count];
+		struct index_slot *slot = index_find(&shard->index, hash);
+		if (!slot || !lies_there(slot, victim))
+			continue;
+		if (slot->expiry == 0 || slot->expiry > now_s) {
+			shard->stat.evicted++;
+			if (segment->lane != LANE_MAIN)
+				ghost_add(&shard->ghost, hash);
+		}
+		shard_forget(shard, slot);
+	}
+	if (victim->hash_count > 0)
+		return true;
+	if (segment->live_entries > 0) {
+		/* Rows that were not found: their batch was damaged, or there were too many. */
+		struct sweep sweep = { shard, victim };
+		index_delete_if(&shard->index, sweep_one, &sweep);
+	}
+	return false;
+}
+
+/* Returns whether more can be done at once. */
+static bool victim_turn(struct reclaim *reclaim, struct victim *victim)
+{
+	struct shard *shard = reclaim->shard;
+	const struct segment *segment = &shard->segments[victim->segment];
+	if (segment->generation != victim->generation ||
+	    (segment->state != SEGMENT_RECLAIM && segment->state != SEGMENT_ERASE)) {
+		/* A recovery filled the table anew, or the segment cannot be written any more: then
+		 * the root says that nothing in it counts. */
+		if (segment->generation == victim->generation && segment->state == SEGMENT_BAD &&
+		    victim_forget(reclaim, victim))
+			return true;
+		victim->state = VICTIM_NONE;
+		return false;
+	}
+	if (victim->state == VICTIM_FLUSH && victim->lost != shard->lost) {
+		victim->attempts++;
+		victim->state = VICTIM_AGAIN;
+	} else if (victim->state == VICTIM_FLUSH && shard->durable_flush >= victim->flush) {
+		victim->state = VICTIM_ERASE;
+		segment_erase(shard, victim->segment);
+	} else if (victim->state == VICTIM_DRAIN) {
+		if (victim_forget(reclaim, victim))
+			return true;
+		if (segment->readers > 0)
+			return false;
+		victim->state = VICTIM_NONE;
+		shard->stat.reclaimed_segments++;
+		segment_emptied(shard, victim->segment);
+	}
+	return false;
+}
+
+/* ---- turns ---- */
+
+static bool victims_turn(struct reclaim *reclaim)
+{
+	bool more = false;
+	for (uint32_t i = 0; i < VICTIMS; i++) {
+		struct victim *victim = &reclaim->victims[i];
+		if (victim->state == VICTIM_NONE || victim == reclaim->scan.victim)
+			continue;
+		more = victim_turn(reclaim, victim) || more;
+		if (victim->state == VICTIM_AGAIN && reclaim->scan.step == SCAN_NONE)
+			scan_start(reclaim, victim);
+	}
+	return more;
+}
+
+/* A recovery took the victim away while it was looked at. */
+static void scan_check(struct reclaim *reclaim)
+{
+	struct victim *victim = reclaim->scan.victim;
+	if (!victim || reclaim->reads > 0)
+		return;
+	const struct segment *segment = &reclaim->shard->segments[victim->segment];
+	if (segment->generation == victim->generation && segment->state == SEGMENT_RECLAIM)
+		return;
+	victim->state = VICTIM_NONE;
+	reclaim->scan = (struct scan){ .step = SCAN_NONE };
+}
+
+/* Somebody was told to try again: what makes room does not wait for the batch to fill. */
+static void hurry(struct reclaim *reclaim)
+{
+	struct shard *shard = reclaim->shard;
+	if (!shard->gathering.pressed || !flush_idle(shard))
+		return;
+	for (uint32_t i = 0; i < VICTIMS; i++) {
+		const struct victim *victim = &reclaim->victims[i];
+		if ((victim->state == VICTIM_FLUSH && victim->flush >= shard->next_flush) ||
+		    victim->state == VICTIM_ERASE) {
+			flush_begin(shard, HAUL_CLOSE_BARRIER);
+			return;
+		}
+	}
+}
+
+bool reclaim_poll(struct shard *shard)
+{
+	struct reclaim *reclaim = shard->reclaim;
+	scan_check(reclaim);
+	if (shard->flushing_stopped || shard->offline)
+		return false;
+	bool more = victims_turn(reclaim);
+	if (shard->options.policy == HAUL_CACHE_LRU)
+		more = reclaim_trim(reclaim) || more;
+	if (reclaim->scan.step == SCAN_NONE && reclaim_coming(reclaim) < VICTIMS) {
+		bool keep_all = false;
+		uint32_t segment = reclaim_pick(reclaim, &keep_all);
+		if (segment != SEGMENT_NONE)
+			victim_begin(reclaim, segment, keep_all);
+	}
+	more = scan_run(reclaim) || more;
+	hurry(reclaim);
+	return more;
+}
+
+bool reclaim_idle(const struct shard *shard)
+{
+	const struct reclaim *reclaim = shard->reclaim;
+	if (reclaim->reads > 0)
+		return false;
+	if (shard->flushing_stopped || shard->offline)
+		return true;
+	for (uint32_t i = 0; i < VICTIMS; i++) {
+		/* What waits for a flush is done by the next one, whenever that is. */
+		enum victim_state state = reclaim->victims[i].state;
+		if (state == VICTIM_AGAIN || state == VICTIM_SCAN || state == VICTIM_DRAIN)
+			return false;
+	}
+	return true;
 }

@@ -385,8 +385,7 @@ static void erase_push(struct shard *shard, uint32_t segment)
 void segment_erase(struct shard *shard, uint32_t segment)
 {
 	struct segment *seg = &shard->segments[segment];
-	HAUL_ASSERT(seg->state == SEGMENT_RECLAIM && seg->live_entries == 0);
-	HAUL_ASSERT(seg->readers == 0 && !seg->chunks);
+	HAUL_ASSERT(seg->state == SEGMENT_RECLAIM && !seg->chunks);
 	seg->state = SEGMENT_ERASE;
 	shard->erase_count++;
 	erase_push(shard, segment);
@@ -421,6 +420,17 @@ void segment_erased(struct shard *shard, uint32_t segment)
 {
 	HAUL_ASSERT(shard->segments[segment].state == SEGMENT_ERASE && shard->erase_count > 0);
 	shard->erase_count--;
+	shard->segments[segment].erasing = false;
+	shard->segments[segment].state = SEGMENT_RECLAIM;
+	if (!reclaim_erased(shard, segment))
+		segment_emptied(shard, segment);
+}
+
+void segment_emptied(struct shard *shard, uint32_t segment)
+{
+	const struct segment *seg = &shard->segments[segment];
+	HAUL_ASSERT(seg->state == SEGMENT_RECLAIM && seg->live_entries == 0);
+	HAUL_ASSERT(seg->readers == 0 && !seg->chunks);
 	segment_free(shard, segment);
 }
 
@@ -462,8 +472,8 @@ bool segment_older_than(struct shard *shard, uint64_t seq, uint32_t except)
 	if (!shard->oldest.known)
 		oldest_find(shard);
 	if (except == shard->oldest.segment)
-		return shard->oldest.second < seq;
-	return shard->oldest.first < seq;
+		return shard->oldest.second <= seq;
+	return shard->oldest.first <= seq;
 }
 
 void segment_live(struct shard *shard, uint32_t segment, int32_t entries, int64_t bytes)

@@ -243,7 +243,7 @@ int64_t shard_poll(struct shard *shard)
 {
 	(void)queue_reap(&shard->queue);
 	bool more = lookups_poll(shard);
-	reclaim_poll(shard);
+	more = reclaim_poll(shard) || more;
 	int64_t deadline_ns = flush_poll(shard);
 	queue_pump(&shard->queue);
 	return more ? 0 : deadline_ns;

@@ -27,16 +27,19 @@ void segment_seal(struct shard *shard, enum lane_id lane);
  * behind good_bytes leave the index. */
 void segment_quarantine(struct shard *shard, uint32_t segment, uint32_t good_bytes);
 void segment_unlink(struct shard *shard, uint32_t segment); /* out of its lane's list */
-/* RECLAIM -> ERASE: the next flush overwrites its header, then it is FREE. */
+/* RECLAIM -> ERASE: the next flush overwrites its header, then it is FREE. What lies in it can be
+ * read all the same until then. */
 void segment_erase(struct shard *shard, uint32_t segment);
 /* An OPEN segment that is no lane's yet; counted in the lane. */
 uint32_t segment_take_apart(struct shard *shard, enum lane_id lane, bool background);
 /* BAD, and in the root; what is behind good_bytes is the caller's to take out of the index. */
 void segment_retire(struct shard *shard, uint32_t segment, uint32_t good_bytes);
-/* One to empty with this flush (SEGMENT_NONE: there is none); that failed; it is FREE. */
+/* One to empty with this flush (SEGMENT_NONE: there is none); that failed; that is durable: FREE,
+ * or back to reclaim while entries still point there, or somebody reads there. */
 uint32_t segment_erase_next(struct shard *shard);
 void segment_erase_again(struct shard *shard, uint32_t segment);
 void segment_erased(struct shard *shard, uint32_t segment);
+void segment_emptied(struct shard *shard, uint32_t segment); /* then RECLAIM -> FREE */
 void segments_recovered(struct shard *shard); /* their states were set from the disk */
 /* Start footers of segments whose last batch is durable. */
 void segment_footers(struct shard *shard);
@@ -47,7 +50,8 @@ void segment_footer_fill(struct footer *footer, uint32_t segment, const struct f
 /* A footer that waits is for the chunks of another segment now; returns its rows. */
 uint32_t segment_footer_move(struct footer *footer, uint32_t to);
 void segment_link(struct shard *shard, uint32_t segment); /* into its lane's list, last */
-/* Whether a recoverable segment other than `except` was born before seq. */
+/* Whether a recoverable segment other than `except` may hold a row older than seq. Copies keep
+ * their seq, so a segment that was born right at seq may. */
 bool segment_older_than(struct shard *shard, uint64_t seq, uint32_t except);
 /* The index let go of an entry there, or took one up. */
 void segment_live(struct shard *shard, uint32_t segment, int32_t entries, int64_t bytes);
@@ -136,8 +140,11 @@ int recover(struct shard *shard, struct haul_err *err);
 /* ---- reclaim.c ---- */
 int reclaim_open(struct shard *shard);
 void reclaim_close(struct shard *shard);
-/* Free what expired; make room when FREE segments are few; bounded work a call. */
-void reclaim_poll(struct shard *shard);
+/* Free what expired; make room when FREE segments are few; bounded work a call. Returns whether
+ * more can be done at once: poll again without waiting. */
+bool reclaim_poll(struct shard *shard);
+/* The header of a segment was overwritten, durably. True: reclaim calls segment_emptied later. */
+bool reclaim_erased(struct shard *shard, uint32_t segment);
 bool reclaim_idle(const struct shard *shard);
 /* LRU order, when that is the policy; else nothing. */
 void reclaim_used(struct shard *shard, const struct index_slot *slot);

@@ -132,6 +132,7 @@ struct shard {
 	bool settling;  /* it failed: before anything else, the root says what of it counts */
 	int unreported; /* a buffered store failed and nobody was told yet: flush or close says so */
 	uint32_t failures; /* flushes in a row */
+	uint64_t lost;     /* flushes, and what was gathered, that failed, ever */
 	bool hides; /* entries left the index whose rows are still on the disk (damage, failed
 			    * flushes): every row supersedes from now on, every delete is written */
 

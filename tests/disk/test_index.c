@@ -229,6 +229,89 @@ static void test_index__deletes_all_that_match(void **state)
 	}
 }
 
+/* A naive order of use: keys, oldest first. */
+struct order {
+	uint32_t key[ENTRIES];
+	uint32_t count;
+};
+
+static void order_drop(struct order *order, uint32_t key)
+{
+	for (uint32_t i = 0; i < order->count; i++) {
+		if (order->key[i] != key)
+			continue;
+		memmove(order->key + i, order->key + i + 1,
+			(order->count - i - 1) * sizeof order->key[0]);
+		order->count--;
+		return;
+	}
+}
+
+static void order_step(struct index *index, struct order *order, struct prng *prng)
+{
+	uint32_t key = 2 + prng_below(prng, KEYS - 2);
+	struct index_slot *slot = index_find(index, hash_of(key));
+	uint32_t what = prng_below(prng, 8);
+	if (!slot && index->count == index->entries_max) {
+		slot = index_order_oldest(index);
+		assert_int_equal(slot->hash, hash_of(order->key[0]));
+		order_drop(order, order->key[0]);
+		index_delete(index, slot);
+		return;
+	}
+	if (slot && what == 0) {
+		index_delete(index, slot);
+		order_drop(order, key);
+		return;
+	}
+	if (slot && what == 1) {
+		index_order_leave(index, slot);
+		index_order_leave(index, slot);
+		order_drop(order, key);
+		index_order_use(index, slot);
+	}
+	if (!slot)
+		assert_int_equal(index_put(index, &(struct index_entry){ .hash = hash_of(key) }),
+				 0);
+	index_order_use(index, index_find(index, hash_of(key)));
+	order_drop(order, key);
+	order->key[order->count++] = key;
+}
+
+/* The entry that leaves would not be the one that was used least recently: compared with a naive
+ * list, while deletions move slots about. */
+static void test_index__keeps_the_order_of_use(void **state)
+{
+	(void)state;
+	struct prng prng;
+	test_prng(&prng);
+	static struct order order;
+	order.count = 0;
+	struct index index;
+	assert_int_equal(index_init(&index, ENTRIES), 0);
+	assert_null(index_order_oldest(&index));
+	uint64_t memory = index.memory;
+	assert_int_equal(index_order_init(&index), 0);
+	assert_int_equal(index.memory - memory, 8 * index.slot_count);
+	for (uint32_t round = 0; round < ROUNDS; round++)
+		order_step(&index, &order, &prng);
+	assert_int_equal(index.count, order.count);
+	for (uint32_t i = 0; i < order.count; i++) {
+		struct index_slot *slot = index_order_oldest(&index);
+		assert_int_equal(slot->hash, hash_of(order.key[i]));
+		if (i % 2)
+			index_delete(&index, slot);
+		else
+			index_order_leave(&index, slot);
+	}
+	assert_null(index_order_oldest(&index));
+	assert_int_equal(index_put(&index, &(struct index_entry){ .hash = 5 }), 0);
+	index_order_use(&index, index_find(&index, 5));
+	index_clear(&index);
+	assert_null(index_order_oldest(&index));
+	index_done(&index);
+}
+
 /* Set-up would leak, divide by nothing, or wrap around. */
 static void test_index__says_what_it_cannot_hold(void **state)
 {
@@ -239,7 +322,11 @@ static void test_index__says_what_it_cannot_hold(void **state)
 	if (test_malloc_fail(0))
 		assert_int_equal(index_init(&index, 1000), -ENOMEM);
 	assert_int_equal(index.count, 7);
-	index = (struct index){ 0 };
+	assert_int_equal(index_init(&index, 1000), 0);
+	if (test_malloc_fail(0))
+		assert_int_equal(index_order_init(&index), -ENOMEM);
+	assert_null(index.links);
+	index_done(&index);
 	index_done(&index);
 }
 
@@ -250,6 +337,7 @@ int main(void)
 		cmocka_unit_test(test_index__takes_at_most_32_bytes_an_entry),
 		cmocka_unit_test(test_index__is_full_at_entries_max),
 		cmocka_unit_test(test_index__deletes_all_that_match),
+		cmocka_unit_test(test_index__keeps_the_order_of_use),
 		cmocka_unit_test(test_index__says_what_it_cannot_hold),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

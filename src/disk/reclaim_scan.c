@@ -1,0 +1,405 @@
+/* disk/reclaim_scan.c: one segment's rows, and what becomes of each.
+ *
+ * The footer is read first: often nothing in it stays, and then no batch is read at all. It also
+ * says how hot the segment is, so that the copy budget goes to what was read most. What stays needs
+ * its key, which only the batches have: then they are walked, one block each, and their tables.
+ * Without a good footer they are walked at once, first come, first kept.
+ *
+ * A batch that cannot be read, or whose table is damaged, is passed over block by block until all
+ * rows of the segment were seen; entries whose rows were not found leave the index when the segment
+ * is erased. */
+#include "base/assert.h"
+#include "disk/reclaim_state.h"
+
+/* Of a segment's bytes, what may be copied: write amplification stays below 1 / (1 - 1/5). */
+enum { COPY_SHARE = 5 };
+
+static uint32_t blocks_up(uint32_t bytes)
+{
+	return (bytes + FORMAT_BLOCK - 1) / FORMAT_BLOCK * FORMAT_BLOCK;
+}
+
+static struct segment *segment_of(const struct reclaim *reclaim)
+{
+	return &reclaim->shard->segments[reclaim->scan.victim->segment];
+}
+
+/* ---- starting ---- */
+
+/* The oldest birth among segments that may still hold an old copy of something: all that could be
+ * found after a crash, but those whose every row is the newest of its key. */
+static uint64_t horizon_of(const struct shard *shard, uint32_t except)
+{
+	uint64_t horizon = UINT64_MAX;
+	for (uint32_t s = 0; s < shard->super->segments; s++) {
+		const struct segment *segment = &shard->segments[s];
+		if (segment->state == SEGMENT_FREE || s == except || segment->born_seq >= horizon)
+			continue;
+		if (segment->state == SEGMENT_SEALED && segment->live_entries == segment->rows)
+			continue;
+		horizon = segment->born_seq;
+	}
+	return horizon;
+}
+
+static void batch_next(struct reclaim *reclaim)
+{
+	struct scan *scan = &reclaim->scan;
+	if (scan->rows_left == 0 || scan->walk.at >= scan->walk.end) {
+		struct victim *victim = scan->victim;
+		scan->step = SCAN_NONE;
+		scan->victim = NULL;
+		victim_scanned(reclaim, victim);
+		return;
+	}
+	scan->step = SCAN_BATCH;
+	copy_read(reclaim, scan->walk.at, reclaim->table, FORMAT_BLOCK);
+}
+
+void scan_start(struct reclaim *reclaim, struct victim *victim)
+{
+	struct shard *shard = reclaim->shard;
+	struct scan *scan = &reclaim->scan;
+	const struct segment *segment = &shard->segments[victim->segment];
+	HAUL_ASSERT(scan->step == SCAN_NONE && !segment->chunks);
+	victim->state = VICTIM_SCAN;
+	victim->lost = shard->lost;
+	victim->hash_count = 0;
+	*scan = (struct scan){
+		.victim = victim,
+		.rows_left = segment->rows,
+		.gap = haul_disk_model_gap(&shard->model),
+		.now_s = shard_now_s(shard),
+		.horizon = horizon_of(shard, victim->segment),
+		.copy_left = shard->super->segment_bytes / COPY_SHARE,
+		.freq_min = 1,
+		.freq_left = UINT64_MAX,
+		.pinned = victim->keep_all && segment->lane == LANE_PINNED,
+	};
+	if (victim->attempts > 0 && !victim->keep_all)
+		scan->freq_min = FREQS; /* what left once does not come back */
+	struct format_segment header = {
+		.generation = segment->generation,
+		.born_seq = segment->born_seq,
+		.partition = shard->options.partition,
+		.segment = victim->segment,
+		.lane = segment->lane,
+	};
+	walk_start(&scan->walk, shard->super, &header, shard->super->segment_bytes);
+	uint32_t bytes = segment->rows <= shard->footer_rows_max
+				 ? format_footer_bytes(segment->rows)
+				 : UINT32_MAX;
+	if (segment->sealed_footer && !victim->keep_all && bytes <= reclaim->window_bytes) {
+		scan->step = SCAN_FOOTER;
+		copy_read(reclaim, shard->super->segment_bytes - bytes, reclaim->window, bytes);
+		return;
+	}
+	batch_next(reclaim);
+}
+
+/* ---- deciding ---- */
+
+enum verdict {
+	ROW_DEAD,  /* the index does not point at it, and it hides nothing */
+	ROW_HIDES, /* … but what is older must go on being hidden */
+	ROW_LEAVES,
+	ROW_STAYS
+};
+
+static struct index_slot *slot_at(const struct reclaim *reclaim, const struct format_row *row)
+{
+	struct index_slot *slot = index_find(&reclaim->shard->index, row->hash);
+	if (!slot || (row->flags & ROW_TOMBSTONE) ||
+	    !index_is_at(slot, reclaim->scan.victim->segment, row->unit))
+		return NULL;
+	return slot;
+}
+
+static uint8_t freq_of(const struct index_slot *slot)
+{
+	struct index_entry entry;
+	index_unpack(slot, &entry);
+	return entry.freq;
+}
+
+static bool over(uint32_t expiry, uint32_t now_s)
+{
+	return expiry != 0 && expiry <= now_s;
+}
+
+/* A row that the index does not point at: see reclaim.c for why. */
+static bool hides(const struct reclaim *reclaim, const struct format_row *row)
+{
+	if (row->flags & ROW_TOMBSTONE)
+		return true;
+	if (!(row->flags & ROW_SUPERSEDES))
+		return false;
+	bool newer = index_find(&reclaim->shard->index, row->hash) != NULL;
+	return !newer || over(row->expiry, reclaim->scan.now_s);
+}
+
+/* Whether what was read so often stays; takes it from the budget. */
+static bool budget_takes(struct reclaim *reclaim, const struct format_row *row, uint8_t freq)
+{
+	struct scan *scan = &reclaim->scan;
+	struct shard *shard = reclaim->shard;
+	if (freq < scan->freq_min || row->bytes > scan->copy_left)
+		return false;
+	if (freq == scan->freq_min && row->bytes > scan->freq_left)
+		return false;
+	if (!admit_ask(&shard->admit, row->bytes, true, shard->os->now_ns(shard->os)))
+		return false;
+	scan->copy_left -= row->bytes;
+	if (freq == scan->freq_min)
+		scan->freq_left -= row->bytes;
+	return true;
+}
+
+static enum verdict decide(struct reclaim *reclaim, const struct format_row *row)
+{
+	struct scan *scan = &reclaim->scan;
+	const struct index_slot *slot = slot_at(reclaim, row);
+	if (!slot)
+		return hides(reclaim, row) ? ROW_HIDES : ROW_DEAD;
+	if (over(slot->expiry, scan->now_s))
+		return ROW_LEAVES;
+	if (scan->victim->keep_all)
+		return ROW_STAYS;
+	return budget_takes(reclaim, row, freq_of(slot)) ? ROW_STAYS : ROW_LEAVES;
+}
+
+void scan_leave(struct reclaim *reclaim, const struct format_row *row)
+{
+	struct victim *victim = reclaim->scan.victim;
+	if (victim->hash_count < reclaim->hashes_max)
+		victim->hashes[victim->hash_count++] = row->hash;
+}
+
+/* ---- by the footer ---- */
+
+static bool needs_key(const struct reclaim *reclaim, const struct format_row *row)
+{
+	return (row->flags & (ROW_TOMBSTONE | ROW_SUPERSEDES)) &&
+	       row->seq >= reclaim->scan.horizon && row->seq > reclaim->shard->root.purged_seq;
+}
+
+/* What was read more often than freq_min fits into the budget; of what was read just so often, as
+ * much as is left. */
+static void thresholds(struct scan *scan)
+{
+	uint64_t left = scan->copy_left;
+	uint8_t freq = FREQS - 1;
+	while (freq > 1 && scan->hot_bytes[freq] <= left) {
+		left -= scan->hot_bytes[freq];
+		freq--;
+	}
+	if (scan->freq_min < FREQS) {
+		scan->freq_min = freq;
+		scan->freq_left = left;
+	}
+}
+
+static void footer_take(struct reclaim *reclaim)
+{
+	struct scan *scan = &reclaim->scan;
+	struct format_footer footer;
+	uint32_t bytes = format_footer_bytes(segment_of(reclaim)->rows);
+	const uint8_t *block = reclaim->window + bytes - FORMAT_BLOCK;
+	if (reclaim->read_error == 0 && walk_footer(&scan->walk, block, &footer) == 1 &&
+	    footer.rows == segment_of(reclaim)->rows &&
+	    walk_footer_table(&scan->walk, &footer, reclaim->window, &scan->rows) == 0) {
+		scan->step = SCAN_COUNT;
+		return;
+	}
+	batch_next(reclaim);
+}
+
+static void footer_counted(struct reclaim *reclaim)
+{
+	struct scan *scan = &reclaim->scan;
+	struct format_footer footer;
+	uint32_t bytes = format_footer_bytes(segment_of(reclaim)->rows);
+	thresholds(scan);
+	if (scan->stays || scan->freq_min == FREQS) {
+		batch_next(reclaim);
+		return;
+	}
+	/* again from the first row */
+	int rc = walk_footer(&scan->walk, reclaim->window + bytes - FORMAT_BLOCK, &footer);
+	HAUL_ASSERT(rc == 1);
+	rc = walk_footer_table(&scan->walk, &footer, reclaim->window, &scan->rows);
+	HAUL_ASSERT(rc == 0);
+	scan->step = SCAN_DROP;
+}
+
+/* Returns false at the end of the rows. */
+static bool count_one(struct reclaim *reclaim)
+{
+	struct scan *scan = &reclaim->scan;
+	struct format_row row;
+	int rc = walk_row(&scan->rows, &row, NULL);
+	if (rc < 0)
+		scan->stays = true; /* the batches may say more */
+	if (rc != 1)
+		return false;
+	const struct index_slot *slot = slot_at(reclaim, &row);
+	bool lives = slot && !over(slot->expiry, scan->now_s);
+	if (lives) {
+		scan->hot_bytes[freq_of(slot)] += row.bytes;
+		scan->stays = scan->stays || freq_of(slot) > 0;
+	}
+	if (!scan->stays && needs_key(reclaim, &row))
+		scan->stays = slot || hides(reclaim, &row);
+	return true;
+}
+
+static bool drop_one(struct reclaim *reclaim)
+{
+	struct scan *scan = &reclaim->scan;
+	struct format_row row;
+	if (walk_row(&scan->rows, &row, NULL) != 1)
+		return false;
+	if (slot_at(reclaim, &row))
+		scan_leave(reclaim, &row);
+	return true;
+}
+
+/* ---- by the batches ---- */
+
+/* What stands at walk.at is no batch of this segment: the next block may be. */
+static void batch_skip(struct reclaim *reclaim)
+{
+	if (!walk_skip(&reclaim->scan.walk))
+		reclaim->scan.walk.at = reclaim->scan.walk.end;
+	batch_next(reclaim);
+}
+
+static void table_take(struct reclaim *reclaim, const uint8_t *table)
+{
+	struct scan *scan = &reclaim->scan;
+	if (reclaim->read_error != 0 ||
+	    walk_table(&scan->walk, &scan->batch, table, &scan->rows) < 0) {
+		batch_next(reclaim);
+		return;
+	}
+	scan->step = SCAN_ROWS;
+}
+
+static void batch_take(struct reclaim *reclaim)
+{
+	struct scan *scan = &reclaim->scan;
+	if (reclaim->read_error != 0 ||
+	    walk_batch(&scan->walk, reclaim->table, &scan->batch) != 1) {
+		batch_skip(reclaim);
+		return;
+	}
+	const struct format_batch *batch = &scan->batch;
+	uint32_t end = batch->table + batch->table_bytes;
+	if (end <= FORMAT_BLOCK) {
+		table_take(reclaim, reclaim->table + batch->table);
+		return;
+	}
+	uint32_t first = batch->table / FORMAT_BLOCK * FORMAT_BLOCK;
+	if (blocks_up(end) - first > reclaim->table_bytes) {
+		batch_next(reclaim); /* longer than any that is written here */
+		return;
+	}
+	scan->step = SCAN_TABLE;
+	copy_read(reclaim, batch->offset + first, reclaim->table, blocks_up(end) - first);
+}
+
+/* Returns false at the end of the rows, or when something has to be waited for. */
+static bool row_one(struct reclaim *reclaim)
+{
+	struct scan *scan = &reclaim->scan;
+	if (!scan->held) {
+		if (walk_row(&scan->rows, &scan->row, &scan->key) != 1)
+			return false;
+		scan->rows_left -= scan->rows_left > 0;
+		scan->verdict = (uint8_t)decide(reclaim, &scan->row);
+		scan->held = true;
+	}
+	if (scan->verdict == ROW_STAYS) {
+		if (!copy_fits(reclaim, &scan->row))
+			return false;
+		copy_want(reclaim, &scan->row, scan->key);
+	} else if (scan->verdict != ROW_DEAD) {
+		if (!copy_carry(reclaim, &scan->row, scan->key))
+			return false;
+		if (scan->verdict == ROW_LEAVES)
+			scan_leave(reclaim, &scan->row);
+	}
+	scan->held = false;
+	return true;
+}
+
+static void rows_ended(struct reclaim *reclaim)
+{
+	struct scan *scan = &reclaim->scan;
+	if (scan->want_count > 0) {
+		scan->step = SCAN_VALUES;
+		copy_fetch(reclaim);
+	} else if (!scan->held) {
+		batch_next(reclaim);
+	}
+}
+
+/* ---- turns ---- */
+
+/* Rows, up to the bound. Returns true when it was reached. */
+static bool rows_run(struct reclaim *reclaim, bool (*one)(struct reclaim *reclaim))
+{
+	for (uint32_t i = 0; i < ROWS_A_POLL; i++) {
+		if (!one(reclaim))
+			return false;
+	}
+	return true;
+}
+
+/* One step that needs nothing to be waited for. Returns false when there is none. */
+static bool step(struct reclaim *reclaim, bool *bounded)
+{
+	struct scan *scan = &reclaim->scan;
+	enum scan_step before = scan->step;
+	if (before == SCAN_NONE || reclaim->reads > 0)
+		return false;
+	if (before == SCAN_FOOTER) {
+		footer_take(reclaim);
+	} else if (before == SCAN_BATCH) {
+		batch_take(reclaim);
+	} else if (before == SCAN_TABLE) {
+		table_take(reclaim, reclaim->table + scan->batch.table % FORMAT_BLOCK);
+	} else if (before == SCAN_VALUES) {
+		scan->step = SCAN_COPY;
+	} else if (before == SCAN_COPY) {
+		if (!copy_append(reclaim)) {
+			if (scan->pinned && copy_stuck(reclaim))
+				victim_abort(reclaim, scan->victim);
+			return false;
+		}
+		scan->step = SCAN_ROWS;
+	} else if (before == SCAN_COUNT) {
+		*bounded = rows_run(reclaim, count_one);
+		if (!*bounded)
+			footer_counted(reclaim);
+	} else if (before == SCAN_DROP) {
+		*bounded = rows_run(reclaim, drop_one);
+		scan->rows_left = 0;
+		if (!*bounded)
+			batch_next(reclaim); /* which sees that it is the end */
+	} else {
+		*bounded = rows_run(reclaim, row_one);
+		if (!*bounded)
+			rows_ended(reclaim);
+		return !scan->held || scan->step != SCAN_ROWS;
+	}
+	return true;
+}
+
+bool scan_run(struct reclaim *reclaim)
+{
+	bool bounded = false;
+	while (!bounded && step(reclaim, &bounded))
+		;
+	return bounded;
+}
