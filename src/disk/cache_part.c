@@ -21,7 +21,8 @@ static struct part *part_of(struct io *io)
 static void part_io_mirror(struct part *part)
 {
 	part->io.in_flight = part->disk->in_flight;
-	part->io.syscalls = part->disk->syscalls;
+	/* the driver counts its wait meanwhile */
+	part->io.syscalls = __atomic_load_n(&part->disk->syscalls, __ATOMIC_RELAXED);
 }
 
 static void part_io_submit(struct io *io, struct io_op *op)
