@@ -87,7 +87,7 @@ static size_t set_make(uint8_t *at, const struct disk_sets *sets, uint32_t numbe
 {
 	char key[DISK_KEY];
 	disk_key(key, number);
-	int head = sprintf((char *)at, "set %s 0 0 %d\r\n", key, DISK_LOOKUP);
+	int head = snprintf((char *)at, HEAD_MAX, "set %s 0 0 %d\r\n", key, DISK_LOOKUP);
 	memcpy(at + head, sets->value, DISK_LOOKUP);
 	memcpy(at + head, key, KEY_BYTES);
 	memcpy(at + head + DISK_LOOKUP, "\r\n", 2);
@@ -164,7 +164,8 @@ static int request_send(struct disk_gets *gets, struct connection *connection, u
 {
 	char request[REQUEST_MAX];
 	uint32_t count = left < gets->per_request ? (uint32_t)left : gets->per_request;
-	int bytes = sprintf(request, "get");
+	int bytes = 3;
+	memcpy(request, "get", 3);
 	for (uint32_t i = 0; i < count; i++) {
 		char key[DISK_KEY];
 		disk_key(key, gets->numbers[gets->place++ % gets->number_count]);

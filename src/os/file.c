@@ -19,14 +19,11 @@
 #include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/assert.h"
 
 enum {
-	LOCK_TRIES = 50,
-	LOCK_PAUSE_NS = 10000000,
 	ALIGN_MIN = 512,
 	ALIGN_UNKNOWN = 4096, /* where the kernel does not say: no device wants more */
 	ALIGN_MAX = 1 << 20,
@@ -146,23 +143,6 @@ static bool device_is_read_only(int fd)
 	return ioctl(fd, BLKROGET, &read_only) == 0 && read_only != 0;
 }
 
-/* A process that was killed still has the lock until the kernel has taken its ring apart, some
- * moments after it is gone: whoever starts it anew must not fail for that. */
-static int lock(int fd, int how)
-{
-	const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
-
-	for (uint32_t tries = 0;; tries++) {
-		if (flock(fd, how | LOCK_NB) == 0)
-			return 0;
-		if (errno != EWOULDBLOCK)
-			return -errno;
-		if (tries == LOCK_TRIES)
-			return -EBUSY;
-		nanosleep(&pause, NULL);
-	}
-}
-
 /* The lock, the size and the alignment of what was opened. */
 static int file_take(struct file *file, const char *path, enum file_mode mode, struct haul_err *err)
 {
@@ -174,10 +154,9 @@ static int file_take(struct file *file, const char *path, enum file_mode mode, s
 		return wrong_kind(path, st.st_mode, err);
 	if (file->block_device && mode != FILE_READ && device_is_read_only(file->fd))
 		return open_error(path, mode, -EROFS, err);
-	int rc = lock(file->fd, mode == FILE_READ ? LOCK_SH : LOCK_EX);
-	if (rc < 0)
-		return haul_err_set(err, rc, "%s is in use by another haul: stop that one first",
-				    path);
+	if (flock(file->fd, (mode == FILE_READ ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0)
+		return haul_err_set(err, errno == EWOULDBLOCK ? -EBUSY : -errno,
+				    "%s is in use by another haul: stop that one first", path);
 	file->bytes = (uint64_t)st.st_size;
 	if (file->block_device && ioctl(file->fd, BLKGETSIZE64, &file->bytes) < 0)
 		return open_error(path, mode, -errno, err);

@@ -11,9 +11,7 @@
  * Threads    one at a time; the descriptor may be used by many.
  * Errors     with text that names the path, what is wrong and what to do: -EBUSY (another process
  *            has it, or it is mounted), -ENOENT, -EACCES, -EINVAL (neither file nor block device),
- *            -EROFS, -ENOSPC (file_allocate: says how much is there and how much is wanted).
- * Blocking   file_open waits half a second for a lock: that of a process just killed is let go late,
- *            when the kernel has taken its ring apart. */
+ *            -EROFS, -ENOSPC (file_allocate: says how much is there and how much is wanted). */
 #pragma once
 
 #include <stdbool.h>
