@@ -9,7 +9,7 @@
 void stream_begin(struct conn *conn, const struct task *head)
 {
 	struct conn_stream *stream = &conn->stream;
-	HAUL_ASSERT(!stream->active && conn->first == head);
+	HAUL_ASSERT(!stream->active && !head->in_list);
 	*stream = (struct conn_stream){
 		.active = true,
 		.ends = head->ends,
