@@ -6,6 +6,9 @@
 #include "base/assert.h"
 #include "disk/check.h"
 
+/* A footer is on the disk at the latest so many flushes after its segment's last. */
+enum { FOOTER_FLUSHES = 8 };
+
 void check_damage(struct check *check, const char *format, ...)
 {
 	va_list arguments;
@@ -171,23 +174,29 @@ static int check_batches(struct check *check, struct walk *walk, uint32_t *live)
 	return 0;
 }
 
-/* The footer, if the segment was sealed; narrows the walk to what is before it. */
-static void check_footer(struct check *check, uint32_t segment, struct walk *walk)
+/* The footer, if the segment was sealed; narrows the walk to what is before it. False: damaged. */
+static bool check_footer(const struct check *check, uint32_t segment, struct walk *walk)
 {
 	const uint8_t *block = check->image + check->super->segment_bytes - FORMAT_BLOCK;
-	const struct segment *state = &check->shard->segments[segment];
 	struct format_footer footer;
 	struct walk_rows rows;
 	int rc = walk_footer(walk, block, &footer);
 
 	if (rc == 1)
 		rc = walk_footer_table(walk, &footer, check->image + footer.table, &rows);
-	else if (rc == 0 && !state->sealed_footer)
-		return; /* a crash came before it was written, or it was lost */
-	else
-		rc = HAUL_ECORRUPT;
-	if (rc == 0) {
+	else if (rc == 0) /* a crash came before it was written, or it was lost */
+		return !check->shard->segments[segment].sealed_footer;
+	if (rc == 0)
 		walk->end = footer.table;
+	return rc == 0;
+}
+
+/* Footers are not waited for: one that was written last may be cut in two by a crash. Nothing is
+ * lost with it; the batches tell the same. */
+static void check_footer_bad(struct check *check, uint32_t segment, uint64_t flush)
+{
+	if (flush + FOOTER_FLUSHES >= check->shard->next_flush) {
+		check->result.torn++;
 		return;
 	}
 	check->result.structures++;
@@ -207,10 +216,12 @@ int check_segment(struct check *check, uint32_t segment)
 		const uint32_t end =
 			state->state == SEGMENT_BAD ? state->append : check->super->segment_bytes;
 		walk_start(&walk, check->super, &header, end);
-		check_footer(check, segment, &walk);
+		const bool footer_good = check_footer(check, segment, &walk);
 		rc = check_batches(check, &walk, &live);
 		if (rc != 0)
 			return rc;
+		if (!footer_good)
+			check_footer_bad(check, segment, walk.flush);
 	}
 	if (live >= state->live_entries)
 		return 0;
