@@ -4,7 +4,8 @@
  *            are told once, in the order in which they came, and not before.
  * How        Its batches are written side by side. When the last write has finished and the flush
  *            before it is durable, its sync is pushed: one, whatever it carries. The root, if it
- *            changed, is written in between, so that at most one copy of it is under way. Each
+ *            changed, is written in between, so that at most one copy of it is under way. A lone
+ *            write with nothing else under way is made durable by itself: one trip to the disk. Each
  *            batch says how many there are; an open drops a last flush of which one is not whole.
  * Errors     see flush_fail.c. */
 #include <errno.h>
@@ -12,7 +13,10 @@
 #include "base/assert.h"
 #include "disk/shard_parts.h"
 
-enum { BATCH_BYTES_MIN = 1 << 18 };
+enum {
+	BATCH_BYTES_MIN = 1 << 18,
+	DURABLE_BYTES_MAX = 1 << 17, /* a write that is its own sync; not much of it is the write */
+};
 
 static const double SYNC_SHARE = 0.2; /* of the time a flush takes */
 
@@ -150,6 +154,7 @@ bool flush_begin(struct shard *shard, enum haul_close reason)
 	if (!flush_may_begin(shard))
 		return false;
 	HAUL_ASSERT(shard->next_flush <= shard->durable_flush + FLUSHES);
+	bool alone = flush_idle(shard);
 	for (enum lane_id id = 0; id < LANES; id++)
 		lane_close_chunk(shard, id);
 	flush->shard = shard;
@@ -167,6 +172,8 @@ bool flush_begin(struct shard *shard, enum haul_close reason)
 	haul_stats_count(&shard->flush_stats, FLUSH_BATCHES, part);
 	*gathering = (struct gathering){ .first_seq = shard->next_seq };
 	flush_erase(flush);
+	if (alone && flush->pending == 1 && !shard->root_dirty)
+		flush->ops[0].durable = flush->ops[0].bytes <= DURABLE_BYTES_MAX;
 	if (flush->pending == 0)
 		flush_advance(shard);
 	queue_pump(&shard->queue);
@@ -229,7 +236,8 @@ static void flush_count(const struct flush *flush)
 	};
 	haul_stats_batch(&shard->flush_stats, &batch);
 	haul_stats_count(&shard->flush_stats, FLUSH_DEVICE_BYTES, flush->device_bytes);
-	haul_stats_count(&shard->flush_stats, FLUSH_WRITES, flush->op_count - 1);
+	haul_stats_count(&shard->flush_stats, FLUSH_WRITES,
+			 flush->op_count - (flush->state == FLUSH_SYNC));
 	haul_stats_count(&shard->flush_stats, FLUSH_SYNCS, 1);
 }
 
@@ -337,6 +345,15 @@ void flush_advance(struct shard *shard)
 		flush_sync(flush);
 }
 
+static bool writes_under_way(const struct shard *shard, const struct flush *except)
+{
+	for (uint32_t i = 0; i < FLUSHES; i++) {
+		if (shard->flushes[i].state != FLUSH_FREE && &shard->flushes[i] != except)
+			return true;
+	}
+	return false;
+}
+
 static void flush_write_failed(struct flush *flush, const struct io_op *op)
 {
 	struct shard *shard = flush->shard;
@@ -354,7 +371,8 @@ static void flush_write_failed(struct flush *flush, const struct io_op *op)
 		if (op->data >= chunk->data - chunk->head &&
 		    op->data < chunk->data + chunk->bytes) {
 			chunk->failed = true;
-			if (chunk->moved)
+			/* A sync in it may have lost what the next flush wrote meanwhile. */
+			if (chunk->moved || (op->durable && writes_under_way(shard, flush)))
 				flush->error = op->result;
 			return;
 		}
@@ -378,6 +396,10 @@ static void flush_op_done(struct io_op *op)
 		}
 	} else if (op->result < 0) {
 		flush_write_failed(flush, op);
+	} else if (op->durable) {
+		flush_durable(flush);
+		flush_advance(shard);
+		return;
 	}
 	if (flush->pending == 0)
 		flush_advance(shard);

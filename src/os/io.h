@@ -43,7 +43,8 @@ struct io_op {
 	int32_t result;                 /* valid in done(): bytes, 0, or -errno */
 	void (*done)(struct io_op *op); /* called from io_reap; may submit, not reap */
 	void *owner;                    /* the caller's */
-	struct io_op *next;             /* whoever holds the operation */
+	bool durable;       /* IO_WRITE: finishes when its own bytes are, as behind a sync */
+	struct io_op *next; /* whoever holds the operation */
 	/* disk/queue.h's */
 	void *queue;
 	void (*finished)(struct io_op *op); /* the caller's done(), while the queue has its own */

@@ -82,6 +82,13 @@ static void log_new(struct io_sim *sim, uint64_t offset, const uint8_t *data, ui
 	sim->last = &pending->next;
 }
 
+/* A write that is its own sync. */
+static void durable_new(struct io_sim *sim, const struct io_op *op, uint32_t bytes)
+{
+	memcpy(sim->now + op->offset, op->data, bytes);
+	memcpy(sim->durable + op->offset, op->data, bytes);
+}
+
 /* Bytes first … first + bytes - 1 of a write. */
 static void keep(uint8_t *image, const struct pending *pending, uint32_t first, uint32_t bytes)
 {
@@ -202,6 +209,10 @@ static int32_t sim_result(struct io_sim *sim, const struct io_op *op)
 		return -EINVAL;
 	if (fault_due(sim, op->kind, &error))
 		return sim_fail(sim, op, bytes, error);
+	if (op->kind == IO_WRITE && op->durable && fault_due(sim, IO_SYNC, &error) && error != 0) {
+		log_new(sim, op->offset, op->data, bytes);
+		return error;
+	}
 	if (op->kind == IO_READ)
 		return sim_read(sim, op, bytes);
 	if (op->kind == IO_DISCARD)
@@ -210,6 +221,8 @@ static int32_t sim_result(struct io_sim *sim, const struct io_op *op)
 		log_sync(sim, (uint64_t)op->due_ns, true);
 	else if (bytes == 0 && op->bytes > 0)
 		return -ENOSPC;
+	else if (bytes > 0 && op->durable)
+		durable_new(sim, op, bytes);
 	else if (bytes > 0)
 		log_new(sim, op->offset, op->data, bytes);
 	return op->kind == IO_SYNC ? 0 : (int32_t)bytes;
@@ -277,6 +290,7 @@ static uint32_t session_reap(struct io *io)
 		if (op->kind != IO_READ && sim->left != UINT64_MAX)
 			sim->left--;
 		sim->counts[op->kind]++;
+		sim->counts[IO_SYNC] += op->kind == IO_WRITE && op->durable;
 		session_finish(session, op, sim_result(sim, op));
 	}
 	return finished;

@@ -7,6 +7,7 @@
  *            Faults: the n-th operation of a kind fails with an errno, or is cut short; a range of
  *            sectors fails to read; all of the device fails from now on.
  * Units      bytes; a sector is IO_SIM_SECTOR.
+ *            A write that is durable by itself counts as a write and a sync, and fails as either.
  * Ownership  io_sim_open makes it; io_close ends the io and keeps the disk; io_sim_close ends both.
  * Threads    one.
  * Errors     as os/io.h. */

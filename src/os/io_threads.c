@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -45,6 +46,15 @@ static struct threads *threads_of(struct io *io)
 
 /* ---- the work ---- */
 
+static ssize_t write_at(int fd, const struct io_op *op)
+{
+	struct iovec data = { op->data, op->bytes };
+
+	if (!op->durable)
+		return pwrite(fd, op->data, op->bytes, (off_t)op->offset);
+	return pwritev2(fd, &data, 1, (off_t)op->offset, RWF_DSYNC);
+}
+
 static int32_t transfer(const struct threads *threads, const struct io_op *op)
 {
 	ssize_t got = 0;
@@ -52,7 +62,7 @@ static int32_t transfer(const struct threads *threads, const struct io_op *op)
 	if (op->kind == IO_READ)
 		got = pread(threads->file_fd, op->data, op->bytes, (off_t)op->offset);
 	else if (op->kind == IO_WRITE)
-		got = pwrite(threads->file_fd, op->data, op->bytes, (off_t)op->offset);
+		got = write_at(threads->file_fd, op);
 	else if (op->kind == IO_SYNC)
 		got = fdatasync(threads->file_fd);
 	else if (!threads->block_device)
@@ -108,7 +118,7 @@ static void *worker(void *arg)
 		pthread_mutex_unlock(&threads->lock);
 		op->result = transfer(threads, op);
 		pthread_mutex_lock(&threads->lock);
-		if (op->kind == IO_SYNC && threads->sync_add_ns > 0) {
+		if ((op->kind == IO_SYNC || op->durable) && threads->sync_add_ns > 0) {
 			op->due_ns = threads->os->now_ns(threads->os) + threads->sync_add_ns;
 			io_list_put(&threads->delayed, op);
 			/* Somebody idle has to watch the clock while this one works. */

@@ -114,6 +114,8 @@ static void prep_transfer(const struct uring *uring, struct io_uring_sqe *sqe,
 					  buffer);
 	else
 		io_uring_prep_write(sqe, uring->file_fd, op->data, op->bytes, op->offset);
+	if (op->kind == IO_WRITE && op->durable)
+		sqe->rw_flags = RWF_DSYNC;
 }
 
 /* Returns what its completion will mean. */
@@ -176,7 +178,7 @@ static bool complete(struct uring *uring, uint64_t user_data, int32_t result)
 	else if (tag == TAG_RESULT)
 		/* Nobody cancels here; the kernel does when the thread that submitted has ended. */
 		op->result = result == -ECANCELED ? -EAGAIN : result;
-	if (tag == TAG_RESULT && op->kind == IO_SYNC && uring->sync_later) {
+	if (tag == TAG_RESULT && (op->kind == IO_SYNC || op->durable) && uring->sync_later) {
 		sync_delay(uring, op);
 		return false;
 	}

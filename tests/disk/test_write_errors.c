@@ -34,10 +34,12 @@ static enum haul_cache_status status_of(struct write_lab *lab, uint32_t number)
 }
 
 /* Store until it is taken; a shard that is offline takes nothing. */
-static bool put(struct write_lab *lab, uint32_t number, uint32_t bytes)
+static bool put_how(struct write_lab *lab, uint32_t number, uint32_t bytes, uint32_t how)
 {
 	for (uint32_t tries = 0; tries < 100; tries++) {
-		int rc = write_lab_put(lab, number, bytes, true);
+		struct shard_put item = { .how = how, .wait = write_lab_wait(lab) };
+		int rc = write_lab_put_how(lab, &item, number, bytes);
+		lab->wait_count -= rc != 0;
 		if (rc == 0 || rc == -ENODEV)
 			return rc == 0;
 		assert_int_equal(rc, -EAGAIN);
@@ -47,12 +49,17 @@ static bool put(struct write_lab *lab, uint32_t number, uint32_t bytes)
 	return false;
 }
 
-/* Key i + 1 has waiter i. Two flushes are under way most of the time, values go to one lane or
- * another, some keys are stored twice. */
-static void run(struct write_lab *lab)
+static bool put(struct write_lab *lab, uint32_t number, uint32_t bytes)
+{
+	return put_how(lab, number, bytes, 0);
+}
+
+/* Key i has waiter i. Two flushes are under way most of the time. One in `pinned` goes to a lane of
+ * its own, so that a flush is more than one write. */
+static void run(struct write_lab *lab, uint32_t pinned)
 {
 	for (uint32_t i = 0; i < KEYS; i++) {
-		if (!put(lab, i, 1000 + i * 200))
+		if (!put_how(lab, i, 1000 + i * 200, i % pinned == 0 ? HAUL_CACHE_PINNED : 0))
 			return;
 		if (i % 16 == 15)
 			write_lab_settle(lab);
@@ -105,7 +112,7 @@ static void test_write_errors__one_failed_write_moves_the_batch(void **state)
 	for (uint32_t at = 0; at < WRITES_MAX; at++) {
 		struct write_lab *lab = lab_open(SEGMENT);
 		io_sim_fail(lab->disk, IO_WRITE, at, 1, -EIO);
-		run(lab);
+		run(lab, KEYS);
 		assert_int_equal(lab->wait_count, KEYS);
 		uint32_t failed = check(lab);
 		/* A root that fails is a flush that fails. */
@@ -127,7 +134,7 @@ static void test_write_errors__second_failure_fails_the_flush_alone(void **state
 		for (uint32_t count = 2; count <= 4; count++) {
 			struct write_lab *lab = lab_open(SEGMENT);
 			io_sim_fail(lab->disk, IO_WRITE, at, count, -EIO);
-			run(lab);
+			run(lab, 4);
 			uint32_t lost = check(lab);
 			assert_true(lost <= 16); /* two flushes under way at most */
 			failed += lost > 0;
@@ -147,7 +154,7 @@ static void test_write_errors__failed_sync_fails_what_is_under_way(void **state)
 	for (uint32_t at = 0; at < 10; at++) {
 		struct write_lab *lab = lab_open(SEGMENT);
 		io_sim_fail(lab->disk, IO_SYNC, at, 1, -EIO);
-		run(lab);
+		run(lab, 4);
 		assert_int_equal(lab->wait_count, KEYS);
 		uint32_t lost = check(lab);
 		assert_true(lost <= 16);
@@ -158,13 +165,34 @@ static void test_write_errors__failed_sync_fails_what_is_under_way(void **state)
 	assert_true(failed >= 5);
 }
 
+/* A lone write is its own sync. When that fails it moves like any write, unless another flush has
+ * written meanwhile: then both fail. */
+static void test_write_errors__lone_write_is_its_own_sync(void **state)
+{
+	(void)state;
+	struct write_lab *lab = lab_open(SEGMENT);
+	io_sim_fail(lab->disk, IO_SYNC, 0, 1, -EIO);
+	assert_true(put(lab, 0, 5000));
+	write_lab_settle(lab);
+	assert_int_equal(lab->waits[0].result, 0);
+	assert_true(lab->shard->flush_stats.extra[FLUSH_MOVED] == 1);
+
+	io_sim_fail(lab->disk, IO_SYNC, 0, 1, -EIO);
+	for (uint32_t i = 1; i < 18; i++)
+		assert_true(put(lab, i, 5000)); /* the second batch is begun by the 17th */
+	write_lab_settle(lab);
+	assert_int_equal(check(lab), 16);
+	check_again(lab);
+	lab_free(lab);
+}
+
 /* A transfer cut short goes on behind what was done. */
 static void test_write_errors__short_writes_go_on(void **state)
 {
 	(void)state;
 	struct write_lab *lab = lab_open(SEGMENT);
 	io_sim_fail(lab->disk, IO_WRITE, 1, 30, 0);
-	run(lab);
+	run(lab, KEYS);
 	assert_int_equal(check(lab), 0);
 	check_again(lab);
 	lab_free(lab);
@@ -191,7 +219,7 @@ static void test_write_errors__buffered_failure_is_told_by_the_next_flush(void *
 {
 	(void)state;
 	struct write_lab *lab = lab_open(SEGMENT);
-	io_sim_fail(lab->disk, IO_SYNC, 0, 1, -EIO);
+	io_sim_fail(lab->disk, IO_SYNC, 0, 2, -EIO);
 	for (uint32_t i = 0; i < 8; i++)
 		assert_int_equal(write_lab_put(lab, i, 1000, false), 0);
 	write_lab_settle(lab);
@@ -211,7 +239,7 @@ static void test_write_errors__close_says_what_failed(void **state)
 	(void)state;
 	struct write_lab *lab = lab_open(SEGMENT);
 	assert_int_equal(write_lab_put(lab, 1, 1000, false), 0);
-	io_sim_fail(lab->disk, IO_SYNC, 0, 1, -EIO);
+	io_sim_fail(lab->disk, IO_SYNC, 0, 2, -EIO);
 	assert_int_equal(write_lab_close(lab), -EIO);
 	free(lab);
 }
@@ -224,7 +252,7 @@ static void test_write_errors__what_failed_does_not_come_back(void **state)
 	struct write_lab *lab = lab_open(SEGMENT);
 	assert_true(put(lab, 1, 1000));
 	write_lab_settle(lab);
-	io_sim_fail(lab->disk, IO_SYNC, 0, 1, -EIO);
+	io_sim_fail(lab->disk, IO_SYNC, 0, 2, -EIO);
 	assert_true(put(lab, 1, 2000));
 	write_lab_settle(lab);
 	assert_int_equal(lab->waits[1].result, -EIO);
@@ -244,7 +272,9 @@ static void test_write_errors__what_was_gathered_stays(void **state)
 	(void)state;
 	struct write_lab *lab = lab_open(SEGMENT);
 	io_sim_fail(lab->disk, IO_SYNC, 0, 1, -EIO);
-	for (uint32_t i = 0; i < 12; i++)
+	struct shard_put pinned = { .how = HAUL_CACHE_PINNED, .wait = write_lab_wait(lab) };
+	assert_int_equal(write_lab_put_how(lab, &pinned, 0, 1000), 0); /* a lane of its own */
+	for (uint32_t i = 1; i < 12; i++)
 		assert_int_equal(write_lab_put(lab, i, 1000, true), 0);
 	write_lab_settle(lab);
 	for (uint32_t i = 0; i < 12; i++) {
@@ -330,7 +360,7 @@ static void test_write_errors__sealed_segments_and_footers(void **state)
 		for (uint32_t count = 1; count <= 3; count++) {
 			struct write_lab *lab = lab_open(65536);
 			io_sim_fail(lab->disk, IO_WRITE, at, count, -EIO);
-			run(lab);
+			run(lab, KEYS);
 			(void)check(lab);
 			check_again(lab);
 			lab_free(lab);
@@ -344,6 +374,7 @@ int main(void)
 		cmocka_unit_test(test_write_errors__one_failed_write_moves_the_batch),
 		cmocka_unit_test(test_write_errors__second_failure_fails_the_flush_alone),
 		cmocka_unit_test(test_write_errors__failed_sync_fails_what_is_under_way),
+		cmocka_unit_test(test_write_errors__lone_write_is_its_own_sync),
 		cmocka_unit_test(test_write_errors__short_writes_go_on),
 		cmocka_unit_test(test_write_errors__no_space_is_told),
 		cmocka_unit_test(test_write_errors__buffered_failure_is_told_by_the_next_flush),

@@ -33,7 +33,7 @@ static void spy_submit(struct io *io, struct io_op *op)
 	struct write_lab_spy *spy = spy_of(io);
 	if (op->bytes_done == 0)
 		spy_aligned(op);
-	spy->sync_count += op->kind == IO_SYNC;
+	spy->sync_count += op->kind == IO_SYNC || (op->kind == IO_WRITE && op->durable);
 	if (op->kind == IO_WRITE) {
 		assert_true(spy->write_count < WRITE_LAB_WRITES);
 		spy->writes[spy->write_count].offset = op->offset;
