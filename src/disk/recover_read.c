@@ -68,6 +68,7 @@ static void reading_start(struct reading *reading)
 	}
 	reading->bytes_read = 0;
 	reading->error = 0;
+	reading->tries = 0;
 	reading->busy = true;
 	recovery->under_way++;
 	reading_push(reading);
@@ -77,11 +78,13 @@ static void reading_done(struct io_op *op)
 {
 	struct reading *reading = op->owner;
 	struct recovery *recovery = reading->recovery;
-	if (op->result < 0)
-		reading->error = op->result;
-	else
+	/* A segment that is given up may uncover older copies of its keys: not for one failure. */
+	bool again = op->result < 0 && reading->tries++ < READING_TRIES;
+	if (op->result >= 0)
 		reading->bytes_read += op->bytes;
-	if (reading->error == 0 && reading->bytes_read < reading->bytes) {
+	else if (!again)
+		reading->error = op->result;
+	if (again || (reading->error == 0 && reading->bytes_read < reading->bytes)) {
 		reading_push(reading);
 		return;
 	}
@@ -123,6 +126,7 @@ int recover_read_one(struct recovery *recovery, struct reading *reading, uint32_
 	reading->bytes = bytes;
 	reading->bytes_read = 0;
 	reading->error = 0;
+	reading->tries = 0;
 	reading->busy = true;
 	recovery->under_way++;
 	reading_push(reading);

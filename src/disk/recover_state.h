@@ -14,6 +14,7 @@
 
 enum {
 	READINGS = 64,        /* places read at a time */
+	READING_TRIES = 3,    /* a read that fails is tried again so often */
 	WINDOW_BYTES = 131072 /* read at a time by a walk */
 };
 
@@ -62,6 +63,7 @@ struct reading {
 	uint32_t segment;
 	uint32_t bytes, bytes_read;
 	uint64_t offset;
+	uint32_t tries; /* that failed */
 	int error;
 	bool busy;
 };
