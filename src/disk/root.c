@@ -45,14 +45,22 @@ static int root_read(struct shard *shard, uint32_t copy)
 	return read.op.result < 0 ? read.op.result : 0;
 }
 
-/* Leave out what no segment of this partition can be. */
+static bool root_has(const struct format_root *root, uint32_t count, uint32_t segment)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (root->bad[i].segment == segment)
+			return true;
+	return false;
+}
+
+/* Leave out what no segment of this partition can be, and what is there twice. */
 static void root_fit(const struct format_super *super, struct format_root *root)
 {
 	uint32_t kept = 0;
 
 	for (uint32_t i = 0; i < root->bad_count; i++) {
 		struct format_bad bad = root->bad[i];
-		if (bad.segment >= super->segments)
+		if (bad.segment >= super->segments || root_has(root, kept, bad.segment))
 			continue;
 		bad.good_bytes -= bad.good_bytes % FORMAT_BLOCK;
 		if (bad.good_bytes > super->segment_bytes)
