@@ -253,7 +253,9 @@ void emit_stage(struct worker *worker)
 		HAUL_ASSERT(task->holds);
 		if (!carries_value(task))
 			continue;
-		uint8_t *copy = buddy_get(&worker->stage, task->read.bytes);
+		uint8_t *copy = NULL;
+		if (!task->conn->full)
+			copy = buddy_get(&worker->stage, task->read.bytes);
 		if (copy) {
 			memcpy(copy, task->read.data, task->read.bytes);
 			worker->counts.values_staged++;
