@@ -84,34 +84,48 @@ static int check_tell(int rc, const struct haul_err *told, struct haul_err *err)
 	return haul_err_set(err, rc, "check: %s", haul_strerror(rc));
 }
 
-int check_volume(const struct volume *volume, struct io *io, const struct haul_cache_check *options,
-		 struct haul_cache_checked *ret_checked, struct haul_err *err)
+static void check_free(struct check *check)
 {
-	const uint32_t segment_bytes = volume->super.segment_bytes;
-	struct check *check = calloc(1, sizeof *check);
-	struct haul_err told = { 0 };
-	int rc = -ENOMEM;
-
-	if (check == NULL)
-		return haul_err_set(err, rc, "no memory to check a cache");
-	check->volume = volume;
-	check->super = &volume->super;
-	check->options = options;
-	check->bytes_total =
-		(uint64_t)volume->super.partitions * volume->super.segments * segment_bytes;
-	check->image = aligned_alloc(FORMAT_BLOCK, segment_bytes);
-	check->blocks = malloc(segment_bytes / FORMAT_BLOCK);
-	queue_init(&check->queue, io, volume->os, 0, 0);
-	if (check->image != NULL && check->blocks != NULL)
-		rc = check_run(check, &told);
-	rc = check_tell(rc, &told, err);
-	if (rc >= 0)
-		*ret_checked = check->result;
 	free(check->keys);
 	free(check->bad);
 	free(check->blocks);
 	free(check->image);
 	free(check);
+}
+
+static struct check *check_new(const struct volume *volume)
+{
+	const uint32_t segment_bytes = volume->super.segment_bytes;
+	struct check *check = calloc(1, sizeof *check);
+
+	if (check == NULL)
+		return NULL;
+	check->volume = volume;
+	check->super = &volume->super;
+	check->bytes_total =
+		(uint64_t)volume->super.partitions * volume->super.segments * segment_bytes;
+	check->image = aligned_alloc(FORMAT_BLOCK, segment_bytes);
+	check->blocks = malloc(segment_bytes / FORMAT_BLOCK);
+	if (check->image != NULL && check->blocks != NULL)
+		return check;
+	check_free(check);
+	return NULL;
+}
+
+int check_volume(const struct volume *volume, struct io *io, const struct haul_cache_check *options,
+		 struct haul_cache_checked *ret_checked, struct haul_err *err)
+{
+	struct check *check = check_new(volume);
+	struct haul_err told = { 0 };
+
+	if (check == NULL)
+		return haul_err_set(err, -ENOMEM, "no memory to check a cache");
+	check->options = options;
+	queue_init(&check->queue, io, volume->os, 0, 0);
+	const int rc = check_tell(check_run(check, &told), &told, err);
+	if (rc == 0)
+		*ret_checked = check->result;
+	check_free(check);
 	return rc;
 }
 

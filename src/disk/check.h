@@ -40,8 +40,9 @@ struct check {
 	uint32_t partition;
 	uint64_t bytes_done, bytes_total;
 
-	uint8_t *image;  /* of one segment */
-	uint8_t *blocks; /* CHECK_…, of each of its blocks */
+	struct format_root root; /* the newer, of the partition */
+	uint8_t *image;          /* of one segment */
+	uint8_t *blocks;         /* CHECK_…, of each of its blocks */
 	struct io_op ops[CHECK_OPS];
 	uint32_t pending; /* operations under way */
 

@@ -1,6 +1,5 @@
 /* What has its fixed place: superblocks, roots, segment headers. */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -181,17 +180,16 @@ static bool is_bad(const struct format_root *root, uint32_t segment)
 }
 
 /* The newer root: quarantined segments may hold anything. */
-static void root_read(struct check *check, struct format_root *ret_root)
+static void root_read(struct check *check)
 {
 	struct format_root root;
-	ret_root->bad_count = 0;
-	ret_root->generation = 0;
+	check->root = (struct format_root){ 0 };
 	for (uint32_t copy = 0; copy < 2; copy++) {
 		const uint64_t offset = format_root_offset(check->super, check->partition, copy);
 		if (check_read(check, offset, FORMAT_BLOCK, check->image) == 0 &&
 		    format_root_decode(check->image, check->super->uuid, &root) == 0 &&
-		    root.generation >= ret_root->generation)
-			*ret_root = root;
+		    root.partition == check->partition && root.generation >= check->root.generation)
+			check->root = root;
 	}
 }
 
@@ -218,43 +216,56 @@ static int header_doubtful(struct check *check, uint32_t segment, const struct i
 		       : 1;
 }
 
+/* Headers of count segments from first on, side by side: into image. */
+static void headers_read(struct check *check, uint32_t first, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		check->ops[i] = (struct io_op){
+			.kind = IO_READ,
+			.bytes = FORMAT_BLOCK,
+			.offset = format_segment_offset(check->super, check->partition, first + i),
+			.data = check->image + (size_t)i * FORMAT_BLOCK,
+		};
+		check_start(check, &check->ops[i]);
+	}
+	check_wait(check);
+}
+
+/* Looking closely takes the image, so that comes when all were looked at. */
+static int headers_look(struct check *check, uint32_t first, uint32_t count)
+{
+	struct {
+		uint32_t segment;
+		bool magic;
+	} doubtful[CHECK_OPS];
+	uint32_t doubts = 0;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < count && rc >= 0; i++) {
+		if (is_bad(&check->root, first + i))
+			continue;
+		doubtful[doubts].segment = first + i;
+		rc = header_doubtful(check, first + i, &check->ops[i], &doubtful[doubts].magic);
+		doubts += rc == 1;
+	}
+	rc = rc < 0 ? rc : 0;
+	for (uint32_t i = 0; i < doubts && rc == 0; i++)
+		rc = check_header(check, doubtful[i].segment, doubtful[i].magic);
+	return rc;
+}
+
 int check_headers(struct check *check)
 {
+	const uint32_t segments = check->super->segments;
 	const uint32_t room = check->super->segment_bytes / FORMAT_BLOCK;
 	const uint32_t step = room < CHECK_OPS ? room : CHECK_OPS;
-	struct format_root *root = malloc(sizeof *root);
-	int rc = root != NULL ? 0 : -ENOMEM;
+	int rc = 0;
 
-	if (rc == 0)
-		root_read(check, root);
-	for (uint32_t first = 0; first < check->super->segments && rc == 0; first += step) {
-		uint32_t doubtful[CHECK_OPS];
-		bool magic[CHECK_OPS];
-		uint32_t count = 0;
-		for (uint32_t i = 0; i < step && first + i < check->super->segments; i++) {
-			check->ops[i] = (struct io_op){
-				.kind = IO_READ,
-				.bytes = FORMAT_BLOCK,
-				.offset = format_segment_offset(check->super, check->partition,
-								first + i),
-				.data = check->image + i * FORMAT_BLOCK,
-			};
-			check_start(check, &check->ops[i]);
-		}
-		check_wait(check);
-		for (uint32_t i = 0; i < step && first + i < check->super->segments && rc >= 0;
-		     i++) {
-			doubtful[count] = first + i;
-			rc = is_bad(root, first + i)
-				     ? 0
-				     : header_doubtful(check, first + i, &check->ops[i],
-						       &magic[count]);
-			count += rc == 1;
-		}
-		rc = rc < 0 ? rc : 0;
-		for (uint32_t i = 0; i < count && rc == 0; i++)
-			rc = check_header(check, doubtful[i], magic[i]);
+	root_read(check);
+	for (uint32_t first = 0; first < segments && rc == 0; first += step) {
+		const uint32_t count = segments - first < step ? segments - first : step;
+		headers_read(check, first, count);
+		rc = headers_look(check, first, count);
 	}
-	free(root);
 	return rc;
 }

@@ -68,7 +68,7 @@ static int repair_flush(struct check *check)
 
 static int repair_delete(struct check *check, const struct check_bad *bad)
 {
-	/* A tombstone deletes what has its hash; where the key is not known, it has none to show. */
+	/* A tombstone deletes by hash: where the key is not known, any will do. */
 	static const uint8_t unknown[1] = { '?' };
 	struct cache_key key = { .data = unknown, .bytes = 1, .hash = bad->hash };
 

@@ -1,4 +1,4 @@
-/* The damage is made in the bytes of a simulated disk, behind the back of a cache that was closed. */
+/* Damage is made in the bytes of a simulated disk, behind the back of a cache that was closed. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
