@@ -136,3 +136,29 @@ void loop_lab_cut(struct loop_lab *lab, uint64_t bytes)
 	/* What the device has in its own cache is no longer true. */
 	assert_int_equal(ioctl(lab->device_fd, BLKFLSBUF, 0), 0);
 }
+
+void loop_lab_discard(struct loop_lab *lab, uint64_t offset, uint64_t bytes)
+{
+	uint64_t range[2] = { offset, bytes };
+
+	assert_int_equal(ioctl(lab->device_fd, BLKDISCARD, range), 0);
+}
+
+void loop_lab_reattach(struct loop_lab *lab, int flags)
+{
+	close(lab->device_fd);
+	lab->device_fd = loop_attach(lab->backing, flags, lab->device, sizeof lab->device);
+	assert_true(lab->device_fd >= 0);
+}
+
+void loop_lab_kill(struct loop_lab *lab)
+{
+	/* ext4's own: no header has it. 2 = at once, without writing anything back. */
+	const unsigned long shutdown = _IOR('X', 125, uint32_t);
+	uint32_t how = 2;
+	int fd = open(lab->folder, O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ioctl(fd, shutdown, &how), 0);
+	close(fd);
+}

@@ -23,3 +23,9 @@ void loop_lab_close(struct loop_lab *lab);
 void loop_lab_fill(struct loop_lab *lab, bool full);
 /* Cut the file under the device: reads behind it fail. */
 void loop_lab_cut(struct loop_lab *lab, uint64_t bytes);
+/* Give blocks of the device back to the file system. */
+void loop_lab_discard(struct loop_lab *lab, uint64_t offset, uint64_t bytes);
+/* Take the device away and make another over the same file; `device` names it. */
+void loop_lab_reattach(struct loop_lab *lab, int flags);
+/* The file system under the device stops: all operations fail from now on, for good. */
+void loop_lab_kill(struct loop_lab *lab);
