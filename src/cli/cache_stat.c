@@ -252,7 +252,8 @@ static int show_once(const struct request *request)
 		add_ratios(root);
 	if (code == CLI_OK && request->json) {
 		(void)json_dumpf(root, stdout,
-				 request->watch ? JSON_COMPACT : (size_t)JSON_INDENT(1));
+				 (request->watch ? JSON_COMPACT : (size_t)JSON_INDENT(1)) |
+					 JSON_REAL_PRECISION(6));
 		printf("\n");
 	} else if (code == CLI_OK) {
 		show_contents(root);
