@@ -32,8 +32,9 @@
  * have left by then are not copied any more, for a tombstone of theirs may be on the disk.
  *
  * Room       Reclaim may take the last FREE_MIN segments; stores may not, nor do they use LANE_MAIN
- *            then. A segment of S3-FIFO gives up at most a fifth of its bytes to copies, and a
- *            third to tombstones, so each gives back more than it takes. */
+ *            then. A segment of S3-FIFO gives up a fifth of its bytes to copies, at most half. One
+ *            full of tombstones that are still needed gives nothing back: then the segment goes
+ *            that they are needed for. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -224,6 +225,36 @@ bool reclaim_short(const struct shard *shard)
 	return index->count + margin >= index->entries_max + leaving;
 }
 
+struct format_bad *reclaim_bad(struct shard *shard, uint32_t segment)
+{
+	struct format_bad *bad = shard->root.bad;
+	while (bad < shard->root.bad + shard->root.bad_count && bad->segment != segment)
+		bad++;
+	return bad < shard->root.bad + shard->root.bad_count ? bad : NULL;
+}
+
+/* All that could be found after a crash may, but for segments whose every row is in the index. */
+bool reclaim_hides(const struct shard *shard, uint32_t s)
+{
+	const struct segment *segment = &shard->segments[s];
+	const struct chunk *chunk = shard->lanes[segment->lane].chunk;
+	uint32_t rows = segment->rows;
+	if (segment->state == SEGMENT_FREE)
+		return false;
+	if (segment->state == SEGMENT_BAD) {
+		const struct format_root *root = &shard->root;
+		for (uint32_t i = 0; i < root->bad_count; i++) {
+			if (root->bad[i].segment == s)
+				return root->bad[i].good_bytes > FORMAT_BLOCK;
+		}
+		return true;
+	}
+	if (segment->state == SEGMENT_OPEN && chunk && chunk->segment == s)
+		rows += chunk->row_count;
+	return segment->state == SEGMENT_RECLAIM || segment->state == SEGMENT_ERASE ||
+	       segment->live_entries != rows;
+}
+
 /* ---- victims ---- */
 
 static void victim_begin(struct reclaim *reclaim, uint32_t segment, bool keep_all)
@@ -235,6 +266,7 @@ static void victim_begin(struct reclaim *reclaim, uint32_t segment, bool keep_al
 	victim->segment = segment;
 	victim->generation = reclaim->shard->segments[segment].generation;
 	victim->keep_all = keep_all;
+	victim->bad = reclaim->shard->segments[segment].state == SEGMENT_BAD;
 	victim->attempts = 0;
 	scan_start(reclaim, victim);
 }
@@ -254,10 +286,13 @@ void victim_abort(struct reclaim *reclaim, struct victim *victim)
 {
 	struct shard *shard = reclaim->shard;
 	struct segment *segment = &shard->segments[victim->segment];
-	HAUL_ASSERT(reclaim->reads == 0 && segment->state == SEGMENT_RECLAIM);
-	segment->state = SEGMENT_SEALED;
-	segment_link(shard, victim->segment);
-	shard->lanes[segment->lane].count++;
+	HAUL_ASSERT(reclaim->reads == 0);
+	if (!victim->bad) {
+		HAUL_ASSERT(segment->state == SEGMENT_RECLAIM);
+		segment->state = SEGMENT_SEALED;
+		segment_link(shard, victim->segment);
+		shard->lanes[segment->lane].count++;
+	}
 	victim->state = VICTIM_NONE;
 	reclaim->scan = (struct scan){ .step = SCAN_NONE };
 }
@@ -326,25 +361,48 @@ static bool victim_forget(struct reclaim *reclaim, struct victim *victim)
 	return false;
 }
 
+/* False: a recovery filled the table of segments anew. */
+static bool victim_is_there(const struct reclaim *reclaim, const struct victim *victim)
+{
+	const struct segment *segment = &reclaim->shard->segments[victim->segment];
+	return segment->generation == victim->generation &&
+	       (segment->state == SEGMENT_RECLAIM || segment->state == SEGMENT_ERASE ||
+		segment->state == SEGMENT_BAD);
+}
+
+/* What lives in it was moved, durably, or its header could not be overwritten: the root says, with
+ * the next flush, that nothing in it counts. */
+static bool victim_turn_bad(struct reclaim *reclaim, struct victim *victim)
+{
+	struct shard *shard = reclaim->shard;
+	if (victim_forget(reclaim, victim))
+		return true;
+	struct format_bad *bad = reclaim_bad(shard, victim->segment);
+	if (bad)
+		bad->good_bytes = 0;
+	shard->root_dirty = true;
+	shard->hides = true; /* until it does */
+	victim->state = VICTIM_NONE;
+	return false;
+}
+
 /* Returns whether more can be done at once. */
 static bool victim_turn(struct reclaim *reclaim, struct victim *victim)
 {
 	struct shard *shard = reclaim->shard;
 	const struct segment *segment = &shard->segments[victim->segment];
-	if (segment->generation != victim->generation ||
-	    (segment->state != SEGMENT_RECLAIM && segment->state != SEGMENT_ERASE)) {
-		/* A recovery filled the table anew, or the segment cannot be written any more: then
-		 * the root says that nothing in it counts. */
-		if (segment->generation == victim->generation && segment->state == SEGMENT_BAD &&
-		    victim_forget(reclaim, victim))
-			return true;
+	if (!victim_is_there(reclaim, victim)) {
 		victim->state = VICTIM_NONE;
 		return false;
 	}
+	if (segment->state == SEGMENT_BAD && !victim->bad)
+		return victim_turn_bad(reclaim, victim);
 	if (victim->state == VICTIM_FLUSH && victim->lost != shard->lost) {
 		victim->attempts++;
 		victim->state = VICTIM_AGAIN;
 	} else if (victim->state == VICTIM_FLUSH && shard->durable_flush >= victim->flush) {
+		if (victim->bad)
+			return victim_turn_bad(reclaim, victim);
 		victim->state = VICTIM_ERASE;
 		segment_erase(shard, victim->segment);
 	} else if (victim->state == VICTIM_DRAIN) {
@@ -381,18 +439,19 @@ static void scan_check(struct reclaim *reclaim)
 	struct victim *victim = reclaim->scan.victim;
 	if (!victim || reclaim->reads > 0)
 		return;
-	const struct segment *segment = &reclaim->shard->segments[victim->segment];
-	if (segment->generation == victim->generation && segment->state == SEGMENT_RECLAIM)
+	if (victim_is_there(reclaim, victim))
 		return;
 	victim->state = VICTIM_NONE;
 	reclaim->scan = (struct scan){ .step = SCAN_NONE };
 }
 
-/* Somebody was told to try again: what makes room does not wait for the batch to fill. */
+/* What makes room does not wait for a batch to fill when somebody was told to try again; nor for
+ * one that may never come, when no more segments can be taken before. */
 static void hurry(struct reclaim *reclaim)
 {
 	struct shard *shard = reclaim->shard;
-	if (!shard->gathering.pressed || !flush_idle(shard))
+	bool full = reclaim_coming(reclaim) == VICTIMS && reclaim->scan.step == SCAN_NONE;
+	if ((!shard->gathering.pressed && !full) || !flush_idle(shard))
 		return;
 	for (uint32_t i = 0; i < VICTIMS; i++) {
 		const struct victim *victim = &reclaim->victims[i];

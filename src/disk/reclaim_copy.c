@@ -252,5 +252,8 @@ bool copy_carry(struct reclaim *reclaim, const struct format_row *row, const uin
 	uint32_t bytes = FORMAT_ROW * 2 + row->key_bytes;
 	admit_charge(&shard->admit, bytes, shard->os->now_ns(shard->os));
 	reclaim->carried += bytes;
+	reclaim->scan.carried_rows++;
+	if (row->seq > reclaim->scan.carried_max)
+		reclaim->scan.carried_max = row->seq;
 	return true;
 }

@@ -11,10 +11,11 @@
  *                   and all that is live in it moves; every fourth time it is the oldest, so that
  *                   tombstones do not stay for ever.
  * Both              Before that, segments in which nothing is live. Pinned segments are emptied
- *                   when less than half of them is live: what is pinned moves to a fresh one. If
- *                   more tombstones were carried than fill an eighth of a segment, the oldest
- *                   segment of all goes: it is the one they are kept for. If no segment can be
- *                   taken because lanes hold them open, the oldest of those is sealed. */
+ *                   when less than half of them is live: what is pinned moves to a fresh one.
+ *                   Before all, if more tombstones were carried than fill an eighth of a segment,
+ *                   the oldest segment that holds a dead row, be it pinned: it is what they are
+ *                   kept for. If no segment can be taken because lanes hold them open, the oldest
+ *                   of those is sealed. */
 #include "base/assert.h"
 #include "disk/reclaim_state.h"
 
@@ -51,6 +52,14 @@ static bool pinned_thin(const struct reclaim *reclaim, const struct segment *seg
 	return segment->lane == LANE_PINNED && live_cost(segment) < shard->super->segment_bytes / 2;
 }
 
+/* Nothing is live in it. One of tombstones alone gives nothing back while they are needed. */
+static bool gives(const struct segment *segment, bool needed)
+{
+	if (segment->live_entries > 0)
+		return false;
+	return segment->expiry_max != 0 || !needed;
+}
+
 /* One with nothing live, or thin and pinned, from where the last look ended; a look is bounded, and
  * without shortage begins anew once a second. */
 static uint32_t pick_anywhere(struct reclaim *reclaim, bool wanted, bool *ret_keep_all)
@@ -64,6 +73,7 @@ static uint32_t pick_anywhere(struct reclaim *reclaim, bool wanted, bool *ret_ke
 		reclaim->look_next = 0;
 		reclaim->look_s = now_s;
 	}
+	bool needed = wanted && scan_horizon(shard, SEGMENT_NONE) <= reclaim->barren;
 	for (uint32_t i = 0; i < LOOKED_A_POLL; i++) {
 		uint32_t s = reclaim->look_next;
 		if (s >= shard->super->segments)
@@ -72,7 +82,7 @@ static uint32_t pick_anywhere(struct reclaim *reclaim, bool wanted, bool *ret_ke
 		const struct segment *segment = &shard->segments[s];
 		if (!ready(shard, s))
 			continue;
-		if (expired(segment, now_s) || (wanted && segment->live_entries == 0))
+		if (expired(segment, now_s) || (wanted && gives(segment, needed)))
 			return s;
 		if ((wanted || pinned) && pinned_thin(reclaim, segment)) {
 			*ret_keep_all = true;
@@ -82,19 +92,41 @@ static uint32_t pick_anywhere(struct reclaim *reclaim, bool wanted, bool *ret_ke
 	return SEGMENT_NONE;
 }
 
-/* The first born; of all lanes, or of all but the pinned. */
-static uint32_t pick_oldest(const struct reclaim *reclaim, bool pinned)
+/* The first born, but for the pinned. */
+static uint32_t pick_oldest(const struct shard *shard)
 {
-	const struct shard *shard = reclaim->shard;
 	uint32_t oldest = SEGMENT_NONE;
 	for (uint32_t s = 0; s < shard->super->segments; s++) {
 		const struct segment *segment = &shard->segments[s];
-		if (!ready(shard, s) || (segment->lane == LANE_PINNED && !pinned))
+		if (!ready(shard, s) || segment->lane == LANE_PINNED)
 			continue;
 		if (oldest == SEGMENT_NONE || segment->born_seq < shard->segments[oldest].born_seq)
 			oldest = s;
 	}
 	return oldest;
+}
+
+/* The first born of those that may hold an old copy of something: it is what tombstones are kept
+ * for. If a lane holds it open, it is sealed, and taken later. */
+static uint32_t pick_horizon(struct shard *shard)
+{
+	uint32_t oldest = SEGMENT_NONE;
+	for (uint32_t s = 0; s < shard->super->segments; s++) {
+		const struct segment *segment = &shard->segments[s];
+		if (segment->state == SEGMENT_RECLAIM || segment->state == SEGMENT_ERASE ||
+		    !reclaim_hides(shard, s))
+			continue;
+		if (oldest == SEGMENT_NONE || segment->born_seq < shard->segments[oldest].born_seq)
+			oldest = s;
+	}
+	if (oldest == SEGMENT_NONE || ready(shard, oldest))
+		return oldest;
+	if (shard->segments[oldest].state == SEGMENT_BAD)
+		return shard->segments[oldest].chunks ? SEGMENT_NONE : oldest;
+	enum lane_id lane = shard->segments[oldest].lane;
+	if (shard->lanes[lane].segment == oldest && segment_footer_spare(shard))
+		segment_seal(shard, lane);
+	return SEGMENT_NONE;
 }
 
 /* ---- S3-FIFO ---- */
@@ -166,7 +198,7 @@ static uint32_t pick_lru(struct reclaim *reclaim)
 	struct shard *shard = reclaim->shard;
 	uint32_t best = SEGMENT_NONE;
 	if (reclaim->picks % LRU_OLDEST == LRU_OLDEST - 1)
-		return pick_oldest(reclaim, false);
+		return pick_oldest(shard);
 	for (uint32_t s = 0; s < shard->super->segments; s++) {
 		const struct segment *segment = &shard->segments[s];
 		if (!ready(shard, s) || segment->lane == LANE_PINNED)
@@ -215,6 +247,7 @@ static bool any_sealed(const struct shard *shard)
 static bool moves_all(const struct shard *shard, uint32_t segment)
 {
 	return shard->options.policy == HAUL_CACHE_LRU ||
+	       shard->segments[segment].state == SEGMENT_BAD ||
 	       shard->segments[segment].lane == LANE_PINNED;
 }
 
@@ -222,16 +255,18 @@ static uint32_t pick(struct reclaim *reclaim, bool *ret_keep_all)
 {
 	struct shard *shard = reclaim->shard;
 	bool wanted = reclaim_short(shard);
-	uint32_t segment = pick_anywhere(reclaim, wanted, ret_keep_all);
-	if (segment != SEGMENT_NONE || !wanted)
-		return segment;
-	if (reclaim->carried > shard->super->segment_bytes / CARRY_SHARE) {
-		reclaim->carried = 0;
-		segment = pick_oldest(reclaim, true);
-	} else if (shard->options.policy == HAUL_CACHE_LRU) {
-		segment = pick_lru(reclaim);
-	} else {
-		segment = pick_fifo(shard);
+	uint32_t segment = SEGMENT_NONE;
+	if (wanted && reclaim->carried > shard->super->segment_bytes / CARRY_SHARE) {
+		segment = pick_horizon(shard);
+		if (segment != SEGMENT_NONE)
+			reclaim->carried = 0;
+	}
+	if (segment == SEGMENT_NONE) {
+		segment = pick_anywhere(reclaim, wanted, ret_keep_all);
+		if (segment != SEGMENT_NONE || !wanted)
+			return segment;
+		segment = shard->options.policy == HAUL_CACHE_LRU ? pick_lru(reclaim)
+								  : pick_fifo(shard);
 	}
 	if (segment == SEGMENT_NONE && !any_sealed(shard) && reclaim_coming(reclaim) == 0)
 		seal_oldest(shard);
@@ -247,6 +282,8 @@ uint32_t reclaim_pick(struct reclaim *reclaim, bool *ret_keep_all)
 	struct shard *shard = reclaim->shard;
 	uint32_t segment = pick(reclaim, ret_keep_all);
 	if (segment == SEGMENT_NONE)
+		return segment;
+	if (shard->segments[segment].state == SEGMENT_BAD)
 		return segment;
 	HAUL_ASSERT(ready(shard, segment));
 	segment_unlink(shard, segment);

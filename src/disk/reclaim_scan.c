@@ -11,8 +11,9 @@
 #include "base/assert.h"
 #include "disk/reclaim_state.h"
 
-/* Of a segment's bytes, what may be copied: write amplification stays below 1 / (1 - 1/5). */
-enum { COPY_SHARE = 5 };
+/* For each segment that is emptied, a fifth of its bytes may be copied, so write amplification
+ * stays below 1 / (1 - 1/5); what one does not use, others may, up to half of theirs. */
+enum { COPY_SHARE = 5, COPY_MOST = 2 };
 
 static uint32_t blocks_up(uint32_t bytes)
 {
@@ -26,18 +27,13 @@ static struct segment *segment_of(const struct reclaim *reclaim)
 
 /* ---- starting ---- */
 
-/* The oldest birth among segments that may still hold an old copy of something: all that could be
- * found after a crash, but those whose every row is the newest of its key. */
-static uint64_t horizon_of(const struct shard *shard, uint32_t except)
+uint64_t scan_horizon(const struct shard *shard, uint32_t except)
 {
 	uint64_t horizon = UINT64_MAX;
 	for (uint32_t s = 0; s < shard->super->segments; s++) {
 		const struct segment *segment = &shard->segments[s];
-		if (segment->state == SEGMENT_FREE || s == except || segment->born_seq >= horizon)
-			continue;
-		if (segment->state == SEGMENT_SEALED && segment->live_entries == segment->rows)
-			continue;
-		horizon = segment->born_seq;
+		if (s != except && segment->born_seq < horizon && reclaim_hides(shard, s))
+			horizon = segment->born_seq;
 	}
 	return horizon;
 }
@@ -47,6 +43,8 @@ static void batch_next(struct reclaim *reclaim)
 	struct scan *scan = &reclaim->scan;
 	if (scan->rows_left == 0 || scan->walk.at >= scan->walk.end) {
 		struct victim *victim = scan->victim;
+		if (scan->carried_rows > segment_of(reclaim)->rows / 2)
+			reclaim->barren = scan->carried_max;
 		scan->step = SCAN_NONE;
 		scan->victim = NULL;
 		victim_scanned(reclaim, victim);
@@ -62,16 +60,21 @@ void scan_start(struct reclaim *reclaim, struct victim *victim)
 	struct scan *scan = &reclaim->scan;
 	const struct segment *segment = &shard->segments[victim->segment];
 	HAUL_ASSERT(scan->step == SCAN_NONE && !segment->chunks);
+	HAUL_ASSERT(victim->bad == (segment->state == SEGMENT_BAD));
 	victim->state = VICTIM_SCAN;
 	victim->lost = shard->lost;
 	victim->hash_count = 0;
+	uint64_t most = shard->super->segment_bytes / COPY_MOST;
+	reclaim->budget += shard->super->segment_bytes / COPY_SHARE;
+	if (reclaim->budget > 2 * most)
+		reclaim->budget = 2 * most;
 	*scan = (struct scan){
 		.victim = victim,
 		.rows_left = segment->rows,
 		.gap = haul_disk_model_gap(&shard->model),
 		.now_s = shard_now_s(shard),
-		.horizon = horizon_of(shard, victim->segment),
-		.copy_left = shard->super->segment_bytes / COPY_SHARE,
+		.horizon = scan_horizon(shard, victim->segment),
+		.copy_left = reclaim->budget < most ? reclaim->budget : most,
 		.freq_min = 1,
 		.freq_left = UINT64_MAX,
 		.pinned = victim->keep_all && segment->lane == LANE_PINNED,
@@ -85,7 +88,11 @@ void scan_start(struct reclaim *reclaim, struct victim *victim)
 		.segment = victim->segment,
 		.lane = segment->lane,
 	};
-	walk_start(&scan->walk, shard->super, &header, shard->super->segment_bytes);
+	uint32_t end = victim->bad ? reclaim_bad(shard, victim->segment)->good_bytes
+				   : shard->super->segment_bytes;
+	walk_start(&scan->walk, shard->super, &header, end);
+	if (scan->walk.at < FORMAT_BLOCK || end <= FORMAT_BLOCK)
+		scan->walk.at = scan->walk.end;
 	uint32_t bytes = segment->rows <= shard->footer_rows_max
 				 ? format_footer_bytes(segment->rows)
 				 : UINT32_MAX;
@@ -150,6 +157,7 @@ static bool budget_takes(struct reclaim *reclaim, const struct format_row *row, 
 	if (!admit_ask(&shard->admit, row->bytes, true, shard->os->now_ns(shard->os)))
 		return false;
 	scan->copy_left -= row->bytes;
+	reclaim->budget -= row->bytes;
 	if (freq == scan->freq_min)
 		scan->freq_left -= row->bytes;
 	return true;

@@ -40,6 +40,7 @@ struct victim {
 	uint32_t hash_count;
 	uint32_t attempts;
 	bool keep_all; /* what is live moves, nothing is evicted */
+	bool bad;      /* quarantined: it is not erased, the root says that nothing in it counts */
 };
 
 enum scan_step {
@@ -79,8 +80,10 @@ struct scan {
 	uint64_t gap;              /* bridged by reads */
 	uint32_t rows_left;        /* of the segment's, not seen yet */
 	uint32_t now_s;
-	bool stays;                  /* a row was seen that must be copied or carried */
-	bool pinned;                 /* nothing live may leave */
+	bool stays;           /* a row was seen that must be copied or carried */
+	bool pinned;          /* nothing live may leave */
+	uint64_t carried_max; /* seq */
+	uint32_t carried_rows;
 	uint32_t want_count, copied; /* of wants */
 };
 
@@ -102,6 +105,8 @@ struct reclaim {
 	uint32_t hashes_max;
 	uint32_t pinned_max; /* segments */
 	uint32_t low;        /* FREE segments below which room is made */
+	uint64_t budget;     /* bytes that may be copied */
+	uint64_t barren;     /* tombstones with a seq up to it were needed when last looked at */
 	uint64_t carried;    /* bytes of tombstones carried since the oldest segment went */
 	uint32_t look_next;  /* segment where the look for expired and dead ones goes on */
 	uint32_t look_s;     /* when it began anew */
@@ -118,14 +123,22 @@ bool reclaim_short(const struct shard *shard);
 /* Segments that will be FREE without more being chosen. */
 uint32_t reclaim_coming(const struct reclaim *reclaim);
 
+/* Whether a segment may hold a row that is not the newest of its key. */
+bool reclaim_hides(const struct shard *shard, uint32_t segment);
+/* Bytes of a quarantined segment that count. */
+struct format_bad *reclaim_bad(struct shard *shard, uint32_t segment);
+
 /* ---- reclaim_pick.c ---- */
-/* The next segment to empty: SEGMENT_NONE, or one that is out of its lane, in state RECLAIM. */
+/* The next segment to empty: SEGMENT_NONE, or one that is out of its lane, in state RECLAIM (or
+ * stays BAD). */
 uint32_t reclaim_pick(struct reclaim *reclaim, bool *ret_keep_all);
 /* LRU: entries leave until the rest fits. Returns whether more are to leave. */
 bool reclaim_trim(struct reclaim *reclaim);
 
 /* ---- reclaim_scan.c ---- */
 void scan_start(struct reclaim *reclaim, struct victim *victim);
+/* The oldest birth among segments but one that may still hold an old copy of something. */
+uint64_t scan_horizon(const struct shard *shard, uint32_t except);
 /* Go on as far as can be without waiting. Returns whether it stopped only for its bound. */
 bool scan_run(struct reclaim *reclaim);
 /* The entry leaves when the segment is erased; until then it is served. */
