@@ -49,7 +49,9 @@ static void item_drop(struct lookups *lookups, const struct lookup_item *item)
 	struct segment *segment = &shard->segments[entry->segment];
 	if (segment->errors < UINT16_MAX)
 		segment->errors++;
-	if (segment->errors >= SEGMENT_ERRORS_MAX && segment->state == SEGMENT_SEALED)
+	/* While batches of it are on their way, or reclaim is at it, it is left to them. */
+	if (segment->errors >= SEGMENT_ERRORS_MAX && segment->state == SEGMENT_SEALED &&
+	    segment->chunks == NULL)
 		segment_quarantine(shard, entry->segment, segment->append);
 }
 
