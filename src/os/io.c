@@ -46,7 +46,7 @@ int io_open(struct io **ret_io, const struct file *file, const struct io_options
 	if (rc < 0)
 		return haul_err_set(err, rc, "set up %u I/O operations at a time: %s", full.depth,
 				    haul_strerror(rc));
-	HAUL_ASSERT(io->engine != IO_AUTO);
+	HAUL_ASSERT(io != NULL && io->engine != IO_AUTO);
 	*ret_io = io;
 	return 0;
 }
