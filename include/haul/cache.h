@@ -17,7 +17,9 @@
  * Memory     all at open: index (at most 32 bytes an entry), write buffers, read buffers, RAM tier.
  * Threads    any thread may call anything at the same time, but open and close. Each partition is
  *            locked while an operation is put in, not while the disk works: stores of many threads
- *            share a flush, their lookups overlap.
+ *            share a flush, their lookups overlap. Who waits drives the disk, so a lone caller
+ *            never switches threads. One thread of the cache's own sleeps until something is left
+ *            behind that nobody waits for, and flushes it by its deadline.
  * Errors     store: HAUL_ELIMIT (key or value too long), HAUL_EFULL (pinned quota), HAUL_EADMIT
  *            (over the write budget), -EIO (its flush failed; the entry is not there), -ENODEV
  *            (the device is offline: see haul_cache_online). Lookups never fail as a whole: each
@@ -142,7 +144,9 @@ struct haul_cache_value {
 	uint64_t version; /* changes with every store of the key ("cas") */
 };
 
-/* Called once a key, in the order asked. Other than 0 stops, and is returned. */
+/* Called once a key, in the order asked. Other than 0 stops, and is returned. No lock is held: it
+ * may call anything but haul_cache_lookup_batch. An object is given whole up to 64 MiB; a longer
+ * one is a hit with data NULL and bytes 0, to be read by ranges. */
 typedef int haul_cache_visit(uint32_t index, const struct haul_cache_value *value, void *arg);
 
 /* Any number of keys, duplicates allowed. Returns how many were hits. */
@@ -152,10 +156,13 @@ HAUL_API int haul_cache_lookup_batch(struct haul_cache *cache, const struct haul
  * -EIO; HAUL_ELONG: longer than max, *ret_value says how long, data holds the start. */
 HAUL_API int haul_cache_get(struct haul_cache *cache, const struct haul_cache_key *key, void *data,
 			    uint64_t max, struct haul_cache_value *ret_value);
+struct haul_cache_range {
+	uint64_t offset, bytes;
+};
 /* Bytes offset … offset + bytes - 1 of a value (only the slices needed are read); fewer at its
- * end. */
+ * end. data has room for all of them. */
 HAUL_API int haul_cache_get_range(struct haul_cache *cache, const struct haul_cache_key *key,
-				  uint64_t offset, void *data, uint64_t bytes,
+				  const struct haul_cache_range *range, void *data,
 				  struct haul_cache_value *ret_value);
 
 /* ---- watching it ---- */

@@ -3,8 +3,8 @@
  * To add a subcommand: one line below, and `int cache_<name>(int argc, char **argv)` in
  * src/cli/cache_<name>.c, as cli/cli.h says of commands.
  *
- * Model      FILE|DEVICE is a cache made by format; TARGET is either that, or a running server: what
- *            has a ':' that is no file's is HOST:PORT, a socket in the file system is that.
+ * Model      FILE|DEVICE is a cache made by format; TARGET is either that, or a running server:
+ *            what has a ':' that is no file's is HOST:PORT, a socket in the file system is that.
  * Errors     enum cli_exit, with a line on stderr.
  * Threads    main thread only. */
 #pragma once
@@ -36,7 +36,7 @@ int cache_fail(const char *what, int code);
 int cache_end_output(int code);
 /* Whether TARGET is a running server. */
 bool cache_is_server(const char *target);
-/* Open a cache with little memory, as one command needs it. CLI_OK, or CLI_FAILED after saying why. */
+/* Open a cache. CLI_OK, or CLI_FAILED after saying why. */
 int cache_open_file(struct haul_cache **ret_cache, const char *path, bool read_only);
 /* A number from min to max, or the end of the program with a message (argp's). */
 struct argp_state;

@@ -147,8 +147,8 @@ static void file_range(struct answer *answer, uint32_t index)
 	int rc = 0;
 	do {
 		const uint64_t left = request->to - at;
-		const uint64_t bytes = left < PIECE ? left + 1 : PIECE;
-		rc = haul_cache_get_range(answer->cache, &key, at, answer->piece, bytes, &value);
+		const struct haul_cache_range range = { at, left < PIECE ? left + 1 : PIECE };
+		rc = haul_cache_get_range(answer->cache, &key, &range, answer->piece, &value);
 		if (rc < 0)
 			break;
 		put(answer, answer->piece, value.bytes);

@@ -1,21 +1,21 @@
 /* haul cache stat: what a cache holds, and how well it batches.
  *
- * A file and a server are brought to one shape first, an object of numbers by the names that a server
- * uses in its answer to `stats`; then ratios are added, and it is shown. */
+ * A file and a server are brought to one shape first, an object of numbers by the names that a
+ * server uses in its answer to `stats`; then ratios are added, and it is shown. */
 #include <argp.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/cache.h"
 #include "cli/cache_client.h"
 #include "cli/quantity.h"
 
-enum { KEY_JSON = 256, KEY_WATCH, STAT_LINES_MAX = 1000 };
+enum { KEY_JSON = 256, KEY_WATCH, STAT_LINES_MAX = 1000, WATCH_MS = 1000 };
 
 struct request {
 	const char *target;
@@ -290,9 +290,8 @@ int cache_stat(int argc, char **argv)
 	cache_catch_signals();
 	int code = show_once(&request);
 	while (request.watch && code == CLI_OK && !cache_stopped()) {
-		(void)sleep(1); /* a signal ends it */
-		if (cache_stopped() || ferror(stdout))
-			break;
+		if (poll(NULL, 0, WATCH_MS) != 0 || ferror(stdout))
+			break; /* by a signal */
 		printf(request.json ? "" : "\n");
 		code = show_once(&request);
 	}

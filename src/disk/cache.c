@@ -1,4 +1,5 @@
-/* A cache as the library's users see it: opening, closing and watching. cache_state.h has the model. */
+/* A cache as the library's users see it: opening, closing and watching. cache_state.h has the
+ * model. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

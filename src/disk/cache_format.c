@@ -1,5 +1,5 @@
-/* Making a cache. Until the very end there is no valid superblock: those of an older cache go first,
- * the new ones are written when all the rest is durable. */
+/* Making a cache. Until the very end there is no valid superblock: those of an older cache go
+ * first, the new ones are written when all the rest is durable. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -198,6 +198,13 @@ static int formatting_run(struct formatting *f, struct haul_err *err)
 	return rc == 0 ? formatting_supers(f, err) : rc;
 }
 
+static int block_new(struct formatting *f, struct haul_err *err)
+{
+	if (posix_memalign((void **)&f->block, FORMAT_BLOCK, FORMAT_BLOCK) != 0)
+		return haul_err_set(err, -ENOMEM, "no memory for a block");
+	return 0;
+}
+
 int haul_cache_format(const char *path, const struct haul_cache_format *options,
 		      struct haul_err *err)
 {
@@ -206,8 +213,7 @@ int haul_cache_format(const char *path, const struct haul_cache_format *options,
 	int rc = formatting_open(&f, err);
 	if (rc < 0)
 		return rc;
-	if (posix_memalign((void **)&f.block, FORMAT_BLOCK, FORMAT_BLOCK) != 0)
-		rc = haul_err_set(err, -ENOMEM, "no memory for a block");
+	rc = block_new(&f, err);
 	if (rc == 0)
 		rc = formatting_run(&f, err);
 	free(f.block);

@@ -1,8 +1,8 @@
 /* The keeper: drives what nobody waits for (cache_state.h).
  *
  * It sleeps until part_unlock calls it, that is until somebody left buffered stores or transfers
- * behind, at most once a deadline; so a stream of buffered stores wakes it about once a millisecond,
- * and durable stores and lookups never do. */
+ * behind, at most once a deadline; so a stream of buffered stores wakes it about once a
+ * millisecond, and durable stores and lookups never do. */
 #include <signal.h>
 #include <time.h>
 

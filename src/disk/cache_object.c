@@ -1,10 +1,11 @@
 /* Objects: values longer than a slice, as disk/object.h lays them out, and what happens to their
  * slices when the key is stored anew or deleted.
  *
- * What a key held before is known when the new head (or value, or tombstone) goes in, as both happen
+ * What a key held before is known when the new head (or value, or tombstone) goes in, as both
+ *      happen
  * under one hold of the lock: so of each object that is replaced somebody drops all the slices. It
- * drops them by number, 1 … slices, so also across those that have left already. That is only to give
- * room back: nothing finds a slice but through its head, whose version is random. */
+ * drops them by number, 1 … slices, so also across those that have left already. That is only to
+ * give room back: nothing finds a slice but through its head, whose version is random. */
 #include <errno.h>
 #include <string.h>
 

@@ -1,10 +1,11 @@
 /* One partition and those who wait for it (cache_state.h has the model).
  *
- * Why nobody sleeps for good: a thread sleeps only while part.driven; whoever stops driving wakes the
+ * Why nobody sleeps for good: a thread sleeps only while part.driven; whoever stops driving wakes
+ *     the
  * first sleeper in part_unlock, and a sleeper that wakes with nobody driving drives. Why the driver
  * misses nothing: it waits in the disk only for what is under way, and while it does (`waiting`)
- * nobody else reaps, so each transfer that finishes ends its wait. Others who put something in push it
- * at once, and that too ends in a transfer that finishes. */
+ * nobody else reaps, so each transfer that finishes ends its wait. Others who put something in push
+ * it at once, and that too ends in a transfer that finishes. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

@@ -133,12 +133,18 @@ static int probe_ends(const struct file *file, uint8_t *first, uint8_t *last, ch
 	return 1;
 }
 
+static uint8_t *memory_new(void)
+{
+	void *memory = NULL;
+	return posix_memalign(&memory, PROBE_ALIGN, 2 * (size_t)PROBE_BYTES) == 0 ? memory : NULL;
+}
+
 int probe_file(const struct file *file, char ret_text[PROBE_TEXT])
 {
-	uint8_t *memory = NULL;
 	if (file->bytes == 0 || (!file->block_device && !probe_has_data(file)))
 		return 0;
-	if (posix_memalign((void **)&memory, PROBE_ALIGN, 2 * (size_t)PROBE_BYTES) != 0)
+	uint8_t *memory = memory_new();
+	if (memory == NULL)
 		return -ENOMEM;
 	int rc = probe_ends(file, memory, memory + PROBE_BYTES, ret_text);
 	free(memory);

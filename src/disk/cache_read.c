@@ -152,10 +152,10 @@ static int read_key(struct haul_cache *cache, const struct haul_cache_key *key,
 }
 
 int haul_cache_get_range(struct haul_cache *cache, const struct haul_cache_key *key,
-			 uint64_t offset, void *data, uint64_t bytes,
+			 const struct haul_cache_range *range, void *data,
 			 struct haul_cache_value *ret_value)
 {
-	struct wanted wanted = { .offset = offset, .data = data, .max = bytes };
+	struct wanted wanted = { .offset = range->offset, .data = data, .max = range->bytes };
 	int rc = read_key(cache, key, &wanted);
 	if (ret_value != NULL && (rc == 0 || wanted.value.status != HAUL_CACHE_HIT))
 		*ret_value = wanted.value;

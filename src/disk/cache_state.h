@@ -11,8 +11,9 @@
  *            What nobody waits for is left to the keeper: a thread of the cache that sleeps until
  *            a partition is left with buffered operations or with transfers under way, and drives
  *            it when its deadline has come. A caller who leaves nothing behind never wakes it.
- * Files      cache.c (open, close, watching), cache_part.c (driving), cache_keeper.c, cache_store.c,
- *            cache_read.c, cache_wave.c (batches of lookups), cache_object.c. Nobody else includes it.
+ * Files      cache.c (open, close, watching), cache_part.c (driving), cache_keeper.c,
+ *            cache_store.c, cache_read.c, cache_wave.c (batches of lookups), cache_object.c. Nobody
+ *            else includes it.
  * Threads    fields of a part: under its lock, but `disk` in io_wait.
  * Errors     as haul/cache.h.
  * Limits     WAVES lookups of many keys read at a time; more take turns. */
@@ -137,8 +138,8 @@ int cache_key_find(struct haul_cache *cache, const struct haul_cache_key *key,
 		   struct cache_key *ret_key, struct part **ret_part);
 
 /* ---- cache_read.c ---- */
-/* Keys of one partition that are read, on the caller's stack. take() is called once a key, in order,
- * without the lock; what it is given is good until it returns. */
+/* Keys of one partition that are read, on the caller's stack. take() is called once a key, in
+ * order, without the lock; what it is given is good until it returns. */
 struct reading {
 	struct part *part;
 	struct shard_get get; /* keys, values, count, peek: set by the caller */

@@ -1,14 +1,14 @@
 /* Lookups of many keys: in waves of up to WAVE_KEYS.
  *
  * A wave sorts its keys by partition, queues one get on each, and copies every value out as its
- * window comes, so that no window (and with it no read buffer) is held while others are waited for or
- * while a visitor runs. Then the visitor is called, in the order asked. A value that found no room in
- * the wave's memory ends it: the next wave begins with its key, and is smaller. A wave of one key
- * always has room, so every wave gets on.
+ * window comes, so that no window (and with it no read buffer) is held while others are waited for
+ * or while a visitor runs. Then the visitor is called, in the order asked. A value that found no
+ * room in the wave's memory ends it: the next wave begins with its key, and is smaller. A wave of
+ * one key always has room, so every wave gets on.
  *
  * Windows of several partitions are waited for by one wave at a time (`spread`): two that each held
- * what the other waits for would wait for good. A wave that needs one partition holds nothing while it
- * waits, and does without. */
+ * what the other waits for would wait for good. A wave that needs one partition holds nothing while
+ * it waits, and does without. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* The cache as a user of the library meets it: what the seed's examples and tests promise, on a real
- * file. */
+/* The cache as a user of the library meets it: what the seed's examples and tests promise, on a
+ * real file. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -96,8 +96,8 @@ static void test_cache__batch_read(void **state)
 	}
 }
 
-/* The original answered in the order of offsets: with the keys turned around every value was someone
- * else's. */
+/* The original answered in the order of offsets: with the keys turned around every value was
+ * someone else's. */
 static void test_cache__batch_read_in_another_order_than_stored(void **state)
 {
 	struct cache_lab *lab = *state;
@@ -115,8 +115,8 @@ static void test_cache__batch_read_in_another_order_than_stored(void **state)
 		assert_int_equal(answers.first[i], SEED_KEYS - 1 - i);
 }
 
-/* test_auto_flush_on_buffer_full: without a call to flush, a full buffer goes to the disk by itself.
- * If it failed, buffered stores would pile up until somebody flushes. */
+/* test_auto_flush_on_buffer_full: without a call to flush, a full buffer goes to the disk by
+ * itself. If it failed, buffered stores would pile up until somebody flushes. */
 static void test_cache__auto_flush_on_buffer_full(void **state)
 {
 	struct cache_lab *lab = *state;
@@ -258,7 +258,6 @@ static void test_lookup__more_than_fits_at_once(void **state)
 	}
 }
 
-/* A visitor may store and delete: no lock of the cache's is held while it runs. */
 static int store_more(uint32_t index, const struct haul_cache_value *value, void *arg)
 {
 	struct cache_lab *lab = arg;
@@ -273,6 +272,7 @@ static int store_more(uint32_t index, const struct haul_cache_value *value, void
 	return 0;
 }
 
+/* A visitor may store, delete and get: no lock of the cache's is held while it runs. */
 static void test_lookup__visitor_may_use_the_cache(void **state)
 {
 	struct cache_lab *lab = *state;
@@ -309,16 +309,24 @@ static void test_get_range__of_a_plain_value(void **state)
 	struct haul_cache_value value = { 0 };
 	char data[8];
 	assert_int_equal(haul_cache_store(lab->cache, &item), 0);
-	assert_int_equal(haul_cache_get_range(lab->cache, &item.key, 3, data, 4, &value), 0);
+	assert_int_equal(haul_cache_get_range(lab->cache, &item.key,
+					      &(struct haul_cache_range){ 3, 4 }, data, &value),
+			 0);
 	assert_int_equal(value.bytes, 4);
 	assert_memory_equal(data, "3456", 4);
-	assert_int_equal(haul_cache_get_range(lab->cache, &item.key, 8, data, 8, &value), 0);
+	assert_int_equal(haul_cache_get_range(lab->cache, &item.key,
+					      &(struct haul_cache_range){ 8, 8 }, data, &value),
+			 0);
 	assert_int_equal(value.bytes, 2);
 	assert_memory_equal(data, "89", 2);
-	assert_int_equal(haul_cache_get_range(lab->cache, &item.key, 10, data, 8, &value), 0);
+	assert_int_equal(haul_cache_get_range(lab->cache, &item.key,
+					      &(struct haul_cache_range){ 10, 8 }, data, &value),
+			 0);
 	assert_int_equal(value.bytes, 0);
 	assert_int_equal(value.total, 10);
-	assert_int_equal(haul_cache_get_range(lab->cache, &item.key, UINT64_MAX, data, 8, &value),
+	assert_int_equal(haul_cache_get_range(lab->cache, &item.key,
+					      &(struct haul_cache_range){ UINT64_MAX, 8 }, data,
+					      &value),
 			 0);
 	assert_int_equal(value.bytes, 0);
 }

@@ -202,8 +202,8 @@ static int stop_half_way(uint64_t done, uint64_t total, void *arg)
 	return done * 2 >= total ? 3 : 0;
 }
 
-/* Stopped half-way: what was said is returned, a file that was made for it is gone again, and an older
- * cache under it is no cache any more. */
+/* Stopped half-way: what was said is returned, a file that was made for it is gone again, and an
+ * older cache under it is no cache any more. */
 static void test_format__stopped(void **state)
 {
 	struct place *place = *state;

@@ -49,8 +49,8 @@ static void expect_object(struct cache_lab *lab, const char *key, uint64_t bytes
 	assert_true(cache_lab_filled(answer, bytes, seed, 0));
 }
 
-/* Values of any length around the limits come back whole, also after a restart. If it failed, the last
- * slice would be cut, or a value of exactly one slice taken for an object. */
+/* Values of any length around the limits come back whole, also after a restart. If it failed, the
+ * last slice would be cut, or a value of exactly one slice taken for an object. */
 static void test_object__of_any_length(void **state)
 {
 	struct cache_lab *lab = *state;
@@ -76,7 +76,10 @@ static void test_object__of_any_length(void **state)
 		const struct haul_cache_key key = cache_lab_key_of(name, "o", i);
 		struct haul_cache_value value;
 		expect_object(lab, name, lengths[i], i);
-		assert_int_equal(haul_cache_get_range(lab->cache, &key, 0, NULL, 0, &value), 0);
+		assert_int_equal(haul_cache_get_range(lab->cache, &key,
+						      &(struct haul_cache_range){ 0, 0 }, NULL,
+						      &value),
+				 0);
 		assert_int_equal(value.flags, i);
 	}
 }
@@ -120,8 +123,10 @@ static void test_object__range_reads_only_its_slices(void **state)
 		struct haul_cache_stat before, after;
 		struct haul_cache_value value = { 0 };
 		haul_cache_stat(lab->cache, &before);
-		assert_int_equal(haul_cache_get_range(lab->cache, &item.key, cases[i].offset,
-						      answer, cases[i].bytes, &value),
+		assert_int_equal(haul_cache_get_range(lab->cache, &item.key,
+						      &(struct haul_cache_range){ cases[i].offset,
+										  cases[i].bytes },
+						      answer, &value),
 				 0);
 		haul_cache_stat(lab->cache, &after);
 		assert_int_equal(value.bytes, cases[i].got);
@@ -265,7 +270,9 @@ static void test_object__too_large_for_a_lookup(void **state)
 	free(more);
 	assert_int_equal(haul_cache_lookup_batch(lab->cache, &item.key, 1, see_huge, &total), 1);
 	assert_int_equal(total, (uint64_t)BIG + 1);
-	assert_int_equal(haul_cache_get_range(lab->cache, &item.key, BIG, answer, 10, NULL), 0);
+	assert_int_equal(haul_cache_get_range(lab->cache, &item.key,
+					      &(struct haul_cache_range){ BIG, 10 }, answer, NULL),
+			 0);
 	assert_int_equal(answer[0], 42);
 }
 
@@ -309,7 +316,10 @@ static void test_object__with_a_bad_slice_is_lost(void **state)
 	assert_int_equal(haul_cache_close(lab->cache), 0);
 	assert_int_equal(damage(lab->path, memory + 4 * SLICE + 8000, 64), 1);
 	cache_lab_open(lab);
-	assert_int_equal(haul_cache_get_range(lab->cache, &item.key, 0, answer, SLICE, &value), 0);
+	assert_int_equal(haul_cache_get_range(lab->cache, &item.key,
+					      &(struct haul_cache_range){ 0, SLICE }, answer,
+					      &value),
+			 0);
 	assert_int_equal(haul_cache_get(lab->cache, &item.key, answer, BIG, &value), HAUL_ECORRUPT);
 	assert_int_equal(value.status, HAUL_CACHE_CORRUPT);
 	haul_cache_stat(lab->cache, &stat);
