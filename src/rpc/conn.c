@@ -84,6 +84,16 @@ static void give_pages_back(struct conn *conn)
 	conn->high = 0;
 }
 
+bool conn_sweep(struct conn *conn)
+{
+	bool idle = !conn->used && conn->task_count == 0 && conn->in_start == conn->in_end &&
+		    conn->out_start == conn->out_end;
+	conn->used = false;
+	if (idle)
+		give_pages_back(conn);
+	return conn->high > CONN_KEEP;
+}
+
 /* Closed, and no task of it is anywhere: its place is free. */
 static void recycle(struct conn *conn)
 {
@@ -224,6 +234,8 @@ void conn_readable(struct conn *conn)
 	conn->in_end += (uint32_t)got;
 	if (conn->in_end > conn->high)
 		conn->high = conn->in_end;
+	conn->used = true;
+	conn->worker->sweep = conn->worker->sweep || conn->high > CONN_KEEP;
 	conn->worker->counts.bytes_read += (uint64_t)got;
 	conn_wake(conn);
 }

@@ -68,6 +68,7 @@ struct conn {
 	uint32_t in_start, in_end, in_borrowed;
 	uint32_t out_start, out_end;
 	uint32_t high; /* most bytes in either since pages were given back */
+	bool used;     /* since the last sweep */
 	uint64_t swallow;
 	struct task *first, *last;
 	uint32_t task_count; /* but slices; also those that are on their way back to the pool */
@@ -96,6 +97,8 @@ void conn_append(struct conn *conn, struct task *task);
 void conn_send_task(struct conn *conn, struct task *task);
 /* A task is the pool's again. */
 void conn_freed(struct conn *conn, bool slice);
+/* Idle since the last sweep: its pages go back. True: it has some to give at the next one. */
+bool conn_sweep(struct conn *conn);
 /* The owner says. */
 void conn_applied(struct task *task);
 void conn_done(struct worker *home, struct task *task);

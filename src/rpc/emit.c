@@ -42,6 +42,7 @@ static void high_water(struct conn *conn)
 {
 	if (conn->out_end > conn->high)
 		conn->high = conn->out_end;
+	conn->worker->sweep = conn->worker->sweep || conn->high > CONN_KEEP;
 }
 
 int conn_send(struct conn *conn)

@@ -1,7 +1,8 @@
 /* rpc/mc_meta.c — words of the meta commands: a key, then flags of one letter, some with a token.
  *
  * Which letters a command has stands in one table. What memcached 1.6.18 does not know is refused,
- * and so is what an append-only log cannot keep: E (a version of the client's own). */
+ * and so is what an append-only log does not keep: E (a version of the client's own), I of ms (which
+ * of two versions is older), h and l (when an item was read). */
 #include <string.h>
 
 #include "base/assert.h"
@@ -15,9 +16,9 @@ static const char invalid_flag[] = "CLIENT_ERROR invalid flag\r\n";
 static const char *flags_of(enum mc_command command)
 {
 	if (command == MC_mg)
-		return "bcCfhklOqstuvNRTPL";
+		return "bcCfkOqstuvNRTPL";
 	if (command == MC_ms)
-		return "bcCFIkOqsTMNPL";
+		return "bcCFkOqsTMNPL";
 	if (command == MC_md)
 		return "bCIkOqTxPL";
 	if (command == MC_ma)

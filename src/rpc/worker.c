@@ -22,7 +22,8 @@ enum {
 	ACCEPTS_MAX = 64
 };
 
-#define GRACE_NS (5 * NS_PER_S) /* for replies, once it is to stop */
+#define GRACE_NS (5 * NS_PER_S)   /* for replies, once it is to stop */
+#define SLEEP_NS (600 * NS_PER_S) /* nothing is to be done */
 
 /* ---- tasks ---- */
 
@@ -336,12 +337,33 @@ static void take_event(struct worker *worker, const struct epoll_event *event)
 		conn_close(conn);
 }
 
+/* How long to sleep at most. */
+static int64_t sleep_ns(struct worker *worker, int64_t due_ns)
+{
+	bool ticks = worker->stopping || worker->sweep ||
+		     (worker->id == 0 &&
+		      atomic_load_explicit(&worker->server->purge_s, memory_order_relaxed) != 0);
+	int64_t most_ns = ticks ? NS_PER_S : SLEEP_NS;
+	int64_t wait_ns = due_ns == INT64_MAX ? most_ns : due_ns - worker->os->now_ns(worker->os);
+	return wait_ns < most_ns ? wait_ns : most_ns;
+}
+
+/* Connections that have been idle for a second or two. */
+static void sweep(struct worker *worker)
+{
+	if (!worker->sweep || worker->now_ns - worker->swept_ns < NS_PER_S)
+		return;
+	worker->swept_ns = worker->now_ns;
+	worker->sweep = false;
+	for (uint32_t i = 0; i < worker->conn_max; i++)
+		if (worker->conns[i].open && conn_sweep(&worker->conns[i]))
+			worker->sweep = true;
+}
+
 static void wait_events(struct worker *worker, int64_t due_ns)
 {
 	struct epoll_event events[EVENTS_MAX];
-	int64_t wait_ns = due_ns == INT64_MAX ? NS_PER_S : due_ns - worker->os->now_ns(worker->os);
-	if (wait_ns > NS_PER_S)
-		wait_ns = NS_PER_S;
+	int64_t wait_ns = sleep_ns(worker, due_ns);
 	bool sleep = wait_ns > 0;
 	if (sleep) {
 		atomic_store_explicit(&worker->asleep, true, memory_order_relaxed);
@@ -406,6 +428,7 @@ static int64_t turn(struct worker *worker)
 	run_conns(worker);
 	emit_stage(worker);
 	purge_when_due(worker);
+	sweep(worker);
 	if (!hops_push(worker) || worker->run_first)
 		due_ns = 0;
 	return due_ns;

@@ -137,6 +137,8 @@ struct worker {
 	struct outbox *out; /* a peer */
 	struct hop *taken;  /* popped from a ring */
 	uint32_t hops_max;
+	int64_t swept_ns;
+	bool sweep; /* some connection holds more than CONN_KEEP */
 	bool stopping;
 	bool drained;
 	struct worker_counts counts;
