@@ -5,8 +5,9 @@
  * How        Its batches are written side by side. When the last write has finished and the flush
  *            before it is durable, its sync is pushed: one, whatever it carries. The root, if it
  *            changed, is written in between, so that at most one copy of it is under way. A lone
- *            write with nothing else under way is made durable by itself: one trip to the disk. Each
- *            batch says how many there are; an open drops a last flush of which one is not whole.
+ *            write with nothing else under way is made durable by itself: one trip to the disk.
+ *            Each batch says how many there are; an open drops a last flush of which one is not
+ *            whole.
  * Errors     see flush_fail.c. */
 #include <errno.h>
 
@@ -447,7 +448,7 @@ int64_t flush_poll(struct shard *shard)
 	struct haul_gate_input input = {
 		.ops_queued = gathering->ops > 0 ? gathering->ops : 1,
 		.bytes_queued = gathering->bytes,
-		/* Who does not wait said that it may wait: only a waiter makes an idle disk close. */
+		/* Who does not wait may be kept: only a waiter makes an idle disk close. */
 		.in_flight = flush_idle(shard) && gathering->waits ? 0 : 1,
 		.first_ns = gathering->first_ns,
 		.now_ns = now_ns,

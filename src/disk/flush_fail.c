@@ -182,7 +182,7 @@ static struct shard_wait *flush_lose(struct shard *shard, struct flush *flush, i
 	return waits;
 }
 
-/* Give up what was gathered in a lane: nothing of it was written, the next batch takes its place. */
+/* Give up what was gathered: nothing of it was written, the next batch takes its place. */
 static void chunk_roll_back(struct shard *shard, struct chunk *chunk)
 {
 	struct segment *segment = &shard->segments[chunk->segment];

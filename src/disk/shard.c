@@ -262,8 +262,10 @@ void shard_drive(struct shard *shard, const bool *flag)
 		if (flag ? *flag : shard_idle(shard))
 			return;
 		int64_t timeout_ns = -1;
+		int64_t before_ns = 0;
 		if (deadline_ns != INT64_MAX) {
-			timeout_ns = deadline_ns - shard->os->now_ns(shard->os);
+			before_ns = shard->os->now_ns(shard->os);
+			timeout_ns = deadline_ns - before_ns;
 			timeout_ns = timeout_ns > 0 ? timeout_ns : 0;
 		} else if (shard->options.io->in_flight == 0) {
 			return; /* nothing will ever happen */
@@ -271,6 +273,8 @@ void shard_drive(struct shard *shard, const bool *flag)
 		int rc = io_wait(shard->options.io, timeout_ns);
 		if (rc == -ETIME && timeout_ns < 0)
 			return; /* the disk has stopped */
+		if (rc == -ETIME && timeout_ns > 0 && shard->os->now_ns(shard->os) == before_ns)
+			return; /* time has: it is moved by hand */
 	}
 }
 

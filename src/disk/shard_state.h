@@ -130,7 +130,7 @@ struct shard {
 	bool offline;
 	bool failing;   /* a flush failed; what is under way is waited for */
 	bool settling;  /* it failed: before anything else, the root says what of it counts */
-	int unreported; /* a buffered store failed and nobody was told yet: flush or close says so */
+	int unreported; /* a buffered store failed, and flush or close has not said so yet */
 	uint32_t failures; /* flushes in a row */
 	uint64_t lost;     /* flushes, and what was gathered, that failed, ever */
 	bool hides; /* entries left the index whose rows are still on the disk (damage, failed

@@ -286,8 +286,8 @@ static void test_write_errors__what_was_gathered_stays(void **state)
 	lab_free(lab);
 }
 
-/* Three failed flushes in a row: offline. Stores are refused, lookups are misses; once the device is
- * back the shard recovers what was durable. */
+/* Three failed flushes in a row: offline. Stores are refused, lookups are misses; once the device
+ * is back the shard recovers what was durable. */
 static void test_write_errors__offline_and_online(void **state)
 {
 	(void)state;
