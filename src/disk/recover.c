@@ -241,7 +241,7 @@ static int recovery_run(struct recovery *recovery)
 	numbers_set(recovery);
 	shard->torn = recovery->torn;
 	rc = recover_seal(recovery);
-	if (rc < 0 || (rc = recover_segments(recovery)) < 0)
+	if (rc < 0 || (rc = recover_segments_alloc(recovery)) < 0)
 		return rc;
 	return newest_enter_alloc(recovery);
 }

@@ -194,7 +194,7 @@ static void lanes_link(struct shard *shard, const struct by_generation *order, u
 	}
 }
 
-int recover_segments(struct recovery *recovery)
+int recover_segments_alloc(struct recovery *recovery)
 {
 	struct shard *shard = recovery->shard;
 	uint32_t count = shard->super->segments, sealed = 0;

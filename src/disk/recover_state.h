@@ -107,7 +107,8 @@ int reading_alloc(struct reading *reading, uint32_t bytes);
 void reading_free(struct reading *reading);
 /* Everything the reader names, READINGS at a time; waits. 0 or -ENOMEM. */
 int recover_read(struct recovery *recovery, const struct reader *reader);
-/* One place, at offset of the segment; waits. 0, recovery->rc, when that is set, or the disk's error. */
+/* One place, at offset of the segment; waits. 0, recovery->rc when that is set, or the disk's
+ * error. */
 int recover_read_one(struct recovery *recovery, struct reading *reading, uint32_t segment,
 		     uint32_t offset, uint32_t bytes);
 /* Write (or sync), and wait. */
@@ -132,4 +133,4 @@ int recover_walked_rows(struct recovery *recovery);
 /* ---- recover_seal.c ---- */
 /* The disk says now what recovery decided. 0 or -ENOMEM. */
 int recover_seal(struct recovery *recovery);
-int recover_segments(struct recovery *recovery);
+int recover_segments_alloc(struct recovery *recovery);

@@ -1,10 +1,10 @@
 /* Segments without a footer, and the last flushes.
  *
  * A segment is walked from batch to batch: header, table, on to the next. Headers that are close
- * together come with one read. Batches of flushes up to proven_flush are known to be durable. Of the
- * later ones (at most FLUSHES) each batch is read and verified whole; a flush counts if for each of
- * its parts there is one whole batch (a part whose write failed may be there twice: where it was
- * meant to go, and where it went), and if no earlier one was dropped. */
+ * together come with one read. Batches of flushes up to proven_flush are known to be durable. Of
+ * the later ones (at most FLUSHES) each batch is read and verified whole; a flush counts if for
+ * each of its parts there is one whole batch (a part whose write failed may be there twice: where
+ * it was meant to go, and where it went), and if no earlier one was dropped. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -58,7 +58,8 @@ static void fill(struct shard_lab *lab, uint32_t count, uint32_t bytes)
 }
 
 /* Defect 9: after a crash the original found nothing, unless its tables had been saved, and then
- * read every byte of the cache to verify it. Here keys are on the disk, and only tables are read. */
+ * read every byte of the cache to verify it. Here keys are on the disk, and only tables are
+ * read. */
 static void test_recover__finds_all_without_reading_values(void **state)
 {
 	(void)state;
