@@ -23,7 +23,8 @@
  * A flush that fails: a write error moves the batch once to a fresh segment (the old one is
  * quarantined up to what was durable, and the root goes with the same flush). If that fails, or the
  * sync does, every flush under way fails: its rows leave the index, its waiters are told, its
- * segments are quarantined up to what was durable. FAILURES_MAX in a row: offline.
+ * segments are quarantined up to what was durable, and the root goes alone before anything else.
+ * FAILURES_MAX in a row: offline.
  *
  * Files      see disk/shard_parts.h.
  * Threads    the shard's. */
