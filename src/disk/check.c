@@ -35,7 +35,7 @@ static int check_segments(struct check *check)
 	return rc;
 }
 
-static int check_partition(struct check *check, struct haul_err *err)
+static int partition_open(struct check *check, bool read_only, struct haul_err *err)
 {
 	const struct shard_options options = {
 		.volume = check->volume,
@@ -43,23 +43,58 @@ static int check_partition(struct check *check, struct haul_err *err)
 		.io = check->queue.io,
 		.buffer_bytes = CHECK_BUFFER_BYTES,
 		.read_bytes = CHECK_READ_BYTES,
-		.read_only = !check->options->repair,
+		.read_only = read_only,
 		.name = "check",
 	};
-	int rc = check_headers(check);
+	return shard_open(&check->shard, &options, err);
+}
 
-	if (rc < 0)
-		return rc;
-	rc = shard_open(&check->shard, &options, err);
+static int partition_close(struct check *check)
+{
+	const int rc = shard_close(check->shard);
+	check->shard = NULL;
+	return rc;
+}
+
+/* Looked at as it is; nothing is written. */
+static int partition_look(struct check *check, struct haul_err *err)
+{
+	int rc = partition_open(check, true, err);
+
 	if (rc < 0)
 		return rc;
 	check->result.torn += check->shard->torn;
 	rc = check_segments(check);
+	(void)partition_close(check);
+	return rc;
+}
+
+/* Opening for writing seals anew what has no good footer; entries are deleted one by one. */
+static int partition_repair(struct check *check, uint64_t structures, struct haul_err *err)
+{
+	int rc = partition_open(check, false, err);
+
+	if (rc < 0)
+		return rc;
+	rc = check_repair(check);
+	const int closed = partition_close(check);
+	rc = rc != 0 ? rc : closed;
 	if (rc == 0)
-		rc = check_repair(check);
-	const int closed = shard_close(check->shard);
-	check->shard = NULL;
-	return rc != 0 ? rc : closed;
+		check->result.repaired += structures;
+	return rc;
+}
+
+static int check_partition(struct check *check, struct haul_err *err)
+{
+	int rc = check_headers(check);
+	const uint64_t structures = check->result.structures;
+
+	if (rc == 0)
+		rc = partition_look(check, err);
+	if (rc != 0 || !check->options->repair)
+		return rc;
+	const uint64_t more = check->result.structures - structures;
+	return more > 0 || check->bad_count > 0 ? partition_repair(check, more, err) : 0;
 }
 
 static int check_run(struct check *check, struct haul_err *err)

@@ -68,6 +68,24 @@ int check_supers(struct check *check)
 
 /* ---- roots ---- */
 
+/* Neither is left: what was purged or quarantined is not known any more. */
+static int roots_fresh(struct check *check, uint32_t partition)
+{
+	int rc = 0;
+
+	for (uint32_t copy = 0; copy < 2 && rc == 0; copy++) {
+		check->root = (struct format_root){
+			.generation = copy,
+			.partition = partition,
+			.generation_bound = ROOT_GENERATION_UNKNOWN,
+		};
+		format_root_encode(&check->root, check->super->uuid, check->image);
+		rc = put_right(check, format_root_offset(check->super, partition, copy),
+			       check->image);
+	}
+	return rc;
+}
+
 static int check_root(struct check *check, uint32_t partition)
 {
 	uint8_t *const block[2] = { check->image, check->image + FORMAT_BLOCK };
@@ -97,13 +115,13 @@ static int check_root(struct check *check, uint32_t partition)
 		check->result.structures++;
 		check_damage(check, "partition %u: root %u of 2 is damaged", partition, copy + 1);
 		if (!good[1 - copy])
-			continue; /* opening makes fresh ones */
+			continue;
 		const int rc = put_right(check, format_root_offset(check->super, partition, copy),
 					 block[1 - copy]);
 		if (rc < 0)
 			return rc;
 	}
-	return 0;
+	return good[0] || good[1] ? 0 : roots_fresh(check, partition);
 }
 
 int check_roots(struct check *check)

@@ -72,7 +72,10 @@ static void root_fit(const struct format_super *super, struct format_root *root)
 
 int root_load(struct shard *shard)
 {
-	struct format_root best = { .partition = shard->options.partition };
+	struct format_root best = {
+		.partition = shard->options.partition,
+		.generation_bound = ROOT_GENERATION_UNKNOWN,
+	};
 	bool found = false;
 
 	HAUL_ASSERT(shard->root_block != NULL);

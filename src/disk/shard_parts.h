@@ -108,6 +108,8 @@ void flush_fail(struct shard *shard);
 void flush_fail_all(struct shard *shard, int error);
 
 /* ---- root.c ---- */
+/* Where generations begin when no root says which were used: beyond any that can have been. */
+#define ROOT_GENERATION_UNKNOWN (UINT64_C(1) << 40)
 int root_load(struct shard *shard); /* the newer of the two; a fresh one if neither is good */
 /* Encode into root_block and return where it goes; generation rises. */
 uint64_t root_encode(struct shard *shard);

@@ -95,6 +95,8 @@ static void test_root_load__none_is_a_fresh_one(void **state)
 	assert_int_equal(lab->shard->root.generation, 0);
 	assert_int_equal(lab->shard->root.purged_seq, 0);
 	assert_int_equal(lab->shard->root.partition, 0);
+	/* Generations that may have been used are not used again. */
+	assert_true(lab->shard->root.generation_bound >= UINT64_C(1) << 40);
 	/* One that gives an error is as if it were not there. */
 	put_root(lab, 0, 7);
 	io_sim_bad(lab->disk, format_root_offset(&lab->volume.super, 0, 0), 512);
