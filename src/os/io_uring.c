@@ -28,6 +28,7 @@
 enum {
 	PUSH_TRIES = 1024,
 	REAP_AT_ONCE = 64,
+	FLUSH_TRIES = 2,
 	WORKERS_BOUNDED = 4, /* of the kernel, for syncs and what cannot be done at once */
 	WORKERS_UNBOUNDED = 1,
 	FIXED_BYTES = 1 << 30, /* the kernel's limit for one fixed buffer */
@@ -201,18 +202,20 @@ static bool uring_enter(struct uring *uring)
 }
 
 /* The eventfd is set by what is entered as well, so it is cleared behind that; what came between is
- * seen in the ring's flags, which the kernel sets before it signals. */
+ * seen in the ring's flags, which the kernel sets before it signals. It may set them late, when the
+ * work was already taken, and then they stay though entering finds nothing (seen on 6.18): so they
+ * are not asked for ever. The last step enters and clears nothing, so no signal is lost. */
 static void uring_flush(struct uring *uring)
 {
 	eventfd_t ignored;
 
 	uring_enter(uring);
-	if (uring->event_fd < 0)
-		return;
-	do {
+	for (int tries = 0; uring->event_fd >= 0 && tries < FLUSH_TRIES; tries++) {
 		io_count_syscall(&uring->io);
 		eventfd_read(uring->event_fd, &ignored);
-	} while (uring_enter(uring));
+		if (!uring_enter(uring))
+			break;
+	}
 }
 
 static uint32_t uring_reap(struct io *io)
