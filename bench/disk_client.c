@@ -56,7 +56,7 @@ int disk_client_wait(uint16_t port, double seconds, struct haul_err *err)
 	int64_t until_ns = clock_ns() + (int64_t)(seconds * 1e9);
 	while (clock_ns() < until_ns) {
 		char answer[64];
-		int fd;
+		int fd = -1;
 		if (connect_to(port, &fd) == 0) {
 			ssize_t got = send(fd, "version\r\n", 9, MSG_NOSIGNAL);
 			if (got == 9)
@@ -123,7 +123,7 @@ int disk_client_sets(const struct disk_sets *sets, uint32_t *ret_stored, struct 
 	HAUL_ASSERT(sets->pipelined >= 1 && sets->pipelined <= SETS_MAX);
 	const struct timespec pause = { .tv_nsec = sets->pause_ns };
 	uint8_t *room = malloc((size_t)sets->pipelined * (DISK_LOOKUP + HEAD_MAX));
-	int fd, error = room != NULL ? connect_to(sets->port, &fd) : -ENOMEM;
+	int fd = -1, error = room != NULL ? connect_to(sets->port, &fd) : -ENOMEM;
 	uint32_t stored = 0;
 	if (error < 0) {
 		free(room);
@@ -272,6 +272,7 @@ static int gets_run(struct disk_gets *gets, struct connection *connections)
 int disk_client_gets(struct disk_gets *gets, struct haul_err *err)
 {
 	HAUL_ASSERT(gets->per_request >= 1 && gets->per_request <= DISK_GETS_MAX);
+	HAUL_ASSERT(gets->number_count >= 1);
 	HAUL_ASSERT(gets->connections >= 1 && gets->connections <= DISK_CONNECTIONS_MAX);
 	struct connection connections[DISK_CONNECTIONS_MAX];
 	int error = 0;

@@ -167,7 +167,10 @@ static void test_bench_disk__says_what_a_child_did_not_do(void **state)
 	const struct disk_sets sets = { .port = 1, .pipelined = 1 };
 	uint32_t stored;
 	assert_int_equal(disk_client_sets(&sets, &stored, &err), -ECONNREFUSED);
-	struct disk_gets gets = { .port = 1, .per_request = 1, .connections = 1 };
+	const uint32_t number = 0;
+	struct disk_gets gets = {
+		.port = 1, .numbers = &number, .number_count = 1, .per_request = 1, .connections = 1
+	};
 	assert_int_equal(disk_client_gets(&gets, &err), -ECONNREFUSED);
 }
 
