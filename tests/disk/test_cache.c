@@ -518,6 +518,65 @@ static void test_open__refuses(void **state)
 	assert_int_equal(haul_cache_close(NULL), 0);
 }
 
+/* Whichever allocation of an open fails: it says so, and leaves nothing open. */
+static void test_open__without_memory(void **state)
+{
+	struct cache_lab *lab = *state;
+	struct haul_cache *cache = NULL;
+	assert_int_equal(haul_cache_close(lab->cache), 0);
+	lab->cache = NULL;
+	uint32_t failed = 0;
+	bool more = true;
+	for (uint32_t i = 0; more && test_malloc_fail(i); i++) { /* not under a sanitizer */
+		struct haul_err err = { 0 };
+		const uint64_t before = test_mallocs();
+		int rc = haul_cache_open(&cache, lab->path, &lab->options, &err);
+		more = test_mallocs() - before > i; /* it took that many: one has failed */
+		failed += rc < 0;
+		if (rc == 0) {
+			assert_int_equal(haul_cache_close(cache), 0);
+			continue;
+		}
+		assert_int_equal(rc, -ENOMEM);
+		assert_true(err.text[0] != '\0');
+	}
+	test_malloc_fail(UINT32_MAX);
+	print_message("%u allocations failed\n", failed);
+	cache_lab_open(lab);
+}
+
+/* Storing and looking up take no memory: the data path has all it needs since the open. */
+static void test_cache__data_path_takes_no_memory(void **state)
+{
+	struct cache_lab *lab = *state;
+	static char names[SEED_KEYS][32];
+	struct haul_cache_key keys[SEED_KEYS];
+	static struct answers answers;
+	for (uint32_t i = 0; i < SEED_KEYS; i++)
+		keys[i] = cache_lab_key_of(names[i], "key_", i);
+	const uint64_t before = test_mallocs();
+	store_seed(lab, SEED_KEYS);
+	assert_int_equal(haul_cache_flush(lab->cache), 0);
+	answers = (struct answers){ 0 };
+	assert_int_equal(haul_cache_lookup_batch(lab->cache, keys, SEED_KEYS, note, &answers),
+			 SEED_KEYS);
+	for (uint32_t i = 0; i < SEED_KEYS; i++)
+		assert_int_equal(haul_cache_delete(lab->cache, &keys[i]), 0);
+	assert_int_equal(test_mallocs() - before, 0);
+}
+
+/* A cache that lost nothing can be told to come online, and keeps all it has. */
+static void test_online__when_nothing_was_lost(void **state)
+{
+	struct cache_lab *lab = *state;
+	struct haul_err err = { 0 };
+	struct haul_cache_item item = cache_lab_item("a", "1", 1);
+	assert_int_equal(haul_cache_store_buffered(lab->cache, &item), 0);
+	assert_int_equal(haul_cache_online(lab->cache, &err), 0);
+	cache_lab_expect(lab, "a", "1");
+	assert_int_equal(haul_cache_store(lab->cache, &item), 0);
+}
+
 /* The second engine, for where io_uring is forbidden, does the same. */
 static void test_open__engine_threads(void **state)
 {
@@ -611,6 +670,9 @@ int main(void)
 		TEST(test_store_batch__status_of_each),
 		TEST(test_open__read_only),
 		TEST(test_open__refuses),
+		TEST(test_open__without_memory),
+		TEST(test_cache__data_path_takes_no_memory),
+		TEST(test_online__when_nothing_was_lost),
 		TEST(test_open__engine_threads),
 		TEST(test_open__options),
 		TEST(test_open__again_and_again),
