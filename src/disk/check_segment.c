@@ -90,9 +90,8 @@ static int check_rows(struct check *check, uint32_t segment, struct walk_rows *r
 {
 	struct format_row row;
 	const uint8_t *key = NULL;
-	int rc;
 
-	while ((rc = walk_row(rows, &row, &key)) > 0) {
+	while (walk_row(rows, &row, &key) == 1) {
 		const struct index_slot *slot =
 			(row.flags & ROW_TOMBSTONE) != 0
 				? NULL
@@ -100,7 +99,7 @@ static int check_rows(struct check *check, uint32_t segment, struct walk_rows *r
 		if (slot == NULL || !index_is_at(slot, segment, row.unit))
 			continue;
 		(*live)++;
-		rc = check_live(check, segment, &row, key);
+		const int rc = check_live(check, segment, &row, key);
 		if (rc != 0)
 			return rc;
 	}

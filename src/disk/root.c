@@ -86,7 +86,7 @@ int root_load(struct shard *shard)
 			return -ENODEV;
 		if (rc == 0)
 			rc = format_root_decode(shard->root_block, shard->super->uuid, &root);
-		if (rc < 0 || root.partition != shard->options.partition)
+		if (rc != 0 || root.partition != shard->options.partition)
 			continue;
 		if (!found || root.generation > best.generation)
 			best = root;
