@@ -205,41 +205,61 @@ static int from_file(struct answer *answer)
 
 /* ---- a server ---- */
 
-/* The block of a VALUE line: what of it is in the range goes out, or into memory. */
-static int server_block(struct answer *answer, struct client *client, uint32_t index,
-			struct haul_cache_value *value)
+/* What of bytes at … at + bytes - 1 is in the range. */
+static void put_range(struct answer *answer, uint64_t at, const uint8_t *data, uint64_t bytes)
 {
 	const struct request *request = answer->request;
-	uint8_t *whole = request->json ? malloc(value->total + 1) : NULL;
-	uint64_t at = 0;
+	const uint64_t from = request->from > at ? request->from - at : 0;
+	if (request->to < at || from >= bytes)
+		return;
+	const uint64_t end = request->to - at < bytes ? request->to - at + 1 : bytes;
+	put(answer, data + from, end - from);
+}
+
+/* The block of a VALUE line: to stdout as it comes. */
+static int server_block(struct answer *answer, struct client *client, uint64_t bytes)
+{
+	for (uint64_t at = 0; at < bytes;) {
+		const uint64_t left = bytes - at;
+		int64_t n = client_data(client, answer->piece, left < PIECE ? left : PIECE);
+		if (n < 0)
+			return (int)n;
+		put_range(answer, at, answer->piece, (uint64_t)n);
+		at += (uint64_t)n;
+	}
+	return 0;
+}
+
+/* The same, whole, as JSON needs it. */
+static int server_json(struct answer *answer, struct client *client, uint32_t index,
+		       const struct haul_cache_value *value)
+{
+	const struct request *request = answer->request;
+	const uint64_t from = request->from < value->total ? request->from : value->total;
+	const uint64_t end = request->to < value->total ? request->to + 1 : value->total;
+	uint8_t *whole = malloc(value->total + 1);
 	int64_t n = 0;
-	if (request->json && whole == NULL)
+	if (whole == NULL)
 		return haul_err_set(client->err, -ENOMEM, "no memory for %" PRIu64 " bytes",
 				    value->total);
-	for (; at < value->total && n >= 0; at += n > 0 ? (uint64_t)n : 0) {
-		const uint64_t left = value->total - at;
-		uint8_t *to = whole != NULL ? whole + at : answer->piece;
-		n = client_data(client, to, left < PIECE ? left : PIECE);
-		if (n <= 0)
-			continue;
-		const uint64_t from = request->from > at ? request->from - at : 0;
-		const uint64_t last = request->to - at;
-		const uint64_t end = request->to < at     ? 0
-				     : last < (uint64_t)n ? last + 1
-							  : (uint64_t)n;
-		if (whole == NULL && from < end)
-			put(answer, to + from, end - from);
+	for (uint64_t at = 0; at < value->total && n >= 0; at += (uint64_t)n) {
+		n = client_data(client, whole + at, value->total - at);
+		if (n < 0)
+			break;
 	}
-	if (n >= 0 && whole != NULL) {
-		uint64_t from = request->from < value->total ? request->from : value->total;
-		uint64_t end = request->to < value->total ? request->to + 1 : value->total;
+	if (n >= 0)
 		put_json(answer, index, value, whole + from, end - from);
-	}
 	free(whole);
-	const char *line = n < 0 ? NULL : client_line(client);
-	return line == NULL      ? client->err->code
-	       : line[0] == '\0' ? 0
-				 : client_refused(client, line);
+	return n < 0 ? (int)n : 0;
+}
+
+/* A line that can only be one thing. */
+static int server_expect(struct client *client, const char *wanted)
+{
+	const char *line = client_line(client);
+	if (line == NULL)
+		return client->err->code;
+	return strcmp(line, wanted) == 0 ? 0 : client_refused(client, line);
 }
 
 static int server_get(struct answer *answer, struct client *client, uint32_t index)
@@ -264,11 +284,11 @@ static int server_get(struct answer *answer, struct client *client, uint32_t ind
 	value.total = strtoull(bytes, NULL, 10);
 	if (value.total > HAUL_CACHE_OBJECT_MAX)
 		return client_refused(client, line);
-	rc = server_block(answer, client, index, &value);
-	line = rc < 0 ? NULL : client_line(client);
-	if (line == NULL)
-		return client->err->code;
-	return strcmp(line, "END") == 0 ? 0 : client_refused(client, line);
+	rc = answer->request->json ? server_json(answer, client, index, &value)
+				   : server_block(answer, client, value.total);
+	if (rc == 0)
+		rc = server_expect(client, "");
+	return rc == 0 ? server_expect(client, "END") : rc;
 }
 
 static int from_server(struct answer *answer)

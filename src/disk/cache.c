@@ -50,11 +50,11 @@ static int cache_check_options(const struct haul_cache_options *options, struct 
 static int cache_defaults(struct haul_cache *cache, struct haul_cache_options *options,
 			  struct haul_err *err)
 {
-	const struct haul_limits none = { 0 };
 	const uint64_t parts = cache->part_count;
 	/* a slice lies in one segment, beside header and table */
 	const uint32_t slice_max = cache->volume.super.segment_bytes / 2 - 2 * FORMAT_BLOCK;
-	if (!memcmp(&options->limits, &none, sizeof none))
+	if (options->limits.ops_max == 0 && options->limits.bytes_max == 0 &&
+	    options->limits.wait_max_ns == 0 && options->limits.ops_start == 0)
 		options->limits = haul_limits_preset(HAUL_PRESET_DISK);
 	if (options->buffer_bytes == 0)
 		options->buffer_bytes = parts * CACHE_BUFFER_BYTES;

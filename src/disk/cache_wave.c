@@ -183,23 +183,23 @@ static void wave_object(struct wave *wave, uint32_t index, struct object_memory 
 	struct wave_result *result = &wave->results[index];
 	struct object_head head;
 	struct wanted wanted = { .max = 0 };
-	if (object_head_decode(result->value.data, OBJECT_HEAD_BYTES, &head) < 0) {
+	if (object_head_decode(result->value.data, (uint32_t)result->value.bytes, &head) < 0) {
 		result->value = (struct haul_cache_value){ .status = HAUL_CACHE_CORRUPT };
 		return;
 	}
 	uint64_t total = head.bytes;
 	do {
-		if (total > OBJECT_WHOLE_MAX)
-			wanted.max = 0;
-		else if (object_memory_new(memory, total) == 0)
-			wanted.max = memory->bytes;
-		else
-			wanted.max = 0; /* told without its data: it can be read by ranges */
+		/* without room it is told without its data: it can be read by ranges */
+		const bool room =
+			total <= OBJECT_WHOLE_MAX && object_memory_new(memory, total) == 0;
+		wanted.max = room ? memory->bytes : 0;
 		wanted.data = memory->data;
 		wanted_read(part, &wave->asked[index], &wanted);
 		total = wanted.value.total;
 	} while (wanted.value.status == HAUL_CACHE_HIT && wanted.max > 0 && total > wanted.max);
 	result->value = wanted.value;
+	if (result->value.bytes < result->value.total)
+		result->value.data = NULL;
 }
 
 /* Call the visitor for as many as have their value. Returns what it said; *ret_told counts. */
