@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "base/assert.h"
+#include "rpc/reply.h"
 #include "rpc/worker.h"
 
 enum {

@@ -1,8 +1,9 @@
 /* rpc/exec.c — tasks at the owner of their key: from the hop to what the shard said.
  *
  * Nothing here waits. A put for which there is no buffer goes into its shard's queue, and all later
- * puts of that shard behind it, so that two stores of a key stay in order. A change reads, computes,
- * and puts under the condition that the version is still the one it read; else it starts again. */
+ * puts of that shard behind it, so that two stores of a key stay in order. A change reads,
+ * computes, and puts under the condition that the version is still the one it read; else it starts
+ * again. */
 #include <errno.h>
 #include <string.h>
 
@@ -135,7 +136,7 @@ static void delete_slices(struct worker *worker, const struct task *task)
 {
 	struct shard *shard = worker_shard(worker, task);
 	struct cache_key key;
-	/* Somebody may be reading them: then they are garbage until their segments are reclaimed. */
+	/* Somebody may be reading them: they are garbage until their segments are reclaimed. */
 	if (atomic_load_explicit(&worker->server->streams, memory_order_relaxed) > 0)
 		return;
 	for (uint32_t i = 1; i <= task->head.slices; i++) {

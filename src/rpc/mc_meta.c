@@ -1,8 +1,8 @@
 /* rpc/mc_meta.c — words of the meta commands: a key, then flags of one letter, some with a token.
  *
  * Which letters a command has stands in one table. What memcached 1.6.18 does not know is refused,
- * and so is what an append-only log does not keep: E (a version of the client's own), I of ms (which
- * of two versions is older), h and l (when an item was read). */
+ * and so is what an append-only log does not keep: E (a version of the client's own), I of ms
+ * (which of two versions is older), h and l (when an item was read). */
 #include <string.h>
 
 #include "base/assert.h"

@@ -1,4 +1,6 @@
 /* rpc/reply.c — what a client is told, by command and result. */
+#include "rpc/reply.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

@@ -110,7 +110,7 @@ static uint32_t slice_of(const struct server *server)
 	return bytes < max ? bytes : max;
 }
 
-static int make_rings(struct server *server)
+static int rings_open(struct server *server)
 {
 	uint32_t count = server->worker_count * server->worker_count;
 	server->rings = aligned_alloc(64, count * sizeof *server->rings);
@@ -125,7 +125,7 @@ static int make_rings(struct server *server)
 	return 0;
 }
 
-static int make_workers(struct server *server)
+static int workers_open(struct server *server)
 {
 	server->worker_count = threads_of(server);
 	uint64_t bytes = server->worker_count * sizeof *server->workers;
@@ -142,7 +142,7 @@ static int make_workers(struct server *server)
 		if (worker->wake_fd < 0)
 			return -errno;
 	}
-	return make_rings(server);
+	return rings_open(server);
 }
 
 static void free_workers(struct server *server)
@@ -221,7 +221,7 @@ int server_open(struct server **ret_server, const struct server_options *options
 		rc = server_listen(server, err);
 	if (rc < 0)
 		goto close_volume;
-	rc = make_workers(server);
+	rc = workers_open(server);
 	if (rc < 0) {
 		haul_err_set(err, rc, "the threads of the server: %s", haul_strerror(rc));
 		goto free_all;

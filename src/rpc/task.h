@@ -8,7 +8,7 @@
  *            A connection's tasks form a list in the order of their replies.
  * Ownership  one worker at a time writes to a task, but for the parts named below.
  * Memory     a pool a worker, at worker_open.
- * Threads    home: next, prev, state, applied. Owner, between hop and hop: read, wait, queue_next. */
+ * Threads    home: next, prev, state, applied. Owner, between two hops: read, wait, queue_next. */
 #pragma once
 
 #include "disk/object.h"

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "rpc/reply.h"
 #include "rpc/worker.h"
 
 static void counts_add(struct worker_counts *to, const struct worker_counts *from)

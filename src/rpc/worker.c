@@ -1,8 +1,9 @@
 /* rpc/worker.c — one thread's turns, its tasks, and what it says to the others.
  *
- * Hops wait in an outbox until the end of the turn and go into the peer's ring together; the peer is
- * woken once, and only if it sleeps: it says so before it looks at its rings a last time, and the
- * sender looks after it has pushed, so that one of the two always sees the other. */
+ * Hops wait in an outbox until the end of the turn and go into the peer's ring together; the peer
+ * is woken once, and only if it sleeps: it says so before it looks at its rings a last time, and
+ * the sender takes that back after it has pushed. Both exchange the same word: whoever comes second
+ * sees what the first did before. */
 #include "rpc/worker.h"
 
 #include <errno.h>
@@ -216,8 +217,7 @@ static bool hops_push(struct worker *worker)
 		if (out->count > 0)
 			memmove(out->hops, out->hops + pushed, out->count * sizeof *out->hops);
 		all = all && out->count == 0;
-		atomic_thread_fence(memory_order_seq_cst);
-		if (atomic_exchange_explicit(&peer->asleep, false, memory_order_relaxed))
+		if (atomic_exchange_explicit(&peer->asleep, false, memory_order_acq_rel))
 			worker_wake(peer);
 	}
 	return all;
@@ -366,8 +366,7 @@ static void wait_events(struct worker *worker, int64_t due_ns)
 	int64_t wait_ns = sleep_ns(worker, due_ns);
 	bool sleep = wait_ns > 0;
 	if (sleep) {
-		atomic_store_explicit(&worker->asleep, true, memory_order_relaxed);
-		atomic_thread_fence(memory_order_seq_cst);
+		(void)atomic_exchange_explicit(&worker->asleep, true, memory_order_acq_rel);
 		if (hops_pop(worker))
 			sleep = false;
 	}

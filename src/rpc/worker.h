@@ -195,13 +195,3 @@ enum change change_compute(struct worker *worker, struct task *task, struct shar
 
 /* ---- tour.c ---- */
 void tour_step(struct worker *worker, struct task *task);
-/* The lines of `stats`, with END; at most max bytes. */
-uint32_t tour_stats(const struct worker *worker, const struct task *task, char *out, uint32_t max);
-
-/* ---- reply.c ---- */
-/* All of a reply that carries no value, or the line before a value; at most REPLY_MAX bytes. */
-uint32_t reply_line(const struct task *task, uint32_t now_s, char *out);
-/* Whether the reply carries the value that was read. */
-bool reply_has_value(const struct task *task);
-/* Nothing is sent for it. */
-bool reply_silent(const struct task *task);

@@ -105,7 +105,7 @@ class Client:
             found[name] = value
 
 
-def make_file(path=FILE, size="512Mi", partitions="2", *options):
+def make_file(path=FILE, size="256Mi", partitions="2", *options):
     if os.path.exists(path):
         os.unlink(path)
     subprocess.run([HAUL, "cache", "format", path, "--size", size, "--partitions", partitions,

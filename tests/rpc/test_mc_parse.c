@@ -6,6 +6,12 @@
 
 enum { VALUE_MIN = 4096, VALUE_MAX = 65536 };
 
+/* The text with its end. */
+static void put(char *at, const char *text)
+{
+	memcpy(at, text, strlen(text) + 1);
+}
+
 static enum mc_parsed parse(const char *text, struct mc_request *request)
 {
 	return mc_parse(text, strlen(text), VALUE_MIN, VALUE_MAX, request);
@@ -127,7 +133,7 @@ static void test_mc_parse__swallows_refused_data(void **state)
 	struct mc_request request;
 	memset(line, 'k', sizeof line);
 	memcpy(line, "set ", 4);
-	strcpy(line + 4 + 251, " 0 0 11\r\nflush_all\r\n\r\n");
+	put(line + 4 + 251, " 0 0 11\r\nflush_all\r\n\r\n");
 	assert_int_equal(parse(line, &request), MC_ERROR);
 	assert_int_equal(request.consumed, strlen(line));
 	assert_int_equal(parse("set k 0 0 65537\r\n", &request), MC_ERROR);
@@ -143,10 +149,10 @@ static void test_mc_parse__key_limit(void **state)
 	struct mc_request request;
 	memset(line, 'k', sizeof line);
 	memcpy(line, "get ", 4);
-	strcpy(line + 4 + 250, "\r\n");
+	put(line + 4 + 250, "\r\n");
 	assert_int_equal(parse(line, &request), MC_REQUEST);
 	line[4 + 250] = 'k';
-	strcpy(line + 4 + 251, "\r\n");
+	put(line + 4 + 251, "\r\n");
 	assert_int_equal(parse(line, &request), MC_ERROR);
 }
 
