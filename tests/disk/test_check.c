@@ -608,6 +608,38 @@ static void test_check__dead_device_is_an_error(void **state)
 	lab_close(lab);
 }
 
+/* Want of memory is taken for damage, or ends the process. */
+static void test_check__want_of_memory_is_an_error(void **state)
+{
+	(void)state;
+	struct write_lab *lab = lab_open();
+	struct seen seen;
+	const struct haul_cache_check options = { .repair = true,
+						  .entry = seen_entry,
+						  .arg = &seen };
+	struct haul_cache_checked checked = { .entries = 99 };
+	const uint64_t writes = io_sim_count(lab->disk, IO_WRITE);
+
+	value_of(lab, 110)[7] ^= 1;
+	const uint64_t before = test_mallocs();
+	(void)look(lab, &seen);
+	/* Those of a look, and the two that remember what is to be repaired. */
+	const uint64_t count = test_mallocs() - before + 2;
+	for (uint32_t i = 0; i < count; i++) {
+		struct haul_err err = { 0 };
+		if (!test_malloc_fail(i))
+			break;
+		assert_int_equal(check_volume(&lab->volume, &lab->spy.io, &options, &checked, &err),
+				 -ENOMEM);
+		assert_true(err.code == -ENOMEM && err.text[0] != 0);
+		assert_int_equal(checked.entries, 99);
+	}
+	assert_int_equal(io_sim_count(lab->disk, IO_WRITE), writes);
+	(void)repair(lab, &seen);
+	assert_clean(lab, KEYS - DELETED - 1);
+	lab_close(lab);
+}
+
 /* The process that crashed is gone: its memory is freed, its disk hears of nothing. */
 static void abandon(struct write_lab *lab)
 {
@@ -676,6 +708,7 @@ int main(void)
 		cmocka_unit_test(test_check__batches_that_lost_their_keys),
 		cmocka_unit_test(test_check__callbacks_can_stop_it),
 		cmocka_unit_test(test_check__dead_device_is_an_error),
+		cmocka_unit_test(test_check__want_of_memory_is_an_error),
 		cmocka_unit_test(test_check__crashes_are_no_damage),
 	};
 

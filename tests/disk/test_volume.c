@@ -180,6 +180,20 @@ static void test_volume_open__keeps_others_out(void **state)
 	lab_close(&lab);
 }
 
+/* Want of memory looks like a damaged cache, or leaves the file locked. */
+static void test_volume_open__want_of_memory(void **state)
+{
+	(void)state;
+	struct lab lab = lab_open();
+	struct volume volume;
+	struct haul_err err;
+
+	if (test_malloc_fail(0))
+		assert_int_equal(volume_open(&volume, lab.path, false, os_linux(), &err), -ENOMEM);
+	assert_int_equal(open_how(&lab, false, &err), 0);
+	lab_close(&lab);
+}
+
 /* The public check does not reach the file, or does not say why it cannot look. */
 static void test_cache_check__of_a_file(void **state)
 {
@@ -213,6 +227,7 @@ int main(void)
 		cmocka_unit_test(test_volume_open__says_what_is_wrong),
 		cmocka_unit_test(test_volume_open__later_features_may_forbid_writing),
 		cmocka_unit_test(test_volume_open__keeps_others_out),
+		cmocka_unit_test(test_volume_open__want_of_memory),
 		cmocka_unit_test(test_cache_check__of_a_file),
 	};
 
