@@ -137,6 +137,17 @@ void loop_lab_cut(struct loop_lab *lab, uint64_t bytes)
 	assert_int_equal(ioctl(lab->device_fd, BLKFLSBUF, 0), 0);
 }
 
+void loop_lab_reserve(struct loop_lab *lab)
+{
+	int fd = open(lab->backing, O_RDWR | O_CLOEXEC);
+	struct stat st;
+
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(fallocate(fd, 0, 0, st.st_size), 0);
+	close(fd);
+}
+
 void loop_lab_discard(struct loop_lab *lab, uint64_t offset, uint64_t bytes)
 {
 	uint64_t range[2] = { offset, bytes };

@@ -23,6 +23,8 @@ void loop_lab_close(struct loop_lab *lab);
 void loop_lab_fill(struct loop_lab *lab, bool full);
 /* Cut the file under the device: reads behind it fail. */
 void loop_lab_cut(struct loop_lab *lab, uint64_t bytes);
+/* Room for all of the device. */
+void loop_lab_reserve(struct loop_lab *lab);
 /* Give blocks of the device back to the file system. */
 void loop_lab_discard(struct loop_lab *lab, uint64_t offset, uint64_t bytes);
 /* Take the device away and make another over the same file; `device` names it. */

@@ -100,6 +100,22 @@ static void test_io_sim__sync_covers_only_what_had_finished(void **state)
 	assert_int_equal(at(lab, 31 * LAB_BLOCK), 0);
 }
 
+/* A write that is its own sync is durable when it has finished, and covers nothing else. */
+static void test_io_sim__durable_write_covers_itself(void **state)
+{
+	struct io_lab *lab = *state;
+
+	write_now(lab, 0, 4);
+	put(lab, 5, LAB_BLOCK, 5);
+	lab->ops[5].durable = true;
+	io_push(lab->io);
+	lab_finish(lab, lab->finished + 1);
+	assert_int_equal(io_sim_count(lab->sim, IO_SYNC), 1);
+	crash(lab, IO_SIM_LOSE_ALL, 1);
+	assert_int_equal(at(lab, 0), 0);
+	assert_int_equal(at(lab, LAB_BLOCK), 5);
+}
+
 /* A crash that keeps all keeps also what was still under way; the owner is never told. */
 static void test_io_sim__crash_may_keep_what_is_in_flight(void **state)
 {
@@ -452,6 +468,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		SIM_TEST(test_io_sim__sync_makes_durable),
 		SIM_TEST(test_io_sim__sync_covers_only_what_had_finished),
+		SIM_TEST(test_io_sim__durable_write_covers_itself),
 		SIM_TEST(test_io_sim__crash_may_keep_what_is_in_flight),
 		SIM_TEST(test_io_sim__crash_prefix_keeps_the_order),
 		SIM_TEST(test_io_sim__crash_reorder_mixes_versions),
