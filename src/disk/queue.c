@@ -48,8 +48,6 @@ static void busy_end(struct queue *queue, int64_t now_ns)
 	struct queue_busy *busy = &queue->busy;
 	double ns = (double)(now_ns - busy->start_ns);
 	if (busy->start_ns != 0 && !busy->mixed && ns > 0) {
-		if (busy->kind == IO_SYNC && busy->ops == 1)
-			haul_disk_model_saw_sync(queue->model, ns);
 		if (busy->kind == IO_WRITE && busy->bytes >= BUSY_BYTES_MIN)
 			haul_disk_model_saw_write(queue->model, busy->bytes, ns);
 		if (busy->kind == IO_READ && busy->ops >= BUSY_OPS_MIN &&
@@ -74,6 +72,9 @@ static void busy_start(struct queue *queue, const struct io_op *op)
 static void busy_done(struct queue *queue, const struct io_op *op, int64_t now_ns)
 {
 	struct queue_busy *busy = &queue->busy;
+	/* Under load a sync is never alone, and what it takes then is what its flush waits for. */
+	if (op->kind == IO_SYNC && op->result >= 0)
+		haul_disk_model_saw_sync(queue->model, (double)(now_ns - op->start_ns));
 	busy->mixed = busy->mixed || op->result < 0;
 	busy->ops++;
 	busy->bytes += op->bytes;

@@ -32,7 +32,8 @@ struct queue_list {
 	uint32_t passed_over; /* turns in which another class was served */
 };
 
-/* A time without a pause, in which only reads or only writes were under way. */
+/* A time without a pause, in which only reads or only writes were under way: what it took tells of
+ * bandwidth and IOPS. (Of syncs each tells by itself.) */
 struct queue_busy {
 	int64_t start_ns;   /* 0 = none */
 	int64_t service_ns; /* of all operations that finished in it */

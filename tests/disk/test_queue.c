@@ -392,8 +392,9 @@ static void test_queue__may_be_fed_from_done(void **state)
 	lab_close(lab);
 }
 
-/* The model learns from times in which one kind was under way: a sync alone, large writes, reads at
- * depth; and nothing from mixtures, single reads and failures. */
+/* The model learns from each sync, also one beside writes, or else batches would not grow under
+ * load; from times with nothing but large writes, or reads at depth; and nothing of bandwidths from
+ * mixtures, nothing from single reads and failures. */
 static void test_queue__teaches_the_model(void **state)
 {
 	(void)state;
@@ -407,7 +408,7 @@ static void test_queue__teaches_the_model(void **state)
 	struct haul_hist *hists = calloc(QUEUE_CLASSES, sizeof *hists);
 	lab->queue.model = &model;
 	lab->queue.service_ns = hists;
-	/* Told nothing: a read alone, a small write, a mixture, a failed sync. */
+	/* Told nothing: a read alone, a small write, a write beside a read, a failed sync. */
 	lab_put(lab, QUEUE_READ, IO_READ, 4096);
 	queue_pump(&lab->queue);
 	os_sim_advance(&lab->os, 500);
@@ -416,8 +417,8 @@ static void test_queue__teaches_the_model(void **state)
 	queue_pump(&lab->queue);
 	os_sim_advance(&lab->os, 500);
 	lab_run(lab);
-	lab_put(lab, QUEUE_FLUSH, IO_WRITE, 65536);
-	lab_put(lab, QUEUE_FLUSH, IO_SYNC, 0);
+	lab_put(lab, QUEUE_FLUSH, IO_WRITE, 1 << 20);
+	lab_put(lab, QUEUE_READ, IO_READ, 4096);
 	queue_pump(&lab->queue);
 	os_sim_advance(&lab->os, 500);
 	lab_run(lab);
@@ -427,13 +428,15 @@ static void test_queue__teaches_the_model(void **state)
 	os_sim_advance(&lab->os, 500);
 	lab_run(lab);
 	assert_memory_equal(&model, &before, sizeof model);
-	assert_int_equal(hists[QUEUE_FLUSH].count, 4);
+	assert_int_equal(hists[QUEUE_FLUSH].count, 3);
 	assert_int_equal(hists[QUEUE_READ].max, 500);
 
+	lab_put(lab, QUEUE_FLUSH, IO_WRITE, 1 << 20);
 	lab_put(lab, QUEUE_FLUSH, IO_SYNC, 0);
 	queue_pump(&lab->queue);
 	os_sim_advance(&lab->os, 2000000);
 	lab_run(lab);
+	assert_true(model.write_bandwidth == before.write_bandwidth);
 	assert_true(model.sync_ns > 1.05e6 && model.sync_ns < 2e6);
 	for (uint32_t i = 0; i < 8; i++)
 		lab_put(lab, QUEUE_FLUSH, IO_WRITE, 65536);
