@@ -94,11 +94,12 @@ bool conn_sweep(struct conn *conn)
 	return conn->high > CONN_KEEP;
 }
 
-/* Closed, and no task of it is anywhere: its place is free. */
-static void recycle(struct conn *conn)
+void conn_recycle(struct conn *conn)
 {
 	struct worker *worker = conn->worker;
-	if (conn->open || conn->task_count > 0 || conn->slice_count > 0 || conn->running)
+	if (conn->open || conn->task_count > 0 || conn->slice_count > 0)
+		return;
+	if (conn->running || conn->starved) /* whose list it is in comes here again */
 		return;
 	give_pages_back(conn);
 	conn->next = worker->conn_free;
@@ -116,7 +117,7 @@ void conn_freed(struct conn *conn, bool slice)
 	HAUL_ASSERT(*count > 0);
 	(*count)--;
 	if (!conn->open)
-		recycle(conn);
+		conn_recycle(conn);
 	else if (slice || conn->starved)
 		conn_wake(conn);
 }
@@ -144,7 +145,7 @@ void conn_close(struct conn *conn)
 		task = next;
 	}
 	conn->task_count--;
-	recycle(conn);
+	conn_recycle(conn);
 }
 
 void conn_finish(struct conn *conn)
@@ -271,7 +272,7 @@ static bool is_over(const struct conn *conn)
 void conn_run(struct conn *conn)
 {
 	if (!conn->open) {
-		recycle(conn);
+		conn_recycle(conn);
 		return;
 	}
 	(void)conn_emit(conn);

@@ -89,6 +89,8 @@ void conn_run(struct conn *conn);
 /* Put it into the run list. */
 void conn_wake(struct conn *conn);
 void conn_close(struct conn *conn);
+/* If it is closed and nothing of it is anywhere: its place is free. */
+void conn_recycle(struct conn *conn);
 /* No more input is taken; closes when all replies are sent. */
 void conn_finish(struct conn *conn);
 /* Append to the replies. */

@@ -43,7 +43,10 @@ void worker_feed(struct worker *worker)
 		struct conn *conn = worker->starved;
 		worker->starved = conn->starved_next;
 		conn->starved = false;
-		conn_wake(conn);
+		if (conn->open)
+			conn_wake(conn);
+		else
+			conn_recycle(conn);
 	}
 }
 
