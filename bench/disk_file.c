@@ -22,7 +22,12 @@ const struct disk_sizes disk_sizes_full = {
 	.serve_entries = 200000,
 };
 
-enum { SLACK_MIB = 256 }; /* what a file system wants to keep */
+enum {
+	SLACK_MIB = 256,         /* what a file system wants to keep */
+	LARGE = 1 << 30,         /* from here on … */
+	SEGMENT = 16 << 20,      /* … segments as on a large disk */
+	SLOW_BUFFERS = 64 << 20, /* of writes, where a sync takes 4 ms */
+};
 
 static int space_check(const struct disk_bench *bench, uint64_t bytes, struct haul_err *err)
 {
@@ -159,6 +164,7 @@ static int cache_make(struct disk_bench *bench, uint64_t bytes, uint64_t entries
 	/* One partition: one thread works on it. */
 	const struct haul_cache_format format = { .bytes = bytes,
 						  .partitions = 1,
+						  .segment_bytes = bytes >= LARGE ? SEGMENT : 0,
 						  .entries_max = entries };
 	return haul_cache_format(bench->cache_file.path, &format, err);
 }
@@ -170,7 +176,10 @@ int disk_cache_open(struct disk_bench *bench, int64_t sync_add_ns, struct haul_e
 	int error = disk_cache_close(bench, err);
 	if (error < 0)
 		return error;
-	const struct haul_cache_options options = { .sync_add_ns = sync_add_ns };
+	const struct haul_cache_options options = {
+		.sync_add_ns = sync_add_ns,
+		.buffer_bytes = sync_add_ns > 0 ? SLOW_BUFFERS : 0,
+	};
 	error = haul_cache_open(&bench->cache, bench->cache_file.path, &options, err);
 	bench->sync_add_ns = sync_add_ns;
 	return error;
