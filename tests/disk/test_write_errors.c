@@ -368,6 +368,109 @@ static void test_write_errors__sealed_segments_and_footers(void **state)
 	}
 }
 
+enum { MODEL_KEYS = 24, MODEL_OPS = 260, OPS_OF_KEY = 64, GONE = UINT32_MAX };
+
+/* What was done to a key, oldest first: bytes stored (they tell values apart), or GONE. */
+struct model_key {
+	uint32_t bytes[OPS_OF_KEY];
+	uint32_t wait[OPS_OF_KEY];
+	uint32_t count;
+};
+
+static uint32_t bytes_of(struct write_lab *lab, uint32_t number)
+{
+	char text[32];
+	struct cache_key key = write_lab_key(lab, number, text);
+	struct index_entry entry;
+	if (status_of(lab, number) == HAUL_CACHE_MISS)
+		return GONE;
+	index_unpack(index_find(&lab->shard->index, key.hash), &entry);
+	return entry.bytes;
+}
+
+/* What is there is the last that was promised, or something later that failed, or, after such,
+ * nothing. Before a key's first promise there may be nothing. */
+static void model_check(struct write_lab *lab, const struct model_key *key, uint32_t number)
+{
+	uint32_t found = bytes_of(lab, number);
+	bool failed = false;
+	for (uint32_t i = key->count; i > 0; i--) {
+		const struct write_lab_wait *wait = &lab->waits[key->wait[i - 1]];
+		assert_int_equal(wait->told, 1);
+		if (found == key->bytes[i - 1])
+			return;
+		if (wait->result == 0)
+			break;
+		failed = true;
+	}
+	assert_true(found == GONE && (failed || key->count == 0));
+}
+
+static void model_op(struct write_lab *lab, struct model_key *key, uint32_t number,
+		     struct prng *prng)
+{
+	uint32_t how = prng_below(prng, 5) == 0 ? HAUL_CACHE_PINNED : 0;
+	uint32_t bytes = 100 + lab->wait_count * 40;
+	if (key->count == OPS_OF_KEY)
+		return;
+	uint32_t wait = lab->wait_count;
+	if (prng_below(prng, 4) > 0) {
+		if (!put_how(lab, number, bytes, how))
+			return;
+	} else {
+		int rc = write_lab_delete(lab, number, true);
+		if (rc != 0) {
+			lab->wait_count = wait;
+			return;
+		}
+		bytes = GONE;
+	}
+	key->bytes[key->count] = bytes;
+	key->wait[key->count++] = wait;
+}
+
+/* Random stores and deletes among random failures, then the same once more after an open: what was
+ * promised is there, what was told to have failed is not taken for promised, no value is wrong. */
+static void test_write_errors__random_failures(void **state)
+{
+	(void)state;
+	struct prng prng;
+	test_prng(&prng);
+	uint64_t lost = 0;
+	for (uint32_t round = 0; round < 60; round++) {
+		struct model_key keys[MODEL_KEYS] = { 0 };
+		struct haul_err err;
+		struct write_lab *lab = lab_open(round % 2 ? 262144 : 131072);
+		for (uint32_t i = 0; i < MODEL_OPS; i++) {
+			uint32_t number = prng_below(&prng, MODEL_KEYS);
+			model_op(lab, &keys[number], number, &prng);
+			if (prng_below(&prng, 6) == 0)
+				(void)shard_poll(lab->shard);
+			if (prng_below(&prng, 40) == 0)
+				io_sim_fail(lab->disk, prng_below(&prng, 3) ? IO_WRITE : IO_SYNC,
+					    prng_below(&prng, 6), 1 + prng_below(&prng, 2), -EIO);
+			if (prng_below(&prng, 50) == 0)
+				write_lab_settle(lab);
+		}
+		shard_flush(lab->shard, NULL);
+		write_lab_settle(lab);
+		io_sim_fail(lab->disk, IO_WRITE, 0, 0, -EIO);
+		io_sim_fail(lab->disk, IO_SYNC, 0, 0, -EIO);
+		if (shard_offline(lab->shard))
+			assert_int_equal(shard_online(lab->shard, &err), 0);
+		for (uint32_t i = 0; i < MODEL_KEYS; i++)
+			model_check(lab, &keys[i], i);
+		assert_int_equal(lab->shard->stat.evicted, 0); /* or it may be missed */
+		lost += lab->shard->flush_stats.extra[FLUSH_FAILED];
+		(void)shard_close(lab->shard);
+		write_lab_shard(lab);
+		for (uint32_t i = 0; i < MODEL_KEYS; i++)
+			model_check(lab, &keys[i], i);
+		lab_free(lab);
+	}
+	assert_true(lost > 5);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -384,6 +487,7 @@ int main(void)
 		cmocka_unit_test(test_write_errors__offline_and_online),
 		cmocka_unit_test(test_write_errors__dead_device),
 		cmocka_unit_test(test_write_errors__sealed_segments_and_footers),
+		cmocka_unit_test(test_write_errors__random_failures),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

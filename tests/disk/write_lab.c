@@ -235,7 +235,7 @@ enum haul_cache_status write_lab_get(struct write_lab *lab, uint32_t number, boo
 	bool good = got.status == HAUL_CACHE_HIT && got.bytes <= VALUE_MAX;
 	if (good) {
 		value_make(value, number, got.bytes);
-		good = memcmp(value, got.data, got.bytes) == 0;
+		good = got.bytes == 0 || memcmp(value, got.data, got.bytes) == 0;
 	}
 	*ret_good = good;
 	shard_get_next(lab->shard, &get);
