@@ -22,7 +22,7 @@ void segments_close(struct shard *shard);
 uint32_t segment_take(struct shard *shard, enum lane_id lane, bool background);
 /* OPEN -> SEALED: queues the footer (written with background class, no sync of its own). A lane's
  * segment without rows becomes FREE. */
-void segment_seal(struct shard *shard, enum lane_id lane);
+void segment_seal(struct shard *shard, enum lane_id id);
 /* Never write to it again; only its first good_bytes count. Marks the root dirty; all entries at or
  * behind good_bytes leave the index. */
 void segment_quarantine(struct shard *shard, uint32_t segment, uint32_t good_bytes);
@@ -71,13 +71,12 @@ struct append {
 };
 /* Copy into the lane's open batch, opening chunk and segment as needed. 0, with row.unit and
  * *ret_segment set; -EAGAIN: no chunk or no segment now; -ENODEV. Does not touch the index. */
-int lane_append(struct shard *shard, enum lane_id lane, struct append *append,
-		uint32_t *ret_segment);
+int lane_append(struct shard *shard, enum lane_id id, struct append *append, uint32_t *ret_segment);
 /* Close the lane's open chunk: to gathering.full. */
-void lane_close_chunk(struct shard *shard, enum lane_id lane);
+void lane_close_chunk(struct shard *shard, enum lane_id id);
 /* Whether a store of so many bytes would find room in the lane now; opens what it needs. 0,
  * -EAGAIN, -ENODEV, or HAUL_ELIMIT: longer than any batch of these segments. */
-int lane_ready(struct shard *shard, enum lane_id lane, uint32_t bytes, uint32_t key_bytes,
+int lane_ready(struct shard *shard, enum lane_id id, uint32_t bytes, uint32_t key_bytes,
 	       bool background);
 /* Finish a closed chunk's bytes for the disk: rows, keys, header. */
 void chunk_encode(struct shard *shard, struct chunk *chunk);

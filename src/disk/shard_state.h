@@ -129,9 +129,9 @@ struct shard {
 	uint64_t flush_bytes_max; /* bounded by the buffers */
 	bool flushing_stopped;    /* read-only or offline */
 	bool offline;
-	bool failing;   /* a flush failed; what is under way is waited for */
-	bool settling;  /* it failed: before anything else, the root says what of it counts */
-	int unreported; /* a buffered store failed, and flush or close has not said so yet */
+	bool failing;      /* a flush failed; what is under way is waited for */
+	bool settling;     /* it failed: before anything else, the root says what of it counts */
+	int unreported;    /* a buffered store failed, and flush or close has not said so yet */
 	uint32_t failures; /* flushes in a row */
 	uint64_t lost;     /* flushes, and what was gathered, that failed, ever */
 	bool hides; /* entries left the index whose rows are still on the disk (damage, failed
@@ -140,7 +140,7 @@ struct shard {
 	struct lookups *lookups; /* lookup.c's */
 	struct reclaim *reclaim; /* reclaim.c's */
 
-	uint32_t torn; /* batches that the last recovery dropped */
+	uint32_t torn;               /* batches that the last recovery dropped */
 	struct haul_cache_stat stat; /* counters live here */
 	struct haul_stats flush_stats, read_stats;
 	char flush_name[32];
