@@ -116,9 +116,10 @@ void conn_freed(struct conn *conn, bool slice)
 	uint32_t *count = slice ? &conn->slice_count : &conn->task_count;
 	HAUL_ASSERT(*count > 0);
 	(*count)--;
+	bool last = conn->eof || conn->close_after || conn->worker->stopping;
 	if (!conn->open)
 		conn_recycle(conn);
-	else if (slice || conn->starved)
+	else if (slice || conn->starved || (last && conn->task_count == 0))
 		conn_wake(conn);
 }
 
@@ -134,8 +135,9 @@ void conn_close(struct conn *conn)
 	conn->first = conn->last = NULL;
 	conn->receive.active = false;
 	stream_end(conn);
-	/* One more, so that the place is not free before the end of this. */
-	conn->task_count++;
+	/* So that the place is not free before the end of this. */
+	bool running = conn->running;
+	conn->running = true;
 	while (task) {
 		struct task *next = task->next;
 		task->in_list = false;
@@ -144,7 +146,7 @@ void conn_close(struct conn *conn)
 			task_drop(conn->worker, task);
 		task = next;
 	}
-	conn->task_count--;
+	conn->running = running;
 	conn_recycle(conn);
 }
 
