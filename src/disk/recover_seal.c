@@ -92,13 +92,16 @@ static int root_write(struct recovery *recovery)
 	return rc;
 }
 
-/* Close what was open. Returns how many segments were written to, or recovery->rc. */
-static int segments_close_all(struct recovery *recovery)
+/* Close what was open: segments in which a part of flush `twice` was dropped, or all that are
+ * left. Returns how many were written to, or recovery->rc. */
+static int segments_finish(struct recovery *recovery, uint64_t twice)
 {
 	int closed = 0;
 	for (uint32_t s = 0; s < recovery->shard->super->segments; s++) {
 		struct found *found = &recovery->found[s];
 		if (!found->there || found->has_footer || is_bad(recovery, s))
+			continue;
+		if (twice != 0 && found->twice != twice)
 			continue;
 		int rc = found->unreadable ? -EIO : segment_close(recovery, s);
 		if (rc == -ENOMEM || recovery->rc < 0)
@@ -116,24 +119,44 @@ static int segments_close_all(struct recovery *recovery)
 	return closed;
 }
 
+/* A footer proves all flushes up to its last one. So the torn copy of a part that is whole elsewhere
+ * has to be gone, durably, before a footer of its flush is there; the older flush first. */
+static int segments_close_all(struct recovery *recovery)
+{
+	int rc = 0;
+	for (uint64_t flush = recovery->proven_flush + 1; flush <= recovery->last_flush; flush++) {
+		int closed = segments_finish(recovery, flush);
+		if (closed < 0)
+			return closed;
+		if (closed > 0 && rc == 0)
+			rc = recover_sync(recovery);
+	}
+	int closed = rc == 0 ? segments_finish(recovery, 0) : 0;
+	if (closed < 0)
+		return closed;
+	if (closed > 0)
+		rc = recover_sync(recovery);
+	recovery->unsafe = rc < 0;
+	return recovery->rc;
+}
+
 int recover_seal(struct recovery *recovery)
 {
 	struct shard *shard = recovery->shard;
 	if (shard->options.read_only)
 		return 0;
-	int closed = segments_close_all(recovery);
-	if (closed < 0)
-		return closed;
+	int rc = segments_close_all(recovery);
+	if (rc < 0)
+		return rc;
 	for (uint32_t s = 0; s < shard->super->segments; s++) {
 		if (recovery->found[s].unreadable)
 			segment_retire(shard, s, recovery->found[s].end);
 	}
-	int rc = closed > 0 ? recover_sync(recovery) : 0;
-	if (rc == 0)
-		rc = root_write(recovery);
+	if (!recovery->unsafe)
+		recovery->unsafe = root_write(recovery) < 0;
 	if (recovery->rc < 0)
 		return recovery->rc;
-	if (rc < 0) {
+	if (recovery->unsafe) {
 		/* Nothing may be written on top of what is in doubt. */
 		shard->offline = true;
 		shard->flushing_stopped = true;

@@ -29,9 +29,10 @@ struct found {
 	uint32_t rows;
 	uint32_t expiry_max;
 	bool there;      /* has a header */
+	bool rotten;     /* had one */
 	bool has_footer; /* its rows were taken from there */
 	bool unreadable; /* the disk gave an error */
-	bool cut;        /* batches of it were dropped */
+	uint64_t twice;  /* a part of this flush was dropped here, for it is whole elsewhere; 0 */
 };
 
 /* A batch of a segment that was walked, and its rows. */
@@ -100,6 +101,7 @@ struct recovery {
 	uint64_t last_seq, last_generation;
 	uint32_t now_s;
 	uint32_t unreadable, torn; /* segments; batches dropped */
+	bool unsafe;               /* what was decided could not be written */
 };
 
 /* ---- recover_read.c ---- */

@@ -194,13 +194,6 @@ static bool flush_whole(const struct recovery *recovery, uint64_t flush)
 	return seen == parts;
 }
 
-static void walked_drop(struct recovery *recovery, struct walked *walked)
-{
-	walked->dropped = true;
-	recovery->found[walked->batch.segment].cut = true;
-	recovery->torn++;
-}
-
 /* From the first flush that is not whole on, all are dropped; of those that are, the parts that are
  * not whole (they were written again elsewhere). */
 static void flushes_judge(struct recovery *recovery)
@@ -210,8 +203,12 @@ static void flushes_judge(struct recovery *recovery)
 		lost = lost || !flush_whole(recovery, flush);
 		for (uint32_t i = 0; i < recovery->walked_count; i++) {
 			struct walked *walked = &recovery->walked[i];
-			if (walked->batch.flush == flush && (lost || !walked->whole))
-				walked_drop(recovery, walked);
+			if (walked->batch.flush != flush || (!lost && walked->whole))
+				continue;
+			walked->dropped = true;
+			recovery->torn++;
+			if (!lost)
+				recovery->found[walked->batch.segment].twice = flush;
 		}
 	}
 }
