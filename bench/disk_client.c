@@ -180,6 +180,9 @@ static int request_send(struct disk_gets *gets, struct connection *connection, u
 	return send_all(connection->fd, request, (size_t)bytes + 2);
 }
 
+static const char value_head[] = "VALUE ", value_tail[] = " 0 4096\r\n";
+enum { VALUE_HEAD = sizeof value_head - 1 + KEY_BYTES + sizeof value_tail - 1 };
+
 /* Walk on. 1: the answer is complete; 0: more is to come; -EPROTO. */
 static int answer_walk(struct disk_gets *gets, struct connection *connection)
 {
@@ -191,17 +194,19 @@ static int answer_walk(struct disk_gets *gets, struct connection *connection)
 			return left > HEAD_MAX ? -EPROTO : 0;
 		if (memcmp(at, "END\r\n", 5) == 0)
 			return left == 5 ? 1 : -EPROTO;
-		char key[DISK_KEY];
-		unsigned flags, bytes;
-		if (sscanf(at, "VALUE %15s %u %u\r", key, &flags, &bytes) != 3 ||
-		    bytes != DISK_LOOKUP)
-			return -EPROTO;
+		/* All values have the same length, and their flags are 0. */
+		const char *key = at + sizeof value_head - 1;
 		uint32_t head = (uint32_t)(end - at) + 1;
+		if (head != VALUE_HEAD || memcmp(at, value_head, sizeof value_head - 1) != 0 ||
+		    memcmp(key + KEY_BYTES, value_tail, sizeof value_tail - 1) != 0)
+			return -EPROTO;
 		if (left < head + DISK_LOOKUP + 2)
 			return 0;
 		if (memcmp(at + head, key, KEY_BYTES) != 0)
 			return -EPROTO;
-		uint32_t number = (uint32_t)strtoul(key + 1, NULL, 10);
+		uint64_t number = strtoull(key + 1, NULL, 10);
+		if (gets->there != NULL && number >= gets->number_count)
+			return -EPROTO;
 		if (gets->there != NULL)
 			gets->there[number] = true;
 		connection->answered++;

@@ -24,6 +24,7 @@ const struct disk_sizes disk_sizes_full = {
 
 enum {
 	SLACK_MIB = 256,         /* what a file system wants to keep */
+	DIGITS = 12,             /* of a key */
 	LARGE = 1 << 30,         /* from here on … */
 	SEGMENT = 16 << 20,      /* … segments as on a large disk */
 	SLOW_BUFFERS = 64 << 20, /* of writes, where a sync takes 4 ms */
@@ -196,9 +197,12 @@ int disk_cache_close(struct disk_bench *bench, struct haul_err *err)
 
 struct haul_cache_key disk_key(char text[DISK_KEY], uint64_t number)
 {
-	int bytes = snprintf(text, DISK_KEY, "k%012llu",
-			     (unsigned long long)(number % UINT64_C(1000000000000)));
-	return (struct haul_cache_key){ .data = text, .bytes = (uint32_t)bytes };
+	/* By hand: it is a part of every operation that is timed. */
+	text[0] = 'k';
+	for (uint32_t i = DIGITS; i > 0; i--, number /= 10)
+		text[i] = (char)('0' + number % 10);
+	text[DIGITS + 1] = '\0';
+	return (struct haul_cache_key){ .data = text, .bytes = DIGITS + 1 };
 }
 
 /* ---- groups ---- */

@@ -83,7 +83,7 @@ void disk_file_close(struct disk_file *file);
 /* The group's cache is open, its syncs take so much longer. */
 int disk_cache_open(struct disk_bench *bench, int64_t sync_add_ns, struct haul_err *err);
 int disk_cache_close(struct disk_bench *bench, struct haul_err *err);
-/* "k" and the number. */
+/* "k" and the number in twelve digits. */
 struct haul_cache_key disk_key(char text[DISK_KEY], uint64_t number);
 static inline int64_t disk_now(const struct disk_bench *bench)
 {
