@@ -7,11 +7,6 @@
 #include "disk/check.h"
 #include "disk/format_head.h"
 
-static bool is_zero(const uint8_t *block)
-{
-	return block[0] == 0 && memcmp(block, block + 1, FORMAT_BLOCK - 1) == 0;
-}
-
 static bool device_gone(int rc)
 {
 	return rc == -ENODEV || rc == -ENXIO;
@@ -134,50 +129,19 @@ int check_roots(struct check *check)
 
 /* ---- segment headers ---- */
 
-/* The footer of the segment, whole: it tells all that the header did. */
-static bool header_from_footer(struct check *check, uint32_t segment,
-			       struct format_segment *ret_header)
-{
-	const struct format_super *super = check->super;
-	struct format_footer footer;
-	struct walk_rows rows;
-	uint8_t *image = check->image;
-
-	if (check_read_segment(check, segment) < 0 ||
-	    format_footer_decode(image + super->segment_bytes - FORMAT_BLOCK, super->uuid,
-				 super->segment_bytes, &footer) < 0 ||
-	    footer.partition != check->partition || footer.segment != segment)
-		return false;
-	const struct format_segment header = {
-		.generation = footer.generation,
-		.born_seq = footer.born_seq,
-		.partition = footer.partition,
-		.segment = footer.segment,
-		.lane = footer.lane,
-	};
-	struct walk walk;
-	walk_start(&walk, super, &header, super->segment_bytes);
-	*ret_header = header;
-	return walk_footer_table(&walk, &footer, image + footer.table, &rows) == 0;
-}
-
-/* Whether the first batch is of this cache and place. */
-static bool batch_here(const struct check *check, uint32_t segment)
-{
-	struct format_batch batch;
-	return format_batch_decode(check->image + FORMAT_BLOCK, check->super->uuid,
-				   check->super->segment_bytes, &batch) == 0 &&
-	       batch.partition == check->partition && batch.segment == segment &&
-	       batch.offset == FORMAT_BLOCK;
-}
-
 /* block is neither a header of ours nor empty. */
 static int check_header(struct check *check, uint32_t segment, bool magic)
 {
+	const struct format_segment place = { .partition = check->partition, .segment = segment };
+	const uint8_t *image = check->image;
 	struct format_segment header;
-	const bool known = header_from_footer(check, segment, &header);
+	bool known = false;
 
-	if (!magic && !known && !batch_here(check, segment))
+	if (check_read_segment(check, segment) == 0)
+		known = walk_header_restore(&place, check->super, image + FORMAT_BLOCK,
+					    image + check->super->segment_bytes - FORMAT_BLOCK,
+					    &header) == 1;
+	if (!magic && !known)
 		return 0; /* what was on the device before */
 	check->result.structures++;
 	check_damage(check, "partition %u, segment %u: the header is damaged", check->partition,
@@ -225,13 +189,8 @@ static int header_doubtful(struct check *check, uint32_t segment, const struct i
 			     check->partition, segment);
 		return 0;
 	}
-	const int rc = walk_header(check->super, check->partition, segment, op->data, &header);
-	*ret_magic = rc < 0;
-	return rc == 1 || is_zero(op->data) ||
-			       format_segment_decode(op->data, check->super->uuid, &header) ==
-				       HAUL_ESTALE
-		       ? 0
-		       : 1;
+	*ret_magic = walk_header(check->super, check->partition, segment, op->data, &header) < 0;
+	return *ret_magic || walk_header_rotten(check->super, op->data);
 }
 
 /* Headers of count segments from first on, side by side: into image. */

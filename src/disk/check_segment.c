@@ -206,11 +206,16 @@ static void check_footer_bad(struct check *check, uint32_t segment, uint64_t flu
 int check_segment(struct check *check, uint32_t segment)
 {
 	const struct segment *state = &check->shard->segments[segment];
+	const struct format_segment place = { .partition = check->partition, .segment = segment };
 	struct format_segment header;
 	struct walk walk;
 	uint32_t live = 0; /* the index points to, and a batch tells of */
 
 	int rc = walk_header(check->super, check->partition, segment, check->image, &header);
+	if (rc != 1) /* counted already; its entries live all the same */
+		rc = walk_header_restore(&place, check->super, check->image + FORMAT_BLOCK,
+					 check->image + check->super->segment_bytes - FORMAT_BLOCK,
+					 &header);
 	if (rc == 1) {
 		const uint32_t end =
 			state->state == SEGMENT_BAD ? state->append : check->super->segment_bytes;

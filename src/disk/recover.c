@@ -12,6 +12,7 @@
  * not there, do. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "base/assert.h"
@@ -32,6 +33,14 @@ static bool header_next(struct recovery *recovery, struct reading *reading)
 	return true;
 }
 
+static void header_count(struct recovery *recovery, const struct found *found)
+{
+	if (found->header.generation > recovery->last_generation)
+		recovery->last_generation = found->header.generation;
+	if (found->header.born_seq > recovery->last_seq)
+		recovery->last_seq = found->header.born_seq;
+}
+
 static int header_take(struct recovery *recovery, const struct reading *reading)
 {
 	const struct shard *shard = recovery->shard;
@@ -45,12 +54,34 @@ static int header_take(struct recovery *recovery, const struct reading *reading)
 	int rc = walk_header(shard->super, shard->options.partition, reading->segment,
 			     reading->data, &found->header);
 	found->there = rc == 1 && found->end > FORMAT_BLOCK;
-	if (rc != 1)
+	if (rc == 1)
+		header_count(recovery, found);
+	else
+		found->rotten = walk_header_rotten(shard->super, reading->data);
+	return 0;
+}
+
+/* A header that rotted does not hide its segment: older copies of what is in it would count. */
+static int header_restore(struct recovery *recovery, uint32_t segment)
+{
+	const struct shard *shard = recovery->shard;
+	const struct format_segment place = { .partition = shard->options.partition,
+					      .segment = segment };
+	struct found *found = &recovery->found[segment];
+	struct reading *window = &recovery->window;
+	uint32_t last = shard->super->segment_bytes - FORMAT_BLOCK;
+	uint8_t first[FORMAT_BATCH_HEADER];
+	if (!found->rotten || found->end <= FORMAT_BLOCK)
 		return 0;
-	if (found->header.generation > recovery->last_generation)
-		recovery->last_generation = found->header.generation;
-	if (found->header.born_seq > recovery->last_seq)
-		recovery->last_seq = found->header.born_seq;
+	if (recover_read_one(recovery, window, segment, FORMAT_BLOCK, FORMAT_BLOCK) < 0)
+		return recovery->rc;
+	memcpy(first, window->data, sizeof first);
+	if (recover_read_one(recovery, window, segment, last, FORMAT_BLOCK) < 0)
+		return recovery->rc;
+	found->there =
+		walk_header_restore(&place, shard->super, first, window->data, &found->header) == 1;
+	if (found->there)
+		header_count(recovery, found);
 	return 0;
 }
 
@@ -172,6 +203,8 @@ static int recovery_look(struct recovery *recovery)
 	static const struct reader footers = { footer_next, footer_take };
 	static const struct reader tables = { table_next, table_take };
 	int rc = recover_read(recovery, &headers);
+	for (uint32_t s = 0; s < recovery->shard->super->segments && rc == 0; s++)
+		rc = header_restore(recovery, s);
 	if (rc < 0 || (rc = recover_read(recovery, &footers)) < 0)
 		return rc;
 	uint64_t rows = 0;

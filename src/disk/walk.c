@@ -20,6 +20,43 @@ int walk_header(const struct format_super *super, uint32_t partition, uint32_t s
 	return 1;
 }
 
+bool walk_header_rotten(const struct format_super *super, const uint8_t *block)
+{
+	struct format_segment header;
+	const int rc = format_segment_decode(block, super->uuid, &header);
+
+	if (rc == 0 || rc == HAUL_ESTALE)
+		return false;
+	return block[0] != 0 || memcmp(block, block + 1, FORMAT_BLOCK - 1) != 0;
+}
+
+int walk_header_restore(const struct format_segment *place, const struct format_super *super,
+			const uint8_t *first, const uint8_t *footer,
+			struct format_segment *ret_segment)
+{
+	struct format_batch batch;
+	struct format_footer end;
+
+	if (format_batch_decode(first, super->uuid, super->segment_bytes, &batch) < 0 ||
+	    batch.partition != place->partition || batch.segment != place->segment ||
+	    batch.offset != FORMAT_BLOCK)
+		return 0;
+	*ret_segment = (struct format_segment){
+		.generation = batch.generation,
+		.partition = place->partition,
+		.segment = place->segment,
+		.lane = LANE_NEW,
+	};
+	/* A footer that an earlier use left says nothing of this one. */
+	if (format_footer_decode(footer, super->uuid, super->segment_bytes, &end) < 0 ||
+	    end.generation != batch.generation || end.partition != place->partition ||
+	    end.segment != place->segment)
+		return 1;
+	ret_segment->born_seq = end.born_seq;
+	ret_segment->lane = end.lane;
+	return 1;
+}
+
 void walk_start(struct walk *walk, const struct format_super *super,
 		const struct format_segment *segment, uint32_t end)
 {

@@ -18,6 +18,15 @@
 int walk_header(const struct format_super *super, uint32_t partition, uint32_t segment,
 		const uint8_t *block, struct format_segment *ret_segment);
 
+/* A header that was there and rotted: not good, not zeros, not another cache's. What it said is
+ * told by the first batch (FORMAT_BATCH_HEADER bytes), and by the footer block if that is of the
+ * same use of the segment. 1: *ret_segment is as good as it was (without a footer: born_seq 0,
+ * LANE_NEW); 0: nothing was lost. */
+bool walk_header_rotten(const struct format_super *super, const uint8_t *block);
+int walk_header_restore(const struct format_segment *place, const struct format_super *super,
+			const uint8_t *first, const uint8_t *footer,
+			struct format_segment *ret_segment);
+
 struct walk {
 	const struct format_super *super;
 	struct format_segment segment;

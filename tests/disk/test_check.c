@@ -433,24 +433,30 @@ static void test_check__both_roots_lost_are_told(void **state)
 	lab_close(lab);
 }
 
-/* A segment whose header is lost takes its entries along, though its footer tells all about it. */
-static void test_check__headers_are_put_right_from_the_footer(void **state)
+/* A segment whose header is lost takes its entries along, and older ones come back in their place,
+ * though footer and batches tell all about it. */
+static void test_check__headers_are_put_right(void **state)
 {
 	(void)state;
 	struct write_lab *lab = lab_open();
 	struct seen seen;
-	const struct haul_cache_listed listed = place_of(lab, 100);
-	uint8_t *header = segment_bytes_of(lab, listed.segment);
+	const struct haul_cache_listed listed = place_of(lab, NEW_FROM + 1);
+	uint8_t *segment = segment_bytes_of(lab, listed.segment);
 
-	for (int how = 0; how < 2; how++) {
+	for (int how = 0; how < 3; how++) {
 		if (how == 0)
-			header[40] ^= 1;
+			segment[40] ^= 1;
 		else
-			memset(header, 0xe5, 4096);
+			memset(segment, 0xe5, 4096);
+		if (how == 2) /* the batches alone will do */
+			memset(segment + SEGMENT - 4096, 0, 4096);
 		struct haul_cache_checked checked = look(lab, &seen);
 		assert_int_equal(checked.structures, 1);
+		assert_int_equal(checked.damaged, 0);
 		assert_non_null(strstr(checked.first, "the header is damaged"));
-		assert_true(checked.entries < KEYS - DELETED);
+		assert_int_equal(checked.entries, KEYS - DELETED);
+		if (how == 1) /* without repair, too */
+			assert_served(lab, NULL, 0);
 		checked = repair(lab, &seen);
 		assert_int_equal(checked.repaired, 1);
 		assert_int_equal(checked.entries, KEYS - DELETED);
@@ -460,8 +466,8 @@ static void test_check__headers_are_put_right_from_the_footer(void **state)
 	lab_close(lab);
 }
 
-/* A header without a footer to restore it from is found again by every check. */
-static void test_check__headers_without_footer_are_emptied(void **state)
+/* Where nothing is left to restore a header from, every check finds it again. */
+static void test_check__headers_that_are_lost_are_emptied(void **state)
 {
 	(void)state;
 	struct write_lab *lab = lab_open();
@@ -470,7 +476,7 @@ static void test_check__headers_without_footer_are_emptied(void **state)
 	uint8_t *segment = segment_bytes_of(lab, listed.segment);
 
 	segment[40] ^= 1;
-	memset(segment + SEGMENT - 4096, 0, 4096);
+	segment[4096 + 40] ^= 1;
 	struct haul_cache_checked checked = repair(lab, &seen);
 	assert_int_equal(checked.structures, 1);
 	assert_int_equal(checked.repaired, 1);
@@ -701,8 +707,8 @@ int main(void)
 		cmocka_unit_test(test_check__superblocks_are_put_right),
 		cmocka_unit_test(test_check__roots_are_put_right),
 		cmocka_unit_test(test_check__both_roots_lost_are_told),
-		cmocka_unit_test(test_check__headers_are_put_right_from_the_footer),
-		cmocka_unit_test(test_check__headers_without_footer_are_emptied),
+		cmocka_unit_test(test_check__headers_are_put_right),
+		cmocka_unit_test(test_check__headers_that_are_lost_are_emptied),
 		cmocka_unit_test(test_check__what_was_there_before_is_no_damage),
 		cmocka_unit_test(test_check__footers_are_put_right),
 		cmocka_unit_test(test_check__batches_that_lost_their_keys),

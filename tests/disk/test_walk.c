@@ -152,6 +152,41 @@ static void test_walk_header__of_here_only(void **state)
 	free(lab);
 }
 
+/* A header is made up from what an earlier use left, or where none was lost. */
+static void test_walk_header_restore__of_this_use_only(void **state)
+{
+	(void)state;
+	struct lab *lab = lab_open(true);
+	const struct format_segment place = { .segment = SEGMENT };
+	const struct format_segment elsewhere = { .segment = SEGMENT + 1 };
+	const uint8_t *first = lab->image + FORMAT_BLOCK;
+	uint8_t *footer = lab->image + SAMPLE_SEGMENT - FORMAT_BLOCK;
+	struct format_segment header = { 0 };
+	struct format_footer end;
+	struct format_super other = lab->super;
+
+	assert_false(walk_header_rotten(&lab->super, lab->image));
+	other.uuid[3] ^= 1;
+	assert_false(walk_header_rotten(&other, lab->image));
+	lab->image[60] ^= 1;
+	assert_true(walk_header_rotten(&lab->super, lab->image));
+	memset(lab->image, 0, FORMAT_BLOCK);
+	assert_false(walk_header_rotten(&lab->super, lab->image));
+
+	assert_int_equal(walk_header_restore(&place, &lab->super, first, footer, &header), 1);
+	assert_true(header.generation == GENERATION && header.born_seq == 100);
+	assert_int_equal(walk_header_restore(&elsewhere, &lab->super, first, footer, &header), 0);
+	assert_int_equal(walk_header_restore(&place, &other, first, footer, &header), 0);
+	assert_int_equal(format_footer_decode(footer, lab->super.uuid, SAMPLE_SEGMENT, &end), 0);
+	end.generation--;
+	format_footer_encode(&end, lab->super.uuid, footer);
+	assert_int_equal(walk_header_restore(&place, &lab->super, first, footer, &header), 1);
+	assert_true(header.generation == GENERATION && header.born_seq == 0);
+	lab->image[FORMAT_BLOCK + 40] ^= 1;
+	assert_int_equal(walk_header_restore(&place, &lab->super, first, footer, &header), 0);
+	free(lab);
+}
+
 /* Change one header, with a right checksum. */
 static void rewrite(struct lab *lab, uint32_t index, void (*change)(struct format_batch *batch))
 {
@@ -328,6 +363,7 @@ int main(void)
 		cmocka_unit_test(test_walk__finds_all_that_was_written),
 		cmocka_unit_test(test_walk_footer__has_the_same_rows),
 		cmocka_unit_test(test_walk_header__of_here_only),
+		cmocka_unit_test(test_walk_header_restore__of_this_use_only),
 		cmocka_unit_test(test_walk_batch__of_here_and_now_only),
 		cmocka_unit_test(test_walk_batch__ends_where_the_good_part_ends),
 		cmocka_unit_test(test_walk_skip__finds_what_is_behind_damage),
