@@ -31,6 +31,10 @@
  * row of V was looked at. If a flush failed meanwhile, V is looked at again; entries that could
  * have left by then are not copied any more, for a tombstone of theirs may be on the disk.
  *
+ * A copy and its original are the same row twice while V is not erased. If power is cut then, or V
+ * is given back, one of them may leave with its segment while the other stays, unknown to the
+ * index: so shard->hides is set, and every store supersedes.
+ *
  * Room       Reclaim may take the last FREE_MIN segments; stores may not, nor do they use LANE_MAIN
  *            then. A segment of S3-FIFO gives up a fifth of its bytes to copies, at most half. One
  *            full of tombstones that are still needed gives nothing back: then the segment goes
@@ -287,6 +291,7 @@ void victim_abort(struct reclaim *reclaim, struct victim *victim)
 	struct shard *shard = reclaim->shard;
 	struct segment *segment = &shard->segments[victim->segment];
 	HAUL_ASSERT(reclaim->reads == 0);
+	shard->hides = true; /* of what was copied, the originals stay */
 	if (!victim->bad) {
 		HAUL_ASSERT(segment->state == SEGMENT_RECLAIM);
 		segment->state = SEGMENT_SEALED;
@@ -295,6 +300,20 @@ void victim_abort(struct reclaim *reclaim, struct victim *victim)
 	}
 	victim->state = VICTIM_NONE;
 	reclaim->scan = (struct scan){ .step = SCAN_NONE };
+	reclaim->stuck++;
+}
+
+/* No segment is free, none is open that has room, and none of those there are can go without a
+ * tombstone: power cuts in the middle of one reclaim after the other have used up the last ones. A
+ * cache that is empty is better than one that has stopped. */
+static void give_up(struct reclaim *reclaim)
+{
+	struct shard *shard = reclaim->shard;
+	if (reclaim->stuck <= 2 * shard->super->segments)
+		return;
+	shard->stat.evicted += shard->index.count;
+	reclaim->stuck = 0;
+	(void)shard_purge(shard, NULL); /* the shard is writable, or there would be no reclaim */
 }
 
 bool reclaim_erased(struct shard *shard, uint32_t segment)
@@ -412,6 +431,7 @@ static bool victim_turn(struct reclaim *reclaim, struct victim *victim)
 			return false;
 		victim->state = VICTIM_NONE;
 		shard->stat.reclaimed_segments++;
+		reclaim->stuck = 0;
 		segment_emptied(shard, victim->segment);
 	}
 	return false;
@@ -478,7 +498,10 @@ bool reclaim_poll(struct shard *shard)
 		if (segment != SEGMENT_NONE)
 			victim_begin(reclaim, segment, keep_all);
 	}
+	uint32_t stuck = reclaim->stuck;
 	more = scan_run(reclaim) || more;
+	more = more || reclaim->stuck > stuck;
+	give_up(reclaim);
 	hurry(reclaim);
 	return more;
 }

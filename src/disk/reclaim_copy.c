@@ -183,8 +183,11 @@ static int append_one(struct reclaim *reclaim, const struct want *want)
 	const struct format_row *row = &want->row;
 	const uint8_t *stored = reclaim->window + want->at;
 	struct index_slot *slot = index_find(&shard->index, row->hash);
-	if (!slot || !index_is_at(slot, scan->victim->segment, row->unit))
-		return 0; /* gone, or stored anew, while it was read */
+	if (!slot || !index_is_at(slot, scan->victim->segment, row->unit)) {
+		/* Gone, or stored anew, while it was read. */
+		bool done = !scan_hides(reclaim, row) || copy_carry(reclaim, row, want->key);
+		return done ? 0 : -EAGAIN;
+	}
 	/* What could not be read does not verify either: the window holds something else there. */
 	if (!walk_value_good(shard->super, row, want->key, stored)) {
 		if (!copy_carry(reclaim, row, want->key))
@@ -247,7 +250,11 @@ bool copy_carry(struct reclaim *reclaim, const struct format_row *row, const uin
 		.background = true,
 	};
 	uint32_t segment;
-	if (lane_append(shard, LANE_MAIN, &append, &segment) != 0)
+	int rc = lane_append(shard, LANE_MAIN, &append, &segment);
+	/* When all else is full, wherever there is room. */
+	for (enum lane_id id = 0; rc != 0 && copy_stuck(reclaim) && id < LANES; id++)
+		rc = lane_append(shard, id, &append, &segment);
+	if (rc != 0)
 		return false;
 	uint32_t bytes = FORMAT_ROW * 2 + row->key_bytes;
 	admit_charge(&shard->admit, bytes, shard->os->now_ns(shard->os));

@@ -79,7 +79,7 @@ void scan_start(struct reclaim *reclaim, struct victim *victim)
 		.freq_left = UINT64_MAX,
 		.pinned = victim->keep_all && segment->lane == LANE_PINNED,
 	};
-	if (victim->attempts > 0 && !victim->keep_all)
+	if ((victim->attempts > 0 || reclaim->stuck > 0) && !scan->pinned)
 		scan->freq_min = FREQS; /* what left once does not come back */
 	struct format_segment header = {
 		.generation = segment->generation,
@@ -135,7 +135,7 @@ static bool over(uint32_t expiry, uint32_t now_s)
 }
 
 /* A row that the index does not point at: see reclaim.c for why. */
-static bool hides(const struct reclaim *reclaim, const struct format_row *row)
+bool scan_hides(const struct reclaim *reclaim, const struct format_row *row)
 {
 	if (row->flags & ROW_TOMBSTONE)
 		return true;
@@ -168,10 +168,10 @@ static enum verdict decide(struct reclaim *reclaim, const struct format_row *row
 	struct scan *scan = &reclaim->scan;
 	const struct index_slot *slot = slot_at(reclaim, row);
 	if (!slot)
-		return hides(reclaim, row) ? ROW_HIDES : ROW_DEAD;
+		return scan_hides(reclaim, row) ? ROW_HIDES : ROW_DEAD;
 	if (over(slot->expiry, scan->now_s))
 		return ROW_LEAVES;
-	if (scan->victim->keep_all)
+	if (scan->pinned || (scan->victim->keep_all && scan->freq_min < FREQS))
 		return ROW_STAYS;
 	return budget_takes(reclaim, row, freq_of(slot)) ? ROW_STAYS : ROW_LEAVES;
 }
@@ -257,7 +257,7 @@ static bool count_one(struct reclaim *reclaim)
 		scan->stays = scan->stays || freq_of(slot) > 0;
 	}
 	if (!scan->stays && needs_key(reclaim, &row))
-		scan->stays = slot || hides(reclaim, &row);
+		scan->stays = slot || scan_hides(reclaim, &row);
 	return true;
 }
 
@@ -381,7 +381,7 @@ static bool step(struct reclaim *reclaim, bool *bounded)
 		scan->step = SCAN_COPY;
 	} else if (before == SCAN_COPY) {
 		if (!copy_append(reclaim)) {
-			if (scan->pinned && copy_stuck(reclaim))
+			if (copy_stuck(reclaim))
 				victim_abort(reclaim, scan->victim);
 			return false;
 		}
@@ -399,6 +399,8 @@ static bool step(struct reclaim *reclaim, bool *bounded)
 		*bounded = rows_run(reclaim, row_one);
 		if (!*bounded)
 			rows_ended(reclaim);
+		if (scan->held && scan->step == SCAN_ROWS && !*bounded && copy_stuck(reclaim))
+			victim_abort(reclaim, scan->victim);
 		return !scan->held || scan->step != SCAN_ROWS;
 	}
 	return true;

@@ -110,6 +110,7 @@ struct reclaim {
 	uint64_t carried;    /* bytes of tombstones carried since the oldest segment went */
 	uint32_t look_next;  /* segment where the look for expired and dead ones goes on */
 	uint32_t look_s;     /* when it began anew */
+	uint32_t stuck;      /* victims given back since one was emptied */
 	uint32_t picks;      /* segments chosen for room */
 	uint64_t trim_left;  /* LRU: bytes that leave beyond what is over the capacity */
 };
@@ -141,6 +142,8 @@ void scan_start(struct reclaim *reclaim, struct victim *victim);
 uint64_t scan_horizon(const struct shard *shard, uint32_t except);
 /* Go on as far as can be without waiting. Returns whether it stopped only for its bound. */
 bool scan_run(struct reclaim *reclaim);
+/* Whether a row that the index does not point at may hide an older one. */
+bool scan_hides(const struct reclaim *reclaim, const struct format_row *row);
 /* The entry leaves when the segment is erased; until then it is served. */
 void scan_leave(struct reclaim *reclaim, const struct format_row *row);
 
