@@ -215,7 +215,6 @@ static void test_recover__damaged_footers_and_headers(void **state)
 	io_sim_bytes(lab->disk)[offset + FORMAT_BLOCK + 40] ^= 1;
 	assert_int_equal(shard_lab_open(lab), 0);
 	uint64_t entries = shard_lab_stat(lab).entries;
-	print_message("%llu\n", (unsigned long long)entries);
 	assert_true(entries < 200 && entries >= 140);
 	expect(lab, 200, 200);
 	store(lab, 1, 7, 100);
@@ -308,6 +307,33 @@ static void test_recover__generations_are_never_used_twice(void **state)
 		crash_and_open(lab, IO_SIM_LOSE_ALL); /* the flush never was */
 		assert_int_equal(shard_lab_stat(lab).entries, 0);
 	}
+	lab_free(lab);
+}
+
+/* A part of a flush that an open could doubt is not erased before the root says that the flush is
+ * proven: without that part the others would be dropped. */
+static void test_recover__what_may_be_doubted_is_not_erased(void **state)
+{
+	(void)state;
+	char text[32];
+	struct shard_lab *lab = lab_new();
+	store(lab, 1, 1, 3000);
+	uint32_t segment = lab->shard->lanes[LANE_NEW].segment;
+	segment_seal(lab->shard, LANE_NEW);
+	shard_lab_settle(lab);
+	struct cache_key key = shard_lab_key(lab, 1, text);
+	shard_forget(lab->shard, index_find(&lab->shard->index, key.hash));
+	segment_unlink(lab->shard, segment);
+	lab->shard->segments[segment].state = SEGMENT_RECLAIM;
+	segment_erase(lab->shard, segment);
+	lab->shard->root_dirty = false;
+	assert_int_equal(segment_erase_next(lab->shard), SEGMENT_NONE);
+	assert_true(lab->shard->root_dirty);
+	store(lab, 2, 2, 3000); /* the root goes with it */
+	assert_int_equal(segment_erase_next(lab->shard), segment);
+	segment_erase_again(lab->shard, segment);
+	assert_int_equal(shard_lab_flush(lab), 0);
+	expect(lab, 2, 2);
 	lab_free(lab);
 }
 
@@ -417,6 +443,7 @@ int main(void)
 		cmocka_unit_test(test_recover__unreadable_segment_is_quarantined),
 		cmocka_unit_test(test_recover__opens_whatever_is_there),
 		cmocka_unit_test(test_recover__generations_are_never_used_twice),
+		cmocka_unit_test(test_recover__what_may_be_doubted_is_not_erased),
 		cmocka_unit_test(test_recover__read_only_changes_nothing),
 		cmocka_unit_test(test_recover__does_not_write_on_what_is_in_doubt),
 		cmocka_unit_test(test_recover__dead_device_is_an_error),
