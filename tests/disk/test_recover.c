@@ -189,7 +189,8 @@ static void test_recover__torn_flush_is_dropped_for_good(void **state)
 	lab_free(lab);
 }
 
-/* Without its footer a segment is walked; without header and first batch it is lost, and only it. */
+/* Without its footer a segment is walked; without header and first batch it, and only it, is
+ * lost. */
 static void test_recover__damaged_footers_and_headers(void **state)
 {
 	(void)state;
