@@ -119,8 +119,9 @@ static int segments_finish(struct recovery *recovery, uint64_t twice)
 	return closed;
 }
 
-/* A footer proves all flushes up to its last one. So the torn copy of a part that is whole elsewhere
- * has to be gone, durably, before a footer of its flush is there; the older flush first. */
+/* A footer proves all flushes up to its last one. So the torn copy of a part that is whole
+ * elsewhere has to be gone, durably, before a footer of its flush is there; the older flush
+ * first. */
 static int segments_close_all(struct recovery *recovery)
 {
 	int rc = 0;
