@@ -55,6 +55,7 @@ static int disk_alloc(struct haul_disk *disk)
 {
 	uint64_t buffers = BOUNCE_BYTES / disk->split;
 	disk->slot_count = disk->queue.depth;
+	HAUL_ASSERT(disk->slot_count >= 1);
 	disk->bounce_count = buffers < disk->slot_count ? (uint32_t)buffers : disk->slot_count;
 	if (disk->bounce_count == 0)
 		disk->bounce_count = 1;

@@ -189,6 +189,7 @@ static inline void span_of(const struct walk *walk, uint32_t i, uint64_t *ret_be
 		offset = walk->pieces[i].offset;
 		bytes = walk->pieces[i].bytes;
 	} else {
+		HAUL_ASSERT(walk->requests != NULL);
 		offset = walk->requests[walk->plan->order[i]].offset;
 		bytes = walk->requests[walk->plan->order[i]].bytes;
 	}

@@ -187,10 +187,8 @@ static void op_done(struct io_op *op)
 	op->bytes -= whole;
 	if (whole > 0)
 		list_push_first(&queue->waiting[op->io_class], op);
-	else if (result == 0 && op->kind == IO_READ)
-		finish(queue, op, -EIO); /* the file ends here */
-	else if (!again(queue, op))
-		finish(queue, op, -EIO);
+	else if ((result == 0 && op->kind == IO_READ) || !again(queue, op))
+		finish(queue, op, -EIO); /* a read of 0: the file ends here */
 }
 
 void queue_put(struct queue *queue, struct io_op *op, enum queue_class class)
