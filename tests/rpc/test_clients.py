@@ -48,6 +48,7 @@ class Client:
             self.socket.connect(path)
         else:
             self.socket = socket.create_connection(("127.0.0.1", port))
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.settimeout(timeout)
         self.file = self.socket.makefile("rb")
 
