@@ -23,13 +23,18 @@ static const double SYNC_SHARE = 0.2; /* of the time a flush takes */
 
 static void flush_op_done(struct io_op *op);
 
-void flush_tell(struct shard_wait *waits, int result)
+void flush_tell(struct shard *shard, struct shard_wait *waits, int result)
 {
 	while (waits) {
 		struct shard_wait *wait = waits;
+		int told = result;
 		waits = wait->next; /* the waiter may be gone once it was told */
 		wait->next = NULL;
-		wait->done(wait, result);
+		if (wait->all) {
+			told = result ? result : shard->unreported;
+			shard->unreported = 0;
+		}
+		wait->done(wait, told);
 	}
 }
 
@@ -258,7 +263,7 @@ static void flush_durable(struct flush *flush)
 	struct shard_wait *waits = flush->waits;
 	flush->waits = NULL;
 	segment_footers(shard);
-	flush_tell(waits, 0);
+	flush_tell(shard, waits, 0);
 }
 
 /* The flush whose turn it is: the lowest number under way. */
@@ -412,13 +417,10 @@ static void flush_op_done(struct io_op *op)
 static void flush_tell_done(struct shard *shard)
 {
 	struct shard_wait *waits = shard->gathering.waits;
-	int result = shard->unreported;
-	if (result == 0 && shard->offline)
-		result = -ENODEV;
+	int result = shard->offline ? -ENODEV : 0;
 	shard->gathering.waits = shard->gathering.waits_last = NULL;
 	shard->gathering.flushed = shard->gathering.manual = false;
-	shard->unreported = 0;
-	flush_tell(waits, result);
+	flush_tell(shard, waits, result);
 }
 
 static bool erase_urgent(const struct shard *shard)

@@ -217,7 +217,7 @@ void flush_fail_all(struct shard *shard, int error)
 	struct shard_wait *waits = gathering->waits;
 	*gathering = (struct gathering){ .first_seq = shard->next_seq };
 	segment_footers(shard);
-	flush_tell(waits, error);
+	flush_tell(shard, waits, error);
 }
 
 /* Segments in which a lost chunk lay: what is behind it moves, the rest is not written again. */
@@ -282,7 +282,7 @@ void flush_fail(struct shard *shard)
 		shard->flushing_stopped = true;
 	}
 	for (uint32_t i = 0; i < count; i++)
-		flush_tell(waits[i], error);
+		flush_tell(shard, waits[i], error);
 	if (offline || !moved)
 		flush_fail_all(shard, error);
 }

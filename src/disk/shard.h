@@ -58,7 +58,8 @@ int shard_close(struct shard *shard);
 struct shard_wait {
 	void (*done)(struct shard_wait *wait, int result);
 	void *owner;
-	struct shard_wait *next; /* the shard's */
+	struct shard_wait *next; /* the shard's, as is the next */
+	bool all;                /* hears of earlier stores that failed, too: shard_flush */
 };
 
 struct shard_put {

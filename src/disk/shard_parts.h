@@ -95,7 +95,7 @@ bool flush_empty(const struct shard *shard);
 void flush_advance(struct shard *shard);
 void flush_write_chunk(struct flush *flush, struct chunk *chunk);
 /* Tell all of a list, in order. */
-void flush_tell(struct shard_wait *waits, int result);
+void flush_tell(struct shard *shard, struct shard_wait *waits, int result);
 /* Begin one now, if there is anything to carry and a place for it. */
 bool flush_begin(struct shard *shard, enum haul_close reason);
 /* ---- flush_fail.c ---- */

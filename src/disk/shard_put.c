@@ -82,6 +82,7 @@ bool shard_is_head(const struct shard *shard, const struct cache_key *key)
 static void gather_wait(struct gathering *gathering, struct shard_wait *wait)
 {
 	wait->next = NULL;
+	wait->all = false;
 	if (gathering->waits)
 		gathering->waits_last->next = wait;
 	else
@@ -290,6 +291,7 @@ void shard_flush(struct shard *shard, struct shard_wait *wait)
 		return;
 	gathering->flushed = true;
 	gather_wait(gathering, wait);
+	wait->all = true;
 }
 
 static bool everything(const struct index_slot *slot, void *arg)

@@ -233,6 +233,29 @@ static void test_write_errors__buffered_failure_is_told_by_the_next_flush(void *
 	lab_free(lab);
 }
 
+/* A flush that itself succeeds still says that a buffered store before it had failed; a durable
+ * store that shares it hears only of itself. */
+static void test_write_errors__flush_hears_of_what_failed_before(void **state)
+{
+	(void)state;
+	struct write_lab *lab = lab_open(SEGMENT);
+	struct shard_put pinned = { .how = HAUL_CACHE_PINNED };
+	io_sim_fail(lab->disk, IO_SYNC, 0, 1, -EIO);
+	assert_int_equal(write_lab_put_how(lab, &pinned, 0, 1000), 0);
+	for (uint32_t i = 1; i < 8; i++)
+		assert_int_equal(write_lab_put(lab, i, 1000, false), 0);
+	write_lab_settle(lab);
+	assert_true(put(lab, 8, 1000));
+	shard_flush(lab->shard, write_lab_wait(lab));
+	write_lab_settle(lab);
+	assert_int_equal(lab->waits[0].result, 0);
+	assert_int_equal(lab->waits[1].told, 1);
+	assert_int_equal(lab->waits[1].result, -EIO);
+	assert_int_equal(status_of(lab, 0), HAUL_CACHE_MISS);
+	assert_int_equal(status_of(lab, 8), HAUL_CACHE_HIT);
+	lab_free(lab);
+}
+
 /* Close says what the last flush said. */
 static void test_write_errors__close_says_what_failed(void **state)
 {
@@ -481,6 +504,7 @@ int main(void)
 		cmocka_unit_test(test_write_errors__short_writes_go_on),
 		cmocka_unit_test(test_write_errors__no_space_is_told),
 		cmocka_unit_test(test_write_errors__buffered_failure_is_told_by_the_next_flush),
+		cmocka_unit_test(test_write_errors__flush_hears_of_what_failed_before),
 		cmocka_unit_test(test_write_errors__close_says_what_failed),
 		cmocka_unit_test(test_write_errors__what_failed_does_not_come_back),
 		cmocka_unit_test(test_write_errors__what_was_gathered_stays),
