@@ -1,5 +1,5 @@
-/* The whole cache on devices that really fail: full, unreadable in part, read only, dead; with every
- * engine. A ledger keeps what was told to be stored, and no wrong byte may ever be given. */
+/* The whole cache on devices that really fail: full, unreadable in part, read only, dead; with
+ * every engine. A ledger keeps what was told to be stored, and no wrong byte may ever be given. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
