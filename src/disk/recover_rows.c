@@ -164,7 +164,7 @@ static int newest_order_alloc(struct recovery *recovery)
 		if (newest_lives(recovery, &recovery->newest[i]))
 			order[count++] = &recovery->newest[i];
 	}
-	qsort(order, count, sizeof *order, by_seq);
+	qsort(order, count, sizeof(struct newest *), by_seq);
 	for (uint64_t i = 0; i < count; i++) {
 		const struct index_slot *slot = index_find(&recovery->shard->index, order[i]->hash);
 		if (slot != NULL)

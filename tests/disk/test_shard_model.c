@@ -357,12 +357,12 @@ static void run_plan(const struct plan *plan)
 	assert_true(run->hits > steps / 10);
 	if (plan->tight && !plan->faults && plan->codec == INDEX_RAW)
 		assert_true(run->reclaimed + shard_lab_stat(&run->lab).reclaimed_segments > 0);
+	unsigned long long reclaimed =
+		run->reclaimed + shard_lab_stat(&run->lab).reclaimed_segments;
 	if (getenv("HAUL_TEST_SHOW"))
 		print_message("%s: hits %llu misses %llu damaged %llu reclaimed %llu\n", plan->name,
 			      (unsigned long long)run->hits, (unsigned long long)run->misses,
-			      (unsigned long long)run->damaged,
-			      (unsigned long long)(run->reclaimed +
-						   shard_lab_stat(&run->lab).reclaimed_segments));
+			      (unsigned long long)run->damaged, reclaimed);
 	shard_lab_done(&run->lab);
 	free(run);
 }
