@@ -206,6 +206,8 @@ int bench_run(const struct bench *bench, const struct bench_options *options, st
 	if (bench->open)
 		rc = bench->open(&session.ctx, err);
 	if (rc >= 0) {
+		if (bench->slow && options->sync_add_us > 0)
+			bench->slow(session.ctx, options->sync_add_us);
 		rc = cases_run(&session, &runs, &report, err);
 		if (bench->close)
 			bench->close(session.ctx);

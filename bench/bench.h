@@ -22,6 +22,8 @@ struct bench_options {
 	uint32_t pairs;        /* interleaved pairs, >= 5 for a figure that is quoted */
 	double seconds;        /* length of one arm's run, where the bench is timed by duration */
 	const char *only_case; /* NULL = all */
+	int64_t sync_add_us;   /* added to each sync where the disk is to be slow; 0 = the bench's
+				* own figure */
 	bool json;
 };
 
@@ -53,6 +55,8 @@ struct bench {
 	/* Set up what all cases share; may be NULL. -EPERM, -ENOTSUP with text skip the bench. */
 	int (*open)(void **ret_ctx, struct haul_err *err);
 	void (*close)(void *ctx);
+	/* Of a bench with cases on a slowed disk; NULL = it has none. */
+	void (*slow)(void *ctx, int64_t sync_add_us);
 	/* More tables, shown behind the cases when all of those ran; may be NULL. Appends objects
 	 * to the array tables: "table" a name, "what" a sentence, "columns" their names, "rows"
 	 * arrays of texts, numbers and nulls. */

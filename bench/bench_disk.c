@@ -2,8 +2,8 @@
  * against what fio gets out of the disk, and served against memcached with extstore.
  *
  * A goal of bandwidth_4k and lookup_fio below 1 is a share of what the disk can do. recovery is
- * held against a limit in seconds. Cases that end in _slow have DISK_SLOW_US added to each sync, in
- * both arms: a disk whose cache has no battery. */
+ * held against a limit in seconds. Cases that end in _slow have 4 ms (--sync-us) added to each sync,
+ * in both arms: a disk whose cache has no battery. */
 #include <stddef.h>
 
 #include "disk_work.h"
@@ -82,6 +82,12 @@ static int disk_open(void **ret_ctx, struct haul_err *err)
 	return disk_bench_open(ret_ctx, &disk_sizes_full, err);
 }
 
+static void disk_slow(void *ctx, int64_t sync_add_us)
+{
+	struct disk_bench *bench = ctx;
+	bench->slow_ns = sync_add_us * NS_PER_US;
+}
+
 const struct bench bench_disk = {
 	.name = "disk",
 	.help = "a cache on this disk: stores and lookups in batches, recovery, and as a server",
@@ -89,5 +95,6 @@ const struct bench bench_disk = {
 	.case_count = sizeof cases / sizeof *cases,
 	.open = disk_open,
 	.close = disk_bench_close,
+	.slow = disk_slow,
 	.tables = disk_serve_tables,
 };

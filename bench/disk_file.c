@@ -68,6 +68,7 @@ int disk_bench_open(void **ret_bench, const struct disk_sizes *sizes, struct hau
 		return haul_err_set(err, -ENOMEM, "no memory");
 	bench->os = os_linux();
 	bench->sizes = *sizes;
+	bench->slow_ns = DISK_SLOW_US * NS_PER_US;
 	bench->folder = folder != NULL ? folder : "/var/tmp";
 	bench->haul = "/proc/self/exe";
 	bench->cache_file.fd = bench->plain.fd = -1;

@@ -135,7 +135,7 @@ int disk_store_run(void *ctx, const struct bench_case *self, enum bench_arm arm,
 {
 	struct disk_bench *bench = ctx;
 	uint32_t bytes = (uint32_t)(self->parameter >> 1);
-	int64_t sync_add_ns = self->parameter & 1 ? DISK_SLOW_US * NS_PER_US : 0;
+	int64_t sync_add_ns = self->parameter & 1 ? bench->slow_ns : 0;
 	HAUL_ASSERT(bytes <= DISK_VALUE_MAX && bytes % DISK_BLOCK == 0);
 	int error = disk_bench_enter(bench, DISK_STORE, err);
 	if (error == 0 && arm == BENCH_INDIVIDUAL)

@@ -19,7 +19,7 @@ enum {
 	DISK_KEY = 16,         /* bytes of the longest key, with its end */
 	DISK_LOOKUP = 4096,    /* bytes of a value that is looked up */
 	DISK_RECOVERY = 256,   /* bytes of a value that is recovered */
-	DISK_SLOW_US = 4000,   /* added to each sync in the cases that end in _slow */
+	DISK_SLOW_US = 4000,   /* default of what --sync-us says */
 	DISK_CACHE_DEPTH = 256 /* operations at a time of a haul_cache */
 };
 
@@ -56,6 +56,7 @@ struct disk_bench {
 	struct disk_file cache_file, plain;
 	struct haul_cache *cache;
 	int64_t sync_add_ns; /* of the open cache */
+	int64_t slow_ns;     /* added to each sync in the cases that end in _slow */
 	uint8_t *value;      /* DISK_VALUE_MAX, block-aligned, random */
 	uint64_t stored;     /* keys so far */
 	uint64_t sync_every; /* bytes between two syncs of buffered stores, as seen last */

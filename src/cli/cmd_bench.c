@@ -12,8 +12,9 @@
 enum { PAIRS_DEFAULT = 5, PAIRS_MAX = 1000 };
 #define SECONDS_DEFAULT 0.5
 #define SECONDS_MAX     3600.0
+#define SYNC_US_MAX     1000000
 
-enum { KEY_JSON = 256, KEY_PAIRS, KEY_SECONDS, KEY_CASE, KEY_LIST };
+enum { KEY_JSON = 256, KEY_PAIRS, KEY_SECONDS, KEY_CASE, KEY_LIST, KEY_SYNC_US };
 
 struct request {
 	const char *name; /* NULL = all */
@@ -31,6 +32,19 @@ static uint32_t parse_pairs(const char *arg, struct argp_state *state)
 	if (errno || end == arg || *end || pairs < 1 || pairs > PAIRS_MAX)
 		argp_error(state, "--pairs '%s': wanted is a number from 1 to %d", arg, PAIRS_MAX);
 	return (uint32_t)pairs;
+}
+
+static int64_t parse_sync_us(const char *arg, struct argp_state *state)
+{
+	char *end;
+	long us;
+
+	errno = 0;
+	us = strtol(arg, &end, 10);
+	if (errno || end == arg || *end || us < 1 || us > SYNC_US_MAX)
+		argp_error(state, "--sync-us '%s': wanted are microseconds, 1 to %d", arg,
+			   SYNC_US_MAX);
+	return us;
 }
 
 static double parse_seconds(const char *arg, struct argp_state *state)
@@ -62,6 +76,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_SECONDS:
 		request->options.seconds = parse_seconds(arg, state);
+		return 0;
+	case KEY_SYNC_US:
+		request->options.sync_add_us = parse_sync_us(arg, state);
 		return 0;
 	case KEY_CASE:
 		request->options.only_case = arg;
@@ -182,6 +199,8 @@ int cmd_bench(int argc, char **argv)
 		{ "case", KEY_CASE, "CASE", 0, "Only this case", 0 },
 		{ "pairs", KEY_PAIRS, "N", 0, "Interleaved pairs of runs, default 5", 0 },
 		{ "seconds", KEY_SECONDS, "S", 0, "Length of one run of one arm, default 0.5", 0 },
+		{ "sync-us", KEY_SYNC_US, "US", 0,
+		  "Added to each sync in cases that end in _slow, both arms; default 4000", 0 },
 		{ "json", KEY_JSON, NULL, 0, "One JSON object a bench, see docs/BENCH.md", 0 },
 		{ 0 },
 	};
