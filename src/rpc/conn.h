@@ -103,7 +103,7 @@ void conn_freed(struct conn *conn, bool slice);
 bool conn_sweep(struct conn *conn);
 /* The owner says. */
 void conn_applied(struct task *task);
-void conn_done(struct worker *home, struct task *task);
+void conn_done(struct worker *worker, struct task *task);
 
 /* ---- request.c ---- */
 /* Parse and start what may start. */

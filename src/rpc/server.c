@@ -86,10 +86,11 @@ static int set_options(struct server *server, const struct server_options *optio
 /* What 0 stands for, as when a program opens the cache. */
 static int set_cache_options(struct server *server, struct haul_err *err)
 {
-	const struct haul_limits none = { 0 };
 	struct haul_cache_options *cache = &server->options.cache;
 	uint64_t partitions = server->volume.super.partitions;
-	if (!memcmp(&cache->limits, &none, sizeof none))
+	const struct haul_limits *limits = &cache->limits;
+	if (limits->ops_max == 0 && limits->bytes_max == 0 && limits->wait_max_ns == 0 &&
+	    limits->ops_start == 0)
 		cache->limits = haul_limits_preset(HAUL_PRESET_DISK);
 	if (cache->buffer_bytes == 0)
 		cache->buffer_bytes = partitions * BUFFER_BYTES;

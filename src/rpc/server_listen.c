@@ -60,7 +60,7 @@ static void name_it(struct server *server, int fd)
 {
 	char *out = server->addresses[server->listener_count];
 	char host[INET6_ADDRSTRLEN];
-	union address address;
+	union address address = { 0 };
 	socklen_t bytes = sizeof address;
 	if (getsockname(fd, &address.any, &bytes) < 0)
 		return;

@@ -182,8 +182,9 @@ uint32_t tour_stats(const struct worker *worker, const struct task *task, char *
 	const struct tour *tour = task->tour;
 	const struct mc_text what = { (const char *)task->text, task->key.bytes };
 	if (is_reset(task)) {
-		memcpy(out, "RESET\r\n", 7);
-		return 7;
+		static const char reset[] = "RESET\r\n";
+		memcpy(out, reset, sizeof reset);
+		return sizeof reset - 1;
 	}
 	bool settings = what.bytes == 8 && memcmp(what.data, "settings", 8) == 0;
 	if (settings) {
