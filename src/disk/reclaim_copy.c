@@ -9,12 +9,20 @@
 #include "base/bytes.h"
 #include "disk/reclaim_state.h"
 
+enum { READS_AGAIN = 8 };
+
 /* ---- reading ---- */
 
 static void copy_read_done(struct io_op *op)
 {
 	struct reclaim *reclaim = op->owner;
 	HAUL_ASSERT(reclaim->reads > 0);
+	/* Rows that are not seen leave without a tombstone: one error does not settle that. */
+	if (op->result < 0 && op->result != -ENODEV && reclaim->reads_again < READS_AGAIN) {
+		reclaim->reads_again++;
+		queue_put(&reclaim->shard->queue, op, QUEUE_BACKGROUND);
+		return;
+	}
 	reclaim->reads--;
 	if (op->result < 0 && reclaim->read_error == 0)
 		reclaim->read_error = op->result;
@@ -38,6 +46,7 @@ void copy_read(struct reclaim *reclaim, uint32_t at, uint8_t *to, uint32_t bytes
 	HAUL_ASSERT(reclaim->reads == 0 && at % FORMAT_BLOCK == 0 && bytes % FORMAT_BLOCK == 0);
 	uint64_t offset = segment_offset(reclaim->shard, reclaim->scan.victim->segment) + at;
 	reclaim->read_error = 0;
+	reclaim->reads_again = 0;
 	for (uint32_t slot = 0; bytes > 0; slot++) {
 		uint32_t part = bytes < HAUL_DISK_SPLIT ? bytes : HAUL_DISK_SPLIT;
 		HAUL_ASSERT(slot < READS);
@@ -121,6 +130,7 @@ void copy_fetch(struct reclaim *reclaim)
 	HAUL_ASSERT(rc >= 0);
 	window_places(reclaim, &plan);
 	reclaim->read_error = 0;
+	reclaim->reads_again = 0;
 	uint8_t *to = reclaim->window;
 	for (uint32_t t = 0; t < plan.transfer_count; t++) {
 		reclaim->ops[t].bytes = (uint32_t)plan.transfers[t].bytes;
@@ -234,18 +244,20 @@ bool copy_append(struct reclaim *reclaim)
 
 bool copy_carry(struct reclaim *reclaim, const struct format_row *row, const uint8_t *stored_key)
 {
+	static const uint8_t unknown[1] = { '?' };
 	struct shard *shard = reclaim->shard;
-	struct cache_key key;
+	struct cache_key key = { .data = unknown, .bytes = 1, .hash = row->hash };
 	if (!(row->flags & (ROW_TOMBSTONE | ROW_SUPERSEDES)) || row->seq < reclaim->scan.horizon ||
 	    row->seq <= shard->root.purged_seq)
 		return true;
-	if (cache_key_load(stored_key, row->key_bytes, row->slice, shard->super->secret, &key) < 0)
+	if (stored_key &&
+	    cache_key_load(stored_key, row->key_bytes, row->slice, shard->super->secret, &key) < 0)
 		return true; /* no key of ours: damage that has a good checksum does not happen */
 	struct append append = {
 		.row = { .hash = row->hash,
 			 .seq = row->seq,
 			 .flags = ROW_TOMBSTONE | ROW_SUPERSEDES,
-			 .slice = row->slice },
+			 .slice = stored_key ? row->slice : 0 },
 		.key = &key,
 		.background = true,
 	};

@@ -7,7 +7,9 @@
  *
  * A batch that cannot be read, or whose table is damaged, is passed over block by block until all
  * rows of the segment were seen; entries whose rows were not found leave the index when the segment
- * is erased. */
+ * is erased. What those rows hid, the footer still says, if it is good: tombstones are carried by
+ * hash. If it is not either, the next open would not have found the rows, whether or not the
+ * segment is erased. */
 #include "base/assert.h"
 #include "disk/reclaim_state.h"
 
@@ -38,11 +40,29 @@ uint64_t scan_horizon(const struct shard *shard, uint32_t except)
 	return horizon;
 }
 
+/* Rows were not found: the footer has them, if there is one. */
+static bool rest_start(struct reclaim *reclaim)
+{
+	struct scan *scan = &reclaim->scan;
+	const struct segment *segment = segment_of(reclaim);
+	uint32_t bytes = segment->rows <= reclaim->shard->footer_rows_max
+				 ? format_footer_bytes(segment->rows)
+				 : UINT32_MAX;
+	if (scan->rest || !segment->sealed_footer || bytes > reclaim->window_bytes)
+		return false;
+	scan->rest = true;
+	scan->step = SCAN_FOOTER_AGAIN;
+	copy_read(reclaim, reclaim->shard->super->segment_bytes - bytes, reclaim->window, bytes);
+	return true;
+}
+
 static void batch_next(struct reclaim *reclaim)
 {
 	struct scan *scan = &reclaim->scan;
 	if (scan->rows_left == 0 || scan->walk.at >= scan->walk.end) {
 		struct victim *victim = scan->victim;
+		if (scan->rows_left > 0 && rest_start(reclaim))
+			return;
 		if (scan->carried_rows > segment_of(reclaim)->rows / 2)
 			reclaim->barren = scan->carried_max;
 		scan->step = SCAN_NONE;
@@ -207,7 +227,8 @@ static void thresholds(struct scan *scan)
 	}
 }
 
-static void footer_take(struct reclaim *reclaim)
+/* then: what is to be done with its rows. */
+static void footer_take(struct reclaim *reclaim, enum scan_step then)
 {
 	struct scan *scan = &reclaim->scan;
 	struct format_footer footer;
@@ -216,7 +237,7 @@ static void footer_take(struct reclaim *reclaim)
 	if (reclaim->read_error == 0 && walk_footer(&scan->walk, block, &footer) == 1 &&
 	    footer.rows == segment_of(reclaim)->rows &&
 	    walk_footer_table(&scan->walk, &footer, reclaim->window, &scan->rows) == 0) {
-		scan->step = SCAN_COUNT;
+		scan->step = then;
 		return;
 	}
 	batch_next(reclaim);
@@ -341,6 +362,22 @@ static bool row_one(struct reclaim *reclaim)
 	return true;
 }
 
+/* As row_one, of a footer: without keys nothing can stay. */
+static bool rest_one(struct reclaim *reclaim)
+{
+	struct scan *scan = &reclaim->scan;
+	if (!scan->held && walk_row(&scan->rows, &scan->row, NULL) != 1)
+		return false;
+	scan->held = true;
+	bool leaves = slot_at(reclaim, &scan->row) != NULL;
+	if ((leaves || scan_hides(reclaim, &scan->row)) && !copy_carry(reclaim, &scan->row, NULL))
+		return false;
+	if (leaves)
+		scan_leave(reclaim, &scan->row);
+	scan->held = false;
+	return true;
+}
+
 static void rows_ended(struct reclaim *reclaim)
 {
 	struct scan *scan = &reclaim->scan;
@@ -372,7 +409,9 @@ static bool step(struct reclaim *reclaim, bool *bounded)
 	if (before == SCAN_NONE || reclaim->reads > 0)
 		return false;
 	if (before == SCAN_FOOTER) {
-		footer_take(reclaim);
+		footer_take(reclaim, SCAN_COUNT);
+	} else if (before == SCAN_FOOTER_AGAIN) {
+		footer_take(reclaim, SCAN_REST);
 	} else if (before == SCAN_BATCH) {
 		batch_take(reclaim);
 	} else if (before == SCAN_TABLE) {
@@ -396,12 +435,12 @@ static bool step(struct reclaim *reclaim, bool *bounded)
 		if (!*bounded)
 			batch_next(reclaim); /* which sees that it is the end */
 	} else {
-		*bounded = rows_run(reclaim, row_one);
+		*bounded = rows_run(reclaim, before == SCAN_REST ? rest_one : row_one);
 		if (!*bounded)
 			rows_ended(reclaim);
-		if (scan->held && scan->step == SCAN_ROWS && !*bounded && copy_stuck(reclaim))
+		if (scan->held && scan->step == before && !*bounded && copy_stuck(reclaim))
 			victim_abort(reclaim, scan->victim);
-		return !scan->held || scan->step != SCAN_ROWS;
+		return !scan->held || scan->step != before;
 	}
 	return true;
 }

@@ -52,7 +52,9 @@ enum scan_step {
 	SCAN_TABLE,  /* its table is being read */
 	SCAN_ROWS,
 	SCAN_VALUES, /* values are being read */
-	SCAN_COPY
+	SCAN_COPY,
+	SCAN_FOOTER_AGAIN, /* being read: not all rows were found in the batches */
+	SCAN_REST          /* footer rows: what they hide goes on being hidden */
 };
 
 /* A row whose value stays. */
@@ -80,6 +82,7 @@ struct scan {
 	uint64_t gap;              /* bridged by reads */
 	uint32_t rows_left;        /* of the segment's, not seen yet */
 	uint32_t now_s;
+	bool rest;            /* the footer was asked for rows that the batches do not tell */
 	bool stays;           /* a row was seen that must be copied or carried */
 	bool pinned;          /* nothing live may leave */
 	uint64_t carried_max; /* seq */
@@ -96,8 +99,9 @@ struct reclaim {
 	uint32_t order[WINDOW_ROWS];
 	struct haul_transfer transfers[READS];
 	struct io_op ops[READS];
-	uint32_t reads; /* under way */
-	int read_error; /* the first; of a window, each want has its own */
+	uint32_t reads;       /* under way */
+	uint32_t reads_again; /* of this lot, after an error */
+	int read_error;       /* the first; of a window, each want has its own */
 	uint8_t *window;
 	uint64_t window_bytes;
 	uint8_t *table; /* rows and keys of a batch */
@@ -159,5 +163,6 @@ void copy_fetch(struct reclaim *reclaim);
 bool copy_append(struct reclaim *reclaim);
 /* No segment is free and none will be: waiting would be for ever. */
 bool copy_stuck(const struct reclaim *reclaim);
-/* A tombstone for the row, so that it goes on hiding what is older. False: no room now. */
+/* A tombstone for the row, so that it goes on hiding what is older; a key of NULL is not known: a
+ * tombstone deletes by hash. False: no room now. */
 bool copy_carry(struct reclaim *reclaim, const struct format_row *row, const uint8_t *key);

@@ -296,14 +296,9 @@ static void do_fault(struct run *run)
 	struct cache_key cache_key = shard_lab_key(&run->lab, key, text);
 	if (!run->plan->faults)
 		return;
-	if (what == 0) {
-		/* Of a get: one that takes rows away from reclaim or recovery may uncover what they
-		 * replaced. */
-		turn(run);
-		io_sim_fail(run->lab.disk, IO_READ, 0, 1, -EIO);
-		do_get(run);
-		io_sim_fail(run->lab.disk, IO_READ, 0, 0, 0);
-	} else if (what == 1)
+	if (what == 0)
+		io_sim_fail(run->lab.disk, IO_READ, skip, 1, -EIO);
+	else if (what == 1)
 		io_sim_fail(run->lab.disk, IO_WRITE, skip, 1, prng_below(&run->prng, 2) ? -EIO : 0);
 	else if (what == 2 && prng_below(&run->prng, 4) == 0)
 		io_sim_fail(run->lab.disk, IO_SYNC, skip, 1, -EIO);
