@@ -2,8 +2,8 @@
  * against what fio gets out of the disk, and served against memcached with extstore.
  *
  * A goal of bandwidth_4k and lookup_fio below 1 is a share of what the disk can do. recovery is
- * held against a limit in seconds. Cases that end in _slow have 4 ms (--sync-us) added to each sync,
- * in both arms: a disk whose cache has no battery. */
+ * held against a limit in seconds. Cases that end in _slow have 4 ms (--sync-us) added to each
+ * sync, in both arms: a disk whose cache has no battery. */
 #include <stddef.h>
 
 #include "disk_work.h"

@@ -39,7 +39,7 @@ static void check(const struct request *request, struct argp_state *state)
 {
 	if (request->key == NULL)
 		argp_error(state, "wanted: TARGET KEY [VALUE]");
-	if (request->key[0] == '\0' || strlen(request->key) > HAUL_CACHE_KEY_MAX)
+	else if (request->key[0] == '\0' || strlen(request->key) > HAUL_CACHE_KEY_MAX)
 		argp_error(state, "KEY '%.32s': a key has 1 to %d bytes", request->key,
 			   HAUL_CACHE_KEY_MAX);
 	if (request->text != NULL && request->file != NULL)

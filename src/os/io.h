@@ -94,6 +94,7 @@ struct io {
 	int fd; /* readable while something waits to be reaped: for epoll; -1 = none */
 	uint32_t depth;
 	uint32_t in_flight; /* submitted and not reaped */
+	uint64_t reaped;    /* operations that have finished */
 	uint64_t syscalls;  /* made by push, reap and wait */
 };
 
@@ -119,7 +120,9 @@ static inline void io_push(struct io *io)
 /* Call done() of what has finished; returns how many. Never waits. */
 static inline uint32_t io_reap(struct io *io)
 {
-	return io->calls->reap(io);
+	uint32_t count = io->calls->reap(io);
+	io->reaped += count;
+	return count;
 }
 
 /* Wait until something can be reaped; timeout_ns < 0 = as long as it takes. 0, -ETIME or -EINTR. */

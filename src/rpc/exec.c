@@ -10,6 +10,8 @@
 #include "base/assert.h"
 #include "rpc/worker.h"
 
+enum { IDLE_TRIES = 256 }; /* of a put that found no room, each behind a poll */
+
 enum step {
 	STEP_PLAIN,
 	STEP_HEAD,   /* reads the head of the object that is about to be replaced */
@@ -370,8 +372,22 @@ void exec_task(struct worker *worker, struct task *task)
 	HAUL_ASSERT(false);
 }
 
+/* Polls made no room, and nothing is under way that could: none will come for the first. */
+static void stalled_refuse(struct worker *worker, struct stalled *stalled)
+{
+	struct task *task = stalled->first;
+	*stalled = (struct stalled){ .first = task->queue_next, .last = stalled->last };
+	if (!stalled->first)
+		stalled->last = NULL;
+	exec_done(worker, task, HAUL_EFULL);
+}
+
 static void stalled_retry(struct worker *worker, struct stalled *stalled, struct shard *shard)
 {
+	uint32_t tries = worker->io->in_flight == 0 ? stalled->idle_tries + 1 : 0;
+	if (stalled->first && tries > IDLE_TRIES)
+		stalled_refuse(worker, stalled);
+	stalled->idle_tries = tries <= IDLE_TRIES ? tries : 0;
 	struct task *task = stalled->first;
 	/* An offline shard refuses at once, and says so. */
 	while (task && (shard_room(shard) || shard_offline(shard))) {
@@ -384,6 +400,7 @@ static void stalled_retry(struct worker *worker, struct stalled *stalled, struct
 		/* Those behind stay behind what was put back. */
 		struct task *last = stalled->last;
 		if (last) {
+			stalled->idle_tries = tries;
 			last->queue_next = rest;
 			while (last->queue_next)
 				last = last->queue_next;
@@ -398,8 +415,14 @@ static void stalled_retry(struct worker *worker, struct stalled *stalled, struct
 	}
 }
 
-void exec_stalled(struct worker *worker)
+bool exec_stalled(struct worker *worker)
 {
-	for (uint32_t i = 0; i < worker->shard_count; i++)
-		stalled_retry(worker, &worker->stalled[i], worker->shards[i]);
+	bool any = false;
+	for (uint32_t i = 0; i < worker->shard_count; i++) {
+		struct stalled *stalled = &worker->stalled[i];
+		if (stalled->first)
+			stalled_retry(worker, stalled, worker->shards[i]);
+		any = any || stalled->first;
+	}
+	return any && worker->io->in_flight == 0;
 }

@@ -41,6 +41,7 @@ static bool visit(struct worker *worker, struct task *task, struct shard *shard)
 			rc = shard_online(shard, NULL);
 		tour->online_failed += rc < 0;
 	} else {
+		worker->asked = true;
 		rc = shard_purge(shard, exec_wait(worker, task));
 		task->waiting = rc == 0 && task->durable;
 	}

@@ -23,6 +23,7 @@ enum {
 	ACCEPTS_MAX = 64
 };
 
+#define STUCK_NS (10 * NS_PER_MS) /* until a put that found no room is tried again */
 #define GRACE_NS (5 * NS_PER_S)   /* for replies, once it is to stop */
 #define SLEEP_NS (600 * NS_PER_S) /* nothing is to be done */
 
@@ -390,6 +391,8 @@ static void wait_events(struct worker *worker, int64_t due_ns)
 static int64_t poll_shards(struct worker *worker)
 {
 	int64_t due_ns = INT64_MAX;
+	uint64_t reaped = worker->io->reaped;
+	worker->asked = false;
 	for (uint32_t i = 0; i < worker->shard_count; i++) {
 		int64_t at = shard_poll(worker->shards[i]);
 		if (at < due_ns)
@@ -397,8 +400,12 @@ static int64_t poll_shards(struct worker *worker)
 	}
 	if (exec_finished(worker))
 		due_ns = 0; /* windows given back let more be read */
-	exec_stalled(worker);
-	return due_ns;
+	bool stuck = exec_stalled(worker);
+	if (stuck && due_ns > worker->now_ns + STUCK_NS)
+		due_ns = worker->now_ns + STUCK_NS;
+	/* One shard's turn may have taken what another waited for: they share the io. */
+	bool others = worker->shard_count > 1 && worker->io->reaped != reaped;
+	return worker->asked || others ? 0 : due_ns;
 }
 
 /* flush_all with a delay: when its time has come. */
@@ -431,7 +438,8 @@ static int64_t turn(struct worker *worker)
 	emit_stage(worker);
 	purge_when_due(worker);
 	sweep(worker);
-	if (!hops_push(worker) || worker->run_first)
+	/* Connections and tasks that ran behind the last poll may have asked shards for more. */
+	if (!hops_push(worker) || worker->run_first || worker->asked)
 		due_ns = 0;
 	return due_ns;
 }

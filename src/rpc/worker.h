@@ -100,6 +100,7 @@ struct tour {
 
 struct stalled {
 	struct task *first, *last;
+	uint32_t idle_tries; /* in vain, nothing being under way */
 };
 
 struct worker {
@@ -121,11 +122,10 @@ struct worker {
 
 	struct conn *conns, *conn_free;
 	uint32_t conn_max;
-	uint32_t conn_count;               /* open, or waiting for tasks */
-	uint8_t *buffers;                  /* of all connections */
-	struct conn *run_first, *run_last; /* have something to do */
-	struct conn *starved;              /* found no task */
-
+	uint32_t conn_count;                         /* open, or waiting for tasks */
+	uint8_t *buffers;                            /* of all connections */
+	struct conn *run_first, *run_last;           /* have something to do */
+	struct conn *starved;                        /* found no task */
 	struct task *finished_first, *finished_last; /* reads that a shard has answered */
 	struct task *held;                           /* windows that home holds */
 	struct buddy stage;
@@ -139,6 +139,7 @@ struct worker {
 	uint32_t hops_max;
 	int64_t swept_ns;
 	bool sweep; /* some connection holds more than CONN_KEEP */
+	bool asked; /* a shard, for something, since it was polled */
 	bool stopping;
 	bool drained;
 	struct worker_counts counts;
@@ -172,17 +173,19 @@ void task_drop(struct worker *worker, struct task *task);
 /* Give back value memory only. */
 void task_release(struct worker *worker, struct task *task);
 
+/* To ask it for something: it is polled before the worker sleeps. */
 static inline struct shard *worker_shard(struct worker *worker, const struct task *task)
 {
+	worker->asked = true;
 	return worker->shards[task->partition / worker->workers];
 }
 
 /* ---- exec.c: the owner's side ---- */
 void exec_task(struct worker *worker, struct task *task);
-/* Reads that have been answered. */
+/* Reads that were answered; returns whether there were any. */
 bool exec_finished(struct worker *worker);
-/* Puts that found no buffer. */
-void exec_stalled(struct worker *worker);
+/* Puts that found no buffer; returns whether some wait and nothing is under way. */
+bool exec_stalled(struct worker *worker);
 /* What tells a durable task; NULL for another. */
 struct shard_wait *exec_wait(struct worker *worker, struct task *task);
 /* The owner's part of a task is over. */
