@@ -126,6 +126,63 @@ static void test_reclaim_faults__segments_are_damaged(void **state)
 	}
 }
 
+/* The rows and keys of every batch of a segment rot; its header and its footer do not. */
+static uint32_t rot_tables(struct shard_lab *lab, uint32_t s)
+{
+	const struct segment *segment = &lab->shard->segments[s];
+	uint8_t *bytes = io_sim_bytes(lab->disk) + segment_offset(lab->shard, s);
+	const struct format_segment header = {
+		.generation = segment->generation,
+		.born_seq = segment->born_seq,
+		.segment = s,
+		.lane = segment->lane,
+	};
+	struct walk walk;
+	struct format_batch batch;
+	uint32_t count = 0;
+	walk_start(&walk, lab->shard->super, &header, SEGMENT);
+	while (walk_batch(&walk, bytes + walk.at, &batch) == 1) {
+		bytes[batch.offset + batch.table] ^= 0x55;
+		count++;
+	}
+	return count;
+}
+
+/* Deletes whose rows reclaim cannot read would be forgotten, and what was deleted come back: the
+ * footer says which they were. */
+static void test_reclaim_faults__tables_of_deletes_are_damaged(void **state)
+{
+	enum { PINNED = 200, EVERY = 8 };
+	(void)state;
+	struct shard_lab lab = { .shard = NULL };
+	lab_open(&lab);
+	for (uint32_t i = 0; i < PINNED; i++) {
+		struct shard_put put = { .how = HAUL_CACHE_PINNED };
+		assert_int_equal(shard_lab_put(&lab, i, 1, VALUE, &put), 0);
+		if (i % 32 == 31)
+			assert_int_equal(shard_lab_flush(&lab), 0);
+	}
+	for (uint32_t i = 0; i < PINNED; i += EVERY)
+		assert_int_equal(shard_lab_delete(&lab, i), 0);
+	turn_over(&lab, 1000, FULL / 4);
+	shard_lab_settle(&lab);
+	uint32_t rotten = 0;
+	for (uint32_t s = 0; s < lab.shard->super->segments; s++) {
+		const struct segment *segment = &lab.shard->segments[s];
+		if (segment->state == SEGMENT_SEALED && segment->lane != LANE_PINNED)
+			rotten += rot_tables(&lab, s);
+	}
+	assert_true(rotten > PINNED / EVERY);
+	/* The segment of the deletes goes first; later, those that they were for. */
+	for (uint32_t i = 0; shard_lab_stat(&lab).reclaimed_segments == 0; i += 10)
+		turn_over(&lab, 100000 + i, 10);
+	shard_lab_crash(&lab, IO_SIM_KEEP_ALL);
+	assert_int_equal(shard_lab_open(&lab), 0);
+	for (uint32_t i = 0; i < PINNED; i++)
+		assert_int_equal(is_hit(&lab, i), i % EVERY != 0);
+	shard_lab_done(&lab);
+}
+
 /* Reads that fail would end reclaim; entries that cannot be read leave and are counted. */
 static void test_reclaim_faults__reads_fail(void **state)
 {
@@ -209,6 +266,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reclaim_faults__footers_are_damaged),
 		cmocka_unit_test(test_reclaim_faults__segments_are_damaged),
+		cmocka_unit_test(test_reclaim_faults__tables_of_deletes_are_damaged),
 		cmocka_unit_test(test_reclaim_faults__reads_fail),
 		cmocka_unit_test(test_reclaim_faults__writes_fail),
 		cmocka_unit_test(test_reclaim_faults__memory_is_short),
