@@ -401,6 +401,25 @@ static bool rows_run(struct reclaim *reclaim, bool (*one)(struct reclaim *reclai
 	return true;
 }
 
+/* What was read has come. Returns false when nothing was. */
+static bool fetched(struct reclaim *reclaim)
+{
+	struct scan *scan = &reclaim->scan;
+	if (scan->step == SCAN_FOOTER)
+		footer_take(reclaim, SCAN_COUNT);
+	else if (scan->step == SCAN_FOOTER_AGAIN)
+		footer_take(reclaim, SCAN_REST);
+	else if (scan->step == SCAN_BATCH)
+		batch_take(reclaim);
+	else if (scan->step == SCAN_TABLE)
+		table_take(reclaim, reclaim->table + scan->batch.table % FORMAT_BLOCK);
+	else if (scan->step == SCAN_VALUES)
+		scan->step = SCAN_COPY;
+	else
+		return false;
+	return true;
+}
+
 /* One step that needs nothing to be waited for. Returns false when there is none. */
 static bool step(struct reclaim *reclaim, bool *bounded)
 {
@@ -408,17 +427,9 @@ static bool step(struct reclaim *reclaim, bool *bounded)
 	enum scan_step before = scan->step;
 	if (before == SCAN_NONE || reclaim->reads > 0)
 		return false;
-	if (before == SCAN_FOOTER) {
-		footer_take(reclaim, SCAN_COUNT);
-	} else if (before == SCAN_FOOTER_AGAIN) {
-		footer_take(reclaim, SCAN_REST);
-	} else if (before == SCAN_BATCH) {
-		batch_take(reclaim);
-	} else if (before == SCAN_TABLE) {
-		table_take(reclaim, reclaim->table + scan->batch.table % FORMAT_BLOCK);
-	} else if (before == SCAN_VALUES) {
-		scan->step = SCAN_COPY;
-	} else if (before == SCAN_COPY) {
+	if (fetched(reclaim))
+		return true;
+	if (before == SCAN_COPY) {
 		if (!copy_append(reclaim)) {
 			if (copy_stuck(reclaim))
 				victim_abort(reclaim, scan->victim);
