@@ -27,7 +27,7 @@ enum {
 	DIGITS = 12,             /* of a key */
 	LARGE = 1 << 30,         /* from here on … */
 	SEGMENT = 16 << 20,      /* … segments as on a large disk */
-	SLOW_BUFFERS = 64 << 20, /* of writes, where a sync takes 4 ms */
+	SLOW_BUFFERS = 192 << 20, /* of writes, where a sync takes 4 ms */
 };
 
 static int space_check(const struct disk_bench *bench, uint64_t bytes, struct haul_err *err)

@@ -19,7 +19,7 @@ enum {
 	DURABLE_BYTES_MAX = 1 << 17, /* a write that is its own sync; not much of it is the write */
 };
 
-static const double SYNC_SHARE = 0.2; /* of the time a flush takes */
+static const double SYNC_SHARE = 0.05; /* of the time a flush takes */
 
 static void flush_op_done(struct io_op *op);
 

@@ -168,6 +168,8 @@ void format_footer_encode(const struct format_footer *footer, const uint8_t uuid
 int format_footer_decode(const uint8_t *block, const uint8_t uuid[16], uint32_t segment_bytes,
 			 struct format_footer *ret_footer);
 void format_row_encode(const struct format_row *row, uint8_t *out);
+/* Of an encoded row that was not decoded yet. */
+uint64_t format_row_hash(const uint8_t *in);
 /* Checks unit, bytes, key_bytes and flags against segment_bytes. */
 int format_row_decode(const uint8_t *in, uint32_t segment_bytes, struct format_row *ret_row);
 uint64_t format_checksum(const void *data, size_t bytes); /* XXH3-64 */

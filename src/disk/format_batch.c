@@ -172,6 +172,11 @@ int format_footer_decode(const uint8_t *block, const uint8_t uuid[16], uint32_t 
 	return 0;
 }
 
+uint64_t format_row_hash(const uint8_t *in)
+{
+	return le64_load(in + ROW_OFF_HASH);
+}
+
 void format_row_encode(const struct format_row *row, uint8_t *out)
 {
 	HAUL_ASSERT(row->bytes <= FORMAT_VALUE_MAX);

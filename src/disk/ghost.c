@@ -1,5 +1,6 @@
 /* A ring of fingerprints in the order they came, and a table from a fingerprint to its place in the
- * ring: linear probing, at most half full, backward-shift deletion. A fingerprint that comes again
+ * ring: linear probing, at most half full, backward-shift deletion. The table has the fingerprints
+ * as well, so that a probe stays within a cache line. A fingerprint that comes again
  * moves to the ring's newest place. A false positive needs equal fingerprints: with n hashes in the
  * ring, n / 2^32. */
 #include "disk/ghost.h"
@@ -9,7 +10,7 @@
 
 #include "base/assert.h"
 
-enum { ENTRIES_LIMIT = 1 << 28 };
+enum { ENTRIES_LIMIT = 1 << 28, RING_AHEAD = 8 };
 
 static uint32_t fingerprint_of(uint64_t hash)
 {
@@ -30,7 +31,7 @@ int ghost_init(struct ghost *ghost, uint32_t entries_max)
 	while (room < 2 * entries_max)
 		room *= 2;
 	uint32_t *ring = calloc(entries_max, sizeof *ring);
-	uint32_t *table = calloc(room, sizeof *table);
+	uint64_t *table = calloc(room, sizeof *table);
 	if (!ring || !table) {
 		free(ring);
 		free(table);
@@ -49,11 +50,21 @@ void ghost_done(struct ghost *ghost)
 	*ghost = (struct ghost){ 0 };
 }
 
+static uint32_t fingerprint_at(const struct ghost *ghost, uint32_t at)
+{
+	return (uint32_t)(ghost->table[at] >> 32);
+}
+
+void ghost_prefetch(const struct ghost *ghost, uint64_t hash)
+{
+	__builtin_prefetch(&ghost->table[home_of(ghost, fingerprint_of(hash))]);
+}
+
 /* Where in the table the fingerprint is, or the empty place where its probe ends. */
 static uint32_t probe(const struct ghost *ghost, uint32_t fingerprint)
 {
 	uint32_t at = home_of(ghost, fingerprint);
-	while (ghost->table[at] && ghost->ring[ghost->table[at] - 1] != fingerprint)
+	while (ghost->table[at] && fingerprint_at(ghost, at) != fingerprint)
 		at = (at + 1) & ghost->mask;
 	return at;
 }
@@ -61,11 +72,11 @@ static uint32_t probe(const struct ghost *ghost, uint32_t fingerprint)
 static void delete_at(struct ghost *ghost, uint32_t hole)
 {
 	HAUL_ASSERT(ghost->table[hole] != 0 && ghost->count > 0);
-	ghost->ring[ghost->table[hole] - 1] = 0;
+	ghost->ring[(uint32_t)ghost->table[hole] - 1] = 0;
 	ghost->count--;
 	for (uint32_t at = (hole + 1) & ghost->mask; ghost->table[at];
 	     at = (at + 1) & ghost->mask) {
-		uint32_t home = home_of(ghost, ghost->ring[ghost->table[at] - 1]);
+		uint32_t home = home_of(ghost, fingerprint_at(ghost, at));
 		if (((at - home) & ghost->mask) >= ((at - hole) & ghost->mask)) {
 			ghost->table[hole] = ghost->table[at];
 			hole = at;
@@ -82,11 +93,13 @@ void ghost_add(struct ghost *ghost, uint64_t hash)
 	if (ghost->table[at])
 		delete_at(ghost, at);
 	uint32_t oldest = ghost->ring[ghost->next];
+	uint32_t soon = ghost->ring[(ghost->next + RING_AHEAD) % ghost->count_max];
+	__builtin_prefetch(&ghost->table[home_of(ghost, soon)]); /* will be the oldest */
 	if (oldest)
 		delete_at(ghost, probe(ghost, oldest));
 	at = probe(ghost, fingerprint); /* deletions may have moved its end */
 	ghost->ring[ghost->next] = fingerprint;
-	ghost->table[at] = ghost->next + 1;
+	ghost->table[at] = (uint64_t)fingerprint << 32 | (ghost->next + 1);
 	ghost->count++;
 	ghost->next = ghost->next + 1 == ghost->count_max ? 0 : ghost->next + 1;
 	HAUL_ASSERT(ghost->count <= ghost->count_max);

@@ -12,12 +12,14 @@
 
 struct ghost {
 	uint32_t *ring;
-	uint32_t *table; /* ring index + 1 by fingerprint, 0 = empty */
+	uint64_t *table; /* fingerprint, and below it ring index + 1; 0 = empty */
 	uint32_t count_max, mask, next, count;
 };
 
 int ghost_init(struct ghost *ghost, uint32_t entries_max);
 void ghost_done(struct ghost *ghost);
+/* Fetch what the calls below will touch. */
+void ghost_prefetch(const struct ghost *ghost, uint64_t hash);
 void ghost_add(struct ghost *ghost, uint64_t hash);
 bool ghost_has(const struct ghost *ghost, uint64_t hash);
 /* Whether it was there; it is taken out. */

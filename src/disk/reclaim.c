@@ -51,6 +51,7 @@ enum {
 	PINNED_PERCENT = 25,   /* unless said otherwise */
 	LOW_SHARE = 20,        /* room is made when less than that part of all segments is FREE */
 	INDEX_SHARE = 32,      /* … or of the index */
+	FORGET_AHEAD = 8,      /* entries fetched before they are forgotten */
 };
 
 /* ---- opening ---- */
@@ -360,6 +361,11 @@ static bool victim_forget(struct reclaim *reclaim, struct victim *victim)
 	uint32_t now_s = shard_now_s(shard);
 	for (uint32_t i = 0; i < ROWS_A_POLL && victim->hash_count > 0; i++) {
 		uint64_t hash = victim->hashes[--victim->hash_count];
+		if (victim->hash_count >= FORGET_AHEAD) {
+			uint64_t ahead = victim->hashes[victim->hash_count - FORGET_AHEAD];
+			index_prefetch(&shard->index, ahead);
+			ghost_prefetch(&shard->ghost, ahead);
+		}
 		struct index_slot *slot = index_find(&shard->index, hash);
 		if (!slot || !lies_there(slot, victim))
 			continue;

@@ -17,6 +17,8 @@
  * stays below 1 / (1 - 1/5); what one does not use, others may, up to half of theirs. */
 enum { COPY_SHARE = 5, COPY_MOST = 2 };
 
+enum { ROWS_AHEAD = 8 };
+
 static uint32_t blocks_up(uint32_t bytes)
 {
 	return (bytes + FORMAT_BLOCK - 1) / FORMAT_BLOCK * FORMAT_BLOCK;
@@ -203,6 +205,15 @@ void scan_leave(struct reclaim *reclaim, const struct format_row *row)
 		victim->hashes[victim->hash_count++] = row->hash;
 }
 
+/* A footer's rows lie in a line, what the index says of them does not: fetch it in time. */
+static void fetch_ahead(const struct reclaim *reclaim)
+{
+	const struct walk_rows *rows = &reclaim->scan.rows;
+	if (rows->left > ROWS_AHEAD)
+		index_prefetch(&reclaim->shard->index,
+			       format_row_hash(rows->row + ROWS_AHEAD * FORMAT_ROW));
+}
+
 /* ---- by the footer ---- */
 
 static bool needs_key(const struct reclaim *reclaim, const struct format_row *row)
@@ -266,6 +277,7 @@ static bool count_one(struct reclaim *reclaim)
 {
 	struct scan *scan = &reclaim->scan;
 	struct format_row row;
+	fetch_ahead(reclaim);
 	int rc = walk_row(&scan->rows, &row, NULL);
 	if (rc < 0)
 		scan->stays = true; /* the batches may say more */
@@ -286,6 +298,7 @@ static bool drop_one(struct reclaim *reclaim)
 {
 	struct scan *scan = &reclaim->scan;
 	struct format_row row;
+	fetch_ahead(reclaim);
 	if (walk_row(&scan->rows, &row, NULL) != 1)
 		return false;
 	if (slot_at(reclaim, &row))

@@ -207,6 +207,7 @@ int shard_put(struct shard *shard, const struct shard_put *put)
 		return error;
 	if (key_bytes < 1 || key_bytes > HAUL_CACHE_KEY_MAX || put->bytes > HAUL_CACHE_SLICE_MAX)
 		return refuse(shard, HAUL_ELIMIT);
+	ghost_prefetch(&shard->ghost, put->key.hash);
 	const struct index_slot *slot = index_find(&shard->index, put->key.hash);
 	error = put_condition(shard, put, slot);
 	if (error)
