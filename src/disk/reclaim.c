@@ -50,6 +50,7 @@ enum {
 	SEGMENTS_FOR_ALL = 24, /* with fewer, only the lanes that must be apart are */
 	PINNED_PERCENT = 25,   /* unless said otherwise */
 	LOW_SHARE = 20,        /* room is made when less than that part of all segments is FREE */
+	LOW_SHARE_MOST = 8,    /* … at the most */
 	INDEX_SHARE = 32,      /* … or of the index */
 	FORGET_AHEAD = 8,      /* entries fetched before they are forgotten */
 };
@@ -97,6 +98,12 @@ int reclaim_open(struct shard *shard)
 	reclaim->low = segments / LOW_SHARE;
 	if (reclaim->low < FREE_MIN + 2)
 		reclaim->low = FREE_MIN + 2;
+	/* A segment is free two flushes after it was chosen: until then others have to last. */
+	uint64_t meanwhile = 2 * shard->flush_bytes_max / shard->super->segment_bytes;
+	if (meanwhile > segments / LOW_SHARE_MOST)
+		meanwhile = segments / LOW_SHARE_MOST;
+	if (reclaim->low < FREE_MIN + meanwhile)
+		reclaim->low = FREE_MIN + (uint32_t)meanwhile;
 	return buffers_open(reclaim);
 }
 

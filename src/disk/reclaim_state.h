@@ -12,7 +12,7 @@
 #include "disk/walk.h"
 
 enum {
-	VICTIMS = 4,            /* segments being emptied at a time */
+	VICTIMS = 8,            /* segments being emptied at a time */
 	WINDOW_BYTES = 2 << 20, /* values, or a footer, read at a time */
 	WINDOW_ROWS = 256,
 	READS = 64,         /* under way at a time */

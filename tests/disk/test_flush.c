@@ -364,7 +364,7 @@ static void test_flush__fills_its_block_of_statistics(void **state)
 	haul_stats_table_close(table);
 }
 
-/* When nothing fixes it, a batch grows until its sync is a fifth of its time, and buffers bound
+/* When nothing fixes it, a batch grows until its sync is a twentieth of its time, and buffers bound
  * it. */
 static void test_flush__batch_grows_with_the_cost_of_a_sync(void **state)
 {
@@ -372,7 +372,8 @@ static void test_flush__batch_grows_with_the_cost_of_a_sync(void **state)
 	struct write_lab *lab = lab_new();
 	lab->options.fixed = false;
 	write_lab_open(lab, DISK, SEGMENT);
-	lab->shard->model = (struct haul_disk_model){ .sync_ns = 300e3, .write_bandwidth = 1e9 };
+	lab->shard->model =
+		(struct haul_disk_model){ .sync_ns = 300e3 / 19 * 4, .write_bandwidth = 1e9 };
 	flush_limits(lab->shard);
 	assert_int_equal(stat_of(lab).batch_bytes_target, 1200000);
 	for (uint32_t i = 0; i < 200; i++)
