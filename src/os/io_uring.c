@@ -12,14 +12,18 @@
  * signals stands for it, and reap clears it. A shared ring goes without all that: its work is done
  * by whatever thread submitted it, its own descriptor polls, and waiting is
  * io_uring_enter(GETEVENTS) and nothing else: it never touches the submission queue, so that
- * another thread may fill it meanwhile. */
+ * another thread may fill it meanwhile. A lone write that is its own sync does not go through such
+ * a ring: whoever waits carries it out, which is a third of the system calls and one thread less to
+ * wake; if somebody reaps before anybody waits, it goes through the ring after all. */
 #include <errno.h>
 #include <liburing.h>
 #include <linux/falloc.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -42,11 +46,16 @@ enum tag {
 	TAG_MASK = 3,
 };
 
+enum lone_state { LONE_NONE, LONE_PENDING, LONE_RUNNING, LONE_DONE };
+
 struct uring {
 	struct io io; /* first: the engine is found by it */
 	struct io_uring ring;
-	int event_fd; /* -1 = the ring's own descriptor polls */
-	int file_fd;  /* or the index of the fixed file */
+	int event_fd;           /* -1 = the ring's own descriptor polls */
+	int file_fd;            /* or the index of the fixed file */
+	int fd;                 /* the file's */
+	struct io_op *lone;     /* a durable write that was put in alone */
+	_Atomic int lone_state; /* enum lone_state */
 	bool file_fixed;
 	bool block_device;
 	bool shared;
@@ -140,9 +149,9 @@ static enum tag prep(const struct uring *uring, struct io_uring_sqe *sqe, const 
 	return TAG_RESULT;
 }
 
-static void uring_submit(struct io *io, struct io_op *op)
+static void ring_submit(struct uring *uring, struct io_op *op)
 {
-	struct uring *uring = uring_of(io);
+	struct io *io = &uring->io;
 	struct io_uring_sqe *sqe = sqe_get(uring);
 	enum tag tag = TAG_FULL;
 
@@ -152,6 +161,56 @@ static void uring_submit(struct io *io, struct io_op *op)
 	else
 		io_uring_prep_nop(sqe);
 	io_uring_sqe_set_data64(sqe, (uintptr_t)op | tag);
+}
+
+static void uring_submit(struct io *io, struct io_op *op)
+{
+	struct uring *uring = uring_of(io);
+
+	if (!uring->shared || !op->durable || io->in_flight > 0 || uring->sync_later) {
+		ring_submit(uring, op);
+		return;
+	}
+	HAUL_ASSERT(op->kind == IO_WRITE && atomic_load(&uring->lone_state) == LONE_NONE);
+	io->in_flight++;
+	uring->lone = op;
+	atomic_store(&uring->lone_state, LONE_PENDING);
+}
+
+/* By whoever waits. Returns whether there was one. */
+static bool lone_run(struct uring *uring)
+{
+	int pending = LONE_PENDING;
+
+	if (!atomic_compare_exchange_strong(&uring->lone_state, &pending, LONE_RUNNING))
+		return pending == LONE_DONE;
+	struct io_op *op = uring->lone;
+	const struct iovec data = { .iov_base = op->data, .iov_len = op->bytes };
+	io_count_syscall(&uring->io);
+	ssize_t done = pwritev2(uring->fd, &data, 1, (off_t)op->offset, RWF_DSYNC);
+	op->result = done < 0 ? -errno : (int32_t)done;
+	atomic_store(&uring->lone_state, LONE_DONE);
+	return true;
+}
+
+static uint32_t lone_reap(struct uring *uring)
+{
+	int pending = LONE_PENDING;
+	struct io_op *op = uring->lone;
+
+	if (atomic_load(&uring->lone_state) == LONE_DONE) {
+		atomic_store(&uring->lone_state, LONE_NONE);
+		HAUL_ASSERT(uring->io.in_flight > 0);
+		uring->io.in_flight--;
+		op->done(op);
+		return 1;
+	}
+	if (atomic_compare_exchange_strong(&uring->lone_state, &pending, LONE_NONE)) {
+		uring->io.in_flight--; /* counted anew */
+		ring_submit(uring, op);
+		uring_push(&uring->io);
+	}
+	return 0;
 }
 
 /* ---- taking out ---- */
@@ -225,7 +284,7 @@ static uint32_t uring_reap(struct io *io)
 	uint64_t user_data[REAP_AT_ONCE];
 	int32_t results[REAP_AT_ONCE];
 	uint32_t seen = 0;
-	uint32_t finished = 0;
+	uint32_t finished = uring->shared ? lone_reap(uring) : 0;
 	uint32_t count;
 
 	uring_flush(uring);
@@ -257,7 +316,7 @@ static int uring_wait(struct io *io, int64_t timeout_ns)
 	unsigned int flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
 	int rc;
 
-	if (io_uring_cq_ready(&uring->ring) > 0)
+	if (io_uring_cq_ready(&uring->ring) > 0 || (uring->shared && lone_run(uring)))
 		return 0;
 	if (timeout_ns >= 0)
 		arg.ts = (uintptr_t)&timeout;
@@ -385,6 +444,7 @@ int io_open_uring(struct io **ret_io, const struct file *file, const struct io_o
 		(struct io){ .calls = &uring_calls, .engine = IO_URING, .depth = options->depth };
 	uring->event_fd = -1;
 	uring->file_fd = file->fd;
+	uring->fd = file->fd;
 	uring->block_device = file->block_device;
 	uring->shared = options->shared;
 	uring->sync_later = options->sync_add_ns > 0;
