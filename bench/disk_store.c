@@ -153,11 +153,13 @@ static int bandwidth_fio(struct disk_bench *bench, double seconds, struct bench_
 	/* As many bytes between two syncs as the cache had. */
 	struct bench_sample ignored;
 	int error = 0;
-	if (bench->sync_every == 0)
+	if (bench->fio_every == 0) {
 		error = store_many(bench, DISK_BLOCK, 0.1, &ignored, err);
+		bench->fio_every = bench->sync_every;
+	}
 	if (error < 0)
 		return error;
-	uint64_t every = (bench->sync_every + (HAUL_DISK_SPLIT / 2)) / HAUL_DISK_SPLIT;
+	uint64_t every = (bench->fio_every + (HAUL_DISK_SPLIT / 2)) / HAUL_DISK_SPLIT;
 	const struct disk_fio fio = {
 		.path = bench->plain.path,
 		.rw = "write",
@@ -189,6 +191,7 @@ int disk_bandwidth_run(void *ctx, const struct bench_case *self, enum bench_arm 
 		return bandwidth_fio(bench, seconds, ret_sample, err);
 	if (error == 0)
 		error = store_many(bench, bytes, seconds, ret_sample, err);
+	bench->fio_every = bench->sync_every;
 	ret_sample->value *= bytes / 1e6;
 	return error;
 }

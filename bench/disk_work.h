@@ -60,6 +60,7 @@ struct disk_bench {
 	uint8_t *value;      /* DISK_VALUE_MAX, block-aligned, random */
 	uint64_t stored;     /* keys so far */
 	uint64_t sync_every; /* bytes between two syncs of buffered stores, as seen last */
+	uint64_t fio_every;  /* the same, in bandwidth_4k */
 	char (*keys)[DISK_KEY];
 	struct haul_cache_key *asked;
 	struct disk_server *servers; /* haul, memcached; disk_serve.c's */
