@@ -23,10 +23,10 @@ const struct disk_sizes disk_sizes_full = {
 };
 
 enum {
-	SLACK_MIB = 256,         /* what a file system wants to keep */
-	DIGITS = 12,             /* of a key */
-	LARGE = 1 << 30,         /* from here on … */
-	SEGMENT = 16 << 20,      /* … segments as on a large disk */
+	SLACK_MIB = 256,          /* what a file system wants to keep */
+	DIGITS = 12,              /* of a key */
+	LARGE = 1 << 30,          /* from here on … */
+	SEGMENT = 16 << 20,       /* … segments as on a large disk */
 	SLOW_BUFFERS = 192 << 20, /* of writes, where a sync takes 4 ms */
 };
 
