@@ -19,8 +19,9 @@ enum {
 	CHUNK_ROW_SHARE = 256, /* a row for each so many bytes of a batch, or of a segment … */
 	CHUNK_KEY_SHARE = 8,   /* … and a byte of keys */
 	FOOTERS = 4,           /* on their way at a time */
-	SEGMENT_NONE = UINT32_MAX,
 };
+
+#define SEGMENT_NONE UINT32_MAX /* more than an enumerator holds */
 
 /* Counters of the block "<name>.flush". X(id, name, help) */
 #define FLUSH_COUNTER_LIST(X)                                                                      \

@@ -391,7 +391,8 @@ static void test_write_errors__sealed_segments_and_footers(void **state)
 	}
 }
 
-enum { MODEL_KEYS = 24, MODEL_OPS = 260, OPS_OF_KEY = 64, GONE = UINT32_MAX };
+enum { MODEL_KEYS = 24, MODEL_OPS = 260, OPS_OF_KEY = 64 };
+#define GONE UINT32_MAX
 
 /* What was done to a key, oldest first: bytes stored (they tell values apart), or GONE. */
 struct model_key {
