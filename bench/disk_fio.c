@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -33,6 +34,14 @@ __attribute__((format(printf, 2, 3))) static void add(struct arguments *argument
 	arguments->count++;
 }
 
+/* Fixed buffers count as locked memory, of which a user other than root has little. */
+static bool may_lock(uint64_t bytes)
+{
+	struct rlimit limit;
+	return geteuid() == 0 ||
+	       (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur / 2 >= bytes);
+}
+
 static void arguments_make(struct arguments *arguments, const struct disk_fio *fio)
 {
 	*arguments = (struct arguments){ 0 };
@@ -45,7 +54,8 @@ static void arguments_make(struct arguments *arguments, const struct disk_fio *f
 	add(arguments, "--iodepth=%u", fio->depth);
 	add(arguments, "--ioengine=io_uring");
 	add(arguments, "--direct=1");
-	add(arguments, "--fixedbufs=1");
+	if (may_lock((uint64_t)fio->depth * fio->bytes))
+		add(arguments, "--fixedbufs=1");
 	add(arguments, "--registerfiles=1");
 	add(arguments, "--time_based");
 	add(arguments, "--runtime=%dms", (int)(fio->seconds * 1e3) + 1);
