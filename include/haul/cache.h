@@ -14,9 +14,10 @@
  * Units      bytes; expiry in seconds since 1970, 0 = never; _ns nanoseconds.
  * Ownership  keys and values of stores are copied before the call returns. A value given to a
  *            visitor is good until the visitor returns.
- * Memory     at open: index (at most 32 bytes an entry), write buffers, read buffers, RAM tier, and
- *            17 MiB for lookups of many keys, touched as they are used. haul_cache_lookup_batch
- *            takes the length of the longest object it gives whole, as long as it runs.
+ * Memory     at open: index (at most 32 bytes an entry; with HAUL_CACHE_LRU 10 more for its
+ *            order), write buffers, read buffers, RAM tier, and 17 MiB for lookups of many keys,
+ *            touched as they are used. haul_cache_lookup_batch takes the length of the longest
+ *            object it gives whole, as long as it runs.
  * Threads    any thread may call anything at the same time, but open and close. Each partition is
  *            locked while an operation is put in, not while the disk works: stores of many threads
  *            share a flush, their lookups overlap. Who waits drives the disk, so a lone caller

@@ -89,7 +89,6 @@ uint32_t segment_take_apart(struct shard *shard, enum lane_id lane, bool backgro
 		.lane = (uint8_t)lane,
 	};
 	shard->lanes[lane].count++;
-	shard->oldest.known = false;
 	return s;
 }
 
@@ -108,7 +107,6 @@ static void segment_free(struct shard *shard, uint32_t segment)
 {
 	shard->segments[segment] = (struct segment){ .next = SEGMENT_NONE };
 	shard->free_count++;
-	shard->oldest.known = false;
 }
 
 /* ---- footers ---- */
@@ -333,7 +331,6 @@ void segment_retire(struct shard *shard, uint32_t segment, uint32_t good_bytes)
 	seg->sealed_footer = false;
 	if (good_bytes <= FORMAT_BLOCK)
 		seg->born_seq = UINT64_MAX; /* nothing older can be found there */
-	shard->oldest.known = false;
 	shard->hides = true;
 	shard->root_dirty = true;
 	for (uint32_t i = 0; i < root->bad_count; i++) {
@@ -437,43 +434,10 @@ void segment_emptied(struct shard *shard, uint32_t segment)
 void segments_recovered(struct shard *shard)
 {
 	shard->erase_first = SEGMENT_NONE;
-	shard->oldest.known = false;
 	for (uint32_t s = 0; s < shard->super->segments; s++) {
 		if (shard->segments[s].state == SEGMENT_ERASE)
 			erase_push(shard, s);
 	}
-}
-
-/* ---- which may hold older copies ---- */
-
-static void oldest_find(struct shard *shard)
-{
-	uint64_t first = UINT64_MAX;
-	uint64_t second = UINT64_MAX;
-	shard->oldest.segment = SEGMENT_NONE;
-	for (uint32_t s = 0; s < shard->super->segments; s++) {
-		const struct segment *segment = &shard->segments[s];
-		uint64_t born = segment->state == SEGMENT_FREE ? UINT64_MAX : segment->born_seq;
-		if (born < first) {
-			second = first;
-			first = born;
-			shard->oldest.segment = s;
-		} else if (born < second) {
-			second = born;
-		}
-	}
-	shard->oldest.first = first;
-	shard->oldest.second = second;
-	shard->oldest.known = true;
-}
-
-bool segment_older_than(struct shard *shard, uint64_t seq, uint32_t except)
-{
-	if (!shard->oldest.known)
-		oldest_find(shard);
-	if (except == shard->oldest.segment)
-		return shard->oldest.second <= seq;
-	return shard->oldest.first <= seq;
 }
 
 void segment_live(struct shard *shard, uint32_t segment, int32_t entries, int64_t bytes)

@@ -50,9 +50,6 @@ void segment_footer_fill(struct footer *footer, uint32_t segment, const struct f
 /* A footer that waits is for the chunks of another segment now; returns its rows. */
 uint32_t segment_footer_move(struct footer *footer, uint32_t to);
 void segment_link(struct shard *shard, uint32_t segment); /* into its lane's list, last */
-/* Whether a recoverable segment other than `except` may hold a row older than seq. Copies keep
- * their seq, so a segment that was born right at seq may. */
-bool segment_older_than(struct shard *shard, uint64_t seq, uint32_t except);
 /* The index let go of an entry there, or took one up. */
 void segment_live(struct shard *shard, uint32_t segment, int32_t entries, int64_t bytes);
 static inline uint64_t segment_offset(const struct shard *shard, uint32_t segment)

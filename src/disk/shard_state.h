@@ -103,11 +103,6 @@ struct shard {
 	uint32_t free_count, erase_count, bad_count;
 	uint32_t free_hint;
 	uint32_t erase_first; /* SEGMENT_ERASE ones that no flush empties yet, by next */
-	struct {
-		uint32_t segment;
-		uint64_t first, second; /* lowest born_seq of all not free, and of all others */
-		bool known;
-	} oldest;
 	struct lane lanes[LANES];
 	struct footer footers[FOOTERS];
 	uint32_t footer_rows_max; /* of a segment */

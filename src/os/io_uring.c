@@ -13,8 +13,8 @@
  * by whatever thread submitted it, its own descriptor polls, and waiting is
  * io_uring_enter(GETEVENTS) and nothing else: it never touches the submission queue, so that
  * another thread may fill it meanwhile. A lone write that is its own sync does not go through such
- * a ring: whoever waits carries it out, which is a third of the system calls and one thread less to
- * wake; if somebody reaps before anybody waits, it goes through the ring after all. */
+ * a ring: whoever waits carries it out itself; if somebody reaps before anybody waits, it goes
+ * through the ring after all. */
 #include <errno.h>
 #include <liburing.h>
 #include <linux/falloc.h>

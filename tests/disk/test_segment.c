@@ -180,38 +180,6 @@ static void test_segment__quarantine_keeps_the_good_part(void **state)
 	lab_free(lab);
 }
 
-static bool older_naive(const struct shard *shard, uint64_t seq, uint32_t except)
-{
-	for (uint32_t s = 0; s < shard->super->segments; s++) {
-		const struct segment *segment = &shard->segments[s];
-		if (segment->state != SEGMENT_FREE && s != except && segment->born_seq <= seq)
-			return true;
-	}
-	return false;
-}
-
-/* Whether an older copy may be somewhere is answered from what is kept, as a look at every segment
- * would. */
-static void test_segment__knows_the_oldest(void **state)
-{
-	(void)state;
-	struct prng prng;
-	test_prng(&prng);
-	struct write_lab *lab = lab_open();
-	for (uint32_t i = 0; i < 100; i++) {
-		put(lab, prng_below(&prng, 40), 20000);
-		if (prng_below(&prng, 4) == 0)
-			flush(lab);
-		for (uint32_t ask = 0; ask < 10; ask++) {
-			uint64_t seq = prng_below(&prng, (uint32_t)lab->shard->next_seq + 2);
-			uint32_t except = prng_below(&prng, lab->volume.super.segments);
-			assert_int_equal(segment_older_than(lab->shard, seq, except),
-					 older_naive(lab->shard, seq, except));
-		}
-	}
-	lab_free(lab);
-}
-
 /* A cache that is full makes room: every store is taken in the end, never "no space" (defect 11),
  * and what is there is right. */
 static void test_segment__full_cache_takes_more(void **state)
@@ -280,7 +248,6 @@ int main(void)
 		cmocka_unit_test(test_segment__footer_follows_what_it_lists),
 		cmocka_unit_test(test_segment__lives_without_a_footer),
 		cmocka_unit_test(test_segment__quarantine_keeps_the_good_part),
-		cmocka_unit_test(test_segment__knows_the_oldest),
 		cmocka_unit_test(test_segment__full_cache_takes_more),
 		cmocka_unit_test(test_segment__fresh_file_is_an_empty_cache),
 		cmocka_unit_test(test_segment__open_fails_clean),
