@@ -8,13 +8,17 @@
 #include <haul/api.h>
 #include <haul/batch.h>
 #include <haul/cache.h>
+#include <haul/client.h>
 #include <haul/disk.h>
 #include <haul/err.h>
 #include <haul/flow.h>
 #include <haul/frames.h>
+#include <haul/graph.h>
 #include <haul/link.h>
 #include <haul/map.h>
 #include <haul/map_file.h>
 #include <haul/message.h>
 #include <haul/pool.h>
+#include <haul/reader.h>
 #include <haul/stats.h>
+#include <haul/store.h>

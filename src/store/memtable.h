@@ -1,0 +1,60 @@
+/* store/memtable.h — rows in memory, not yet in a table.
+ *
+ * Model      Rows of all trees are appended and never changed; a hash table a hashed tree finds the
+ *            newest row of a key, a chain its older versions; TREE_OUT, TREE_IN and TREE_OF_NODE
+ *            also chain the rows with the same first word. A group that fails is aborted: its rows
+ *            stay where they are, and nobody sees them. Sorted order is made when it is asked for
+ *            (radix sort), for all rows there were at that moment.
+ * Memory     at memtable_new: `bytes` of rows and values, and the hash tables for them.
+ * Threads    one writer; any number of readers at the same time, who see rows up to the op they
+ *            give (which must have been published to them with release order after it was put).
+ * Errors     memtable_put: HAUL_EFULL. */
+#pragma once
+
+#include <stddef.h>
+
+#include "store/tree.h"
+
+struct memtable;
+int memtable_new(struct memtable **ret_table, uint64_t bytes);
+void memtable_free(struct memtable *table);
+/* Forget all rows; nobody reads. */
+void memtable_clear(struct memtable *table);
+
+/* What a row takes of `bytes`, exactly: the executor's budget counts in it. */
+uint32_t memtable_cost(enum tree tree, uint32_t value_bytes);
+uint64_t memtable_used(const struct memtable *table);
+uint64_t memtable_rows(const struct memtable *table, enum tree tree);
+
+int memtable_put(struct memtable *table, enum tree tree, const struct tree_key *key, uint64_t op,
+		 const struct tree_row *row); /* of row: value, bytes, deleted; copied */
+void memtable_prefetch(const struct memtable *table, enum tree tree, const struct tree_key *key);
+/* Newest row with op <= op_max; row.op = 0 if there is none. */
+void memtable_get(const struct memtable *table, enum tree tree, const struct tree_key *key,
+		  uint64_t op_max, struct tree_row *ret_row);
+
+/* Rows put since the mark are never seen by anyone (abort of a group). */
+struct memtable_mark {
+	uint64_t used;
+	uint32_t rows[TREES];
+};
+void memtable_mark(const struct memtable *table, struct memtable_mark *ret_mark);
+void memtable_abort(struct memtable *table, const struct memtable_mark *mark);
+
+/* Rows of a tree in order, at most op_max, from key on, all versions, into columns. */
+struct memtable_walk {
+	struct source source;
+	const struct memtable *table;
+	enum tree tree;
+	uint64_t op_max;
+	/* private */
+	uint32_t next, count;
+	uint32_t *order; /* borrowed from the table, or the walk's own */
+	bool own_order;
+	void *piece;
+};
+/* Sorts if need be. For TREE_OUT, TREE_IN, TREE_OF_NODE with prefix set, only rows with the first
+ * word of `from`, found by their chain. -ENOMEM. */
+int memtable_walk_open(struct memtable_walk *walk, const struct memtable *table, enum tree tree,
+		       const struct tree_key *from, bool prefix);
+void memtable_walk_close(struct memtable_walk *walk);

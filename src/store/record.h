@@ -1,0 +1,31 @@
+/* store/record.h — what stands in the values of rows, and in frames: the same bytes.
+ *
+ * Model      Little-endian, packed by hand. node: u32 kind, u16 properties, u8 key_bytes, u8 0,
+ *            key, properties. edge (TREE_OUT): u16 properties, u16 0, properties. embedding: u32
+ *            dimensions, floats. property: u8 type, u8 name_bytes, u16 0, u32 data_bytes, name,
+ *            data (integer and float: 8 bytes). record_check_* proves that bytes from outside are
+ *            well formed; who reads checked bytes asserts.
+ * Threads    pure.
+ * Errors     HAUL_ECORRUPT, HAUL_ELIMIT. */
+#pragma once
+
+#include <haul/graph.h>
+
+enum {
+	RECORD_NODE_HEAD = 8,
+	RECORD_EDGE_HEAD = 4,
+	RECORD_EMBEDDING_HEAD = 4,
+	RECORD_PROPERTY_HEAD = 8
+};
+
+int record_check_node(const uint8_t *data, uint32_t bytes);
+int record_check_edge(const uint8_t *data, uint32_t bytes);
+int record_check_embedding(const uint8_t *data, uint32_t bytes); /* finite too */
+/* Bytes written; the caller has seen to the room (RECORD_…_HEAD + key + properties). */
+uint32_t record_put_node(uint8_t *data, const struct haul_node *node);
+uint32_t record_put_edge(uint8_t *data, const struct haul_edge *edge);
+uint32_t record_put_embedding(uint8_t *data, const struct haul_embedding *embedding);
+/* Of checked bytes; id and version are left as they are. */
+void record_get_node(const uint8_t *data, uint32_t bytes, struct haul_node *node);
+void record_get_edge(const uint8_t *data, uint32_t bytes, struct haul_edge *edge);
+void record_get_embedding(const uint8_t *data, uint32_t bytes, struct haul_embedding *embedding);

@@ -1,0 +1,23 @@
+#include "store/tree.h"
+
+const uint8_t tree_words[TREES] = {
+#define X(id, name, words, hashed, what) [id] = words,
+	TREE_LIST(X)
+#undef X
+};
+
+const bool tree_hashed[TREES] = {
+#define X(id, name, words, hashed, what) [id] = hashed,
+	TREE_LIST(X)
+#undef X
+};
+
+const char *tree_name(enum tree tree)
+{
+	static const char *const names[TREES] = {
+#define X(id, name, words, hashed, what) [id] = name,
+		TREE_LIST(X)
+#undef X
+	};
+	return (unsigned)tree < TREES ? names[tree] : "unknown";
+}

@@ -1,0 +1,34 @@
+/* store/vectors.h — embeddings in memory, for comparing many queries with all of them at once.
+ *
+ * Model      A set a (index, dimensions) of vectors in aligned columns, filled from TREE_EMBEDDING
+ *            when it is first asked for and kept up to date from what the executor stages. Exact
+ *            search goes over blocks of vectors once for a batch of queries, with the widest SIMD
+ *            there is (AVX-512, AVX2, plain C: same order of results). Above VECTORS_INDEX_MIN
+ *            vectors a graph (HNSW) is built and used unless exact is asked for.
+ * Memory     bounded by `bytes`; a set that does not fit is compared from the tree, block by block.
+ * Threads    executor: vectors_stage. Any: vectors_near.
+ * Errors     -EINVAL: other dimensions. -ENOMEM never: see Memory.
+ * Source     Malkov and Yashunin, 2018. */
+#pragma once
+
+#include <haul/reader.h>
+#include "store/lsm.h"
+
+enum { VECTORS_INDEX_MIN = 10000 };
+
+struct vectors;
+int vectors_new(struct vectors **ret_vectors, uint64_t bytes);
+void vectors_free(struct vectors *vectors);
+/* A frame changed the embedding of a node. */
+void vectors_stage(struct vectors *vectors, uint64_t op, uint32_t index, uint64_t node);
+/* Nearest in (view, op). latest: op is what the view was taken with (otherwise, pinned, the tree is
+ * compared, not the set). */
+struct vectors_sight {
+	struct lsm_view *view;
+	uint64_t op;
+	bool latest;
+	const bool *stop; /* atomic: -ECANCELED once set */
+};
+int vectors_near(struct vectors *vectors, const struct vectors_sight *sight,
+		 const struct haul_near *query, struct haul_near_hit *hits);
+uint64_t vectors_memory(const struct vectors *vectors);
