@@ -1,8 +1,8 @@
 /* Batches, their rows, and footers. Offsets and limits as in format.c. */
 #include <assert.h>
-#include <xxhash.h>
 
 #include "base/assert.h"
+#include "disk/checksum.h"
 #include "disk/format.h"
 #include "disk/format_head.h"
 
