@@ -121,6 +121,16 @@ static void part_wake_any(struct part *part)
 
 /* ---- driving ---- */
 
+static int64_t part_now(const struct part *part)
+{
+	return part->cache->os->now_ns(part->cache->os);
+}
+
+static int64_t earlier(int64_t a_ns, int64_t b_ns)
+{
+	return a_ns < b_ns ? a_ns : b_ns;
+}
+
 void part_poll(struct part *part)
 {
 	part->due_ns = shard_poll(part->shard);
@@ -136,7 +146,7 @@ static void part_drive(struct part *part)
 	HAUL_ASSERT(!idle || due != INT64_MAX);
 	int64_t timeout = -1;
 	if (due != INT64_MAX) {
-		int64_t now = part->cache->os->now_ns(part->cache->os);
+		int64_t now = part_now(part);
 		timeout = due > now ? due - now : 0;
 	}
 	part->driven = true;
@@ -188,28 +198,37 @@ void part_unlock(struct part *part)
 		part_wake(part, part->waiters);
 	} else if (!part->driven && !part->kept &&
 		   (part->due_ns != INT64_MAX || part->disk->in_flight > 0)) {
-		struct os *os = part->cache->os;
-		int64_t at = os->now_ns(os) + PART_KEEP_NS;
+		int64_t at = part->due_ns;
+		if (part->disk->in_flight > 0)
+			at = earlier(at, part_now(part) + PART_KEEP_NS);
 		part->kept = true;
-		keeper_call(&part->cache->keeper,
-			    part->disk->in_flight == 0 || part->due_ns < at ? part->due_ns : at);
+		keeper_call(&part->cache->keeper, at);
 	}
 	(void)pthread_mutex_unlock(&part->lock);
 }
 
+/* Callers who come all the time poll as they do: whoever waited in the disk beside them would only
+ * keep them from it, and from the lock. */
 int64_t part_keep(struct part *part)
 {
 	int64_t next = INT64_MAX;
 	part_lock(part);
 	part->kept = false;
+	bool alone = part->visits == part->visits_kept + 1;
 	if (!part->driven)
 		part_poll(part);
-	while (!part->driven && part->disk->in_flight > 0)
+	uint64_t visits = part->visits;
+	while (alone && !part->driven && part->disk->in_flight > 0) {
 		part_drive(part);
-	if (!part->driven && part->due_ns != INT64_MAX) {
-		part->kept = true;
-		next = part->due_ns;
+		alone = part->visits == visits;
 	}
+	if (!part->driven && (part->due_ns != INT64_MAX || part->disk->in_flight > 0)) {
+		next = part->due_ns;
+		if (part->disk->in_flight > 0)
+			next = earlier(next, part_now(part) + PART_KEEP_NS);
+		part->kept = true;
+	}
+	part->visits_kept = part->visits;
 	part_unlock(part);
 	return next;
 }

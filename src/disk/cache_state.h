@@ -61,10 +61,12 @@ struct part {
 	struct shard *shard;
 	struct haul_cache *cache;
 	pthread_mutex_t lock;
-	bool driven;    /* somebody drives */
-	bool waiting;   /* and waits for the disk, without the lock */
-	bool kept;      /* the keeper knows that there is something to do */
-	int64_t due_ns; /* as the last poll said */
+	bool driven;          /* somebody drives */
+	bool waiting;         /* and waits for the disk, without the lock */
+	bool kept;            /* the keeper knows that there is something to do */
+	int64_t due_ns;       /* as the last poll said */
+	uint64_t visits;      /* who took the lock, the keeper too */
+	uint64_t visits_kept; /* when the keeper left it */
 	struct waiter *waiters, *waiters_last;
 };
 
@@ -104,6 +106,7 @@ int part_close(struct part *part);
 static inline void part_lock(struct part *part)
 {
 	(void)pthread_mutex_lock(&part->lock);
+	part->visits++;
 }
 /* Unlock; first hand the driving over, or leave what is not finished to the keeper. */
 void part_unlock(struct part *part);

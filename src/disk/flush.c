@@ -17,6 +17,7 @@
 enum {
 	BATCH_BYTES_MIN = 1 << 18,
 	DURABLE_BYTES_MAX = 1 << 17, /* a write that is its own sync; not much of it is the write */
+	CLOCK_OPS = 16,
 };
 
 static const double SYNC_SHARE = 0.05; /* of the time a flush takes */
@@ -428,9 +429,21 @@ static bool erase_urgent(const struct shard *shard)
 	return shard->erase_count > 0 && shard->free_count <= FREE_MIN + LANES;
 }
 
-int64_t flush_poll(struct shard *shard)
+/* Whether the clock need not be read: in a stream of buffered stores once in CLOCK_OPS is enough.
+ * Nobody waits for them, and who polls without having stored is told the time. */
+static bool clock_spared(const struct shard *shard)
 {
 	const struct gathering *gathering = &shard->gathering;
+	return gathering->clock_ops > 0 && gathering->ops > gathering->polled_ops &&
+	       gathering->ops < gathering->clock_ops + CLOCK_OPS &&
+	       gathering->ops < shard->limits.ops_max &&
+	       gathering->bytes < shard->limits.bytes_max && !gathering->waits &&
+	       !gathering->manual && !gathering->pressed;
+}
+
+int64_t flush_poll(struct shard *shard)
+{
+	struct gathering *gathering = &shard->gathering;
 	bool own = gathering->background > 0 || shard->root_dirty || shard->settling ||
 		   erase_urgent(shard);
 	if ((gathering->ops == 0 && !own) || shard->flushing_stopped) {
@@ -442,10 +455,15 @@ int64_t flush_poll(struct shard *shard)
 		flush_settle(shard);
 	if (!flush_may_begin(shard))
 		return INT64_MAX;
+	bool spared = clock_spared(shard);
+	gathering->polled_ops = gathering->ops;
+	if (spared)
+		return gathering->deadline_ns;
 	int64_t now_ns = shard->os->now_ns(shard->os);
+	gathering->clock_ops = gathering->ops;
 	if (!gathering->timed) {
-		shard->gathering.first_ns = now_ns;
-		shard->gathering.timed = true;
+		gathering->first_ns = now_ns;
+		gathering->timed = true;
 	}
 	struct haul_gate_input input = {
 		.ops_queued = gathering->ops > 0 ? gathering->ops : 1,
@@ -459,6 +477,7 @@ int64_t flush_poll(struct shard *shard)
 	};
 	int64_t deadline_ns = INT64_MAX;
 	enum haul_close reason = haul_gate(&shard->limits, &input, &deadline_ns);
+	gathering->deadline_ns = deadline_ns;
 	if (reason == HAUL_CLOSE_NONE)
 		return deadline_ns;
 	flush_begin(shard, reason);

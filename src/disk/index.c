@@ -30,6 +30,7 @@ enum {
 	SEGMENT_SHIFT = UNIT_SHIFT + UNIT_BITS,
 	SEGMENT_BITS = 18,
 	HUGE_PAGE = 2 << 20,
+	CACHE_LINE = 64,
 };
 _Static_assert(SEGMENT_SHIFT + SEGMENT_BITS == 64, "where is full");
 _Static_assert(sizeof(struct index_slot) == 24, "a slot is 24 bytes");
@@ -174,7 +175,7 @@ void index_done(struct index *index)
 void index_clear(struct index *index)
 {
 	memset(index->slots, 0, index->slot_count * sizeof *index->slots);
-	index->count = index->bytes = 0;
+	index->count = index->bytes = index->heads = 0;
 	order_clear(index);
 }
 
@@ -195,26 +196,46 @@ struct index_slot *index_find(const struct index *index, uint64_t hash)
 	return slot->hash ? slot : NULL;
 }
 
+static bool is_head(const struct index_slot *slot)
+{
+	return (slot->where & ((1U << CODEC_BITS) - 1)) == INDEX_HEAD;
+}
+
 void index_prefetch(const struct index *index, uint64_t hash)
 {
-	__builtin_prefetch(&index->slots[home_of(index, whole_hash(hash))]);
+	/* Where there is nothing, a probe goes on for some slots. */
+	const struct index_slot *home = &index->slots[home_of(index, whole_hash(hash))];
+	__builtin_prefetch(home);
+	__builtin_prefetch((const void *)((uintptr_t)home + CACHE_LINE));
 }
 
 int index_put(struct index *index, const struct index_entry *entry)
+{
+	return index_put_at(index, index_place(index, entry->hash), entry);
+}
+
+struct index_slot *index_place(const struct index *index, uint64_t hash)
+{
+	return probe(index, whole_hash(hash));
+}
+
+int index_put_at(struct index *index, struct index_slot *slot, const struct index_entry *entry)
 {
 	HAUL_ASSERT(entry->segment < 1U << SEGMENT_BITS && entry->unit < 1U << UNIT_BITS);
 	HAUL_ASSERT(entry->bytes < 1U << BYTES_BITS && entry->freq <= INDEX_FREQ_MAX);
 	HAUL_ASSERT(entry->codec < 1U << CODEC_BITS);
 	uint64_t hash = whole_hash(entry->hash);
-	struct index_slot *slot = probe(index, hash);
+	HAUL_ASSERT(slot->hash == 0 || slot->hash == hash);
 	if (slot->hash) {
 		index->bytes -= bytes_of(slot);
+		index->heads -= is_head(slot);
 	} else {
 		if (index->count >= index->entries_max)
 			return HAUL_EFULL;
 		index->count++;
 	}
 	index->bytes += entry->bytes;
+	index->heads += entry->codec == INDEX_HEAD;
 	*slot = (struct index_slot){
 		.hash = hash,
 		.where = (uint64_t)entry->segment << SEGMENT_SHIFT |
@@ -240,6 +261,7 @@ void index_delete(struct index *index, struct index_slot *slot)
 	HAUL_ASSERT(hole < index->slot_count && slot->hash != 0);
 	index->count--;
 	index->bytes -= bytes_of(slot);
+	index->heads -= is_head(slot);
 	order_leave(index, (uint32_t)hole);
 	uint64_t at = hole;
 	for (;;) {

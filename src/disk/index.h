@@ -58,6 +58,7 @@ struct index {
 	uint64_t slot_count; /* entries_max * 5 / 4 + 1: no power of two */
 	uint64_t count;
 	uint64_t entries_max;
+	uint64_t heads;  /* entries that are an object's head */
 	uint64_t bytes;  /* of stored values that are referred to */
 	uint64_t memory; /* bytes taken */
 };
@@ -73,6 +74,10 @@ struct index_slot *index_find(const struct index *index, uint64_t hash);
 void index_prefetch(const struct index *index, uint64_t hash);
 /* Insert, or replace what is there. */
 int index_put(struct index *index, const struct index_entry *entry);
+/* The same in two steps: the slot that has it, or the empty one (hash 0) where it would go; and
+ * into it, when nothing else was put or deleted meanwhile. */
+struct index_slot *index_place(const struct index *index, uint64_t hash);
+int index_put_at(struct index *index, struct index_slot *slot, const struct index_entry *entry);
 void index_delete(struct index *index, struct index_slot *slot);
 void index_unpack(const struct index_slot *slot, struct index_entry *ret_entry);
 /* Same segment and unit. */

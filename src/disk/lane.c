@@ -1,5 +1,5 @@
 /* Lanes: batches being filled. A value is copied once, to where it lies in its batch, and its
- * checksum is taken while it is in the cache of the CPU. */
+ * checksum is taken right before or after, while it is in the cache of the CPU. */
 #include <errno.h>
 #include <string.h>
 
@@ -316,7 +316,7 @@ int lane_append(struct shard *shard, enum lane_id id, struct append *append, uin
 		row->unit = chunk_copy(chunk, append);
 		const uint8_t *value =
 			chunk->data + ((uint64_t)row->unit * FORMAT_UNIT - chunk->base);
-		if (!append->background)
+		if (!append->background && !append->checked)
 			row->checksum = cache_key_checksum(append->key, value, row->bytes);
 		expiry_raise(segment, row->expiry);
 	}

@@ -198,14 +198,16 @@ static bool pinned_fits(const struct shard *shard, uint32_t bytes)
 int reclaim_admit(struct shard *shard, const struct shard_put *put, enum lane_id lane,
 		  uint32_t bytes)
 {
-	int64_t now_ns = shard->os->now_ns(shard->os);
+	/* Without a budget it matters neither when nor whether it was seen. */
+	bool limited = shard->admit.bytes_per_s > 0;
+	int64_t now_ns = limited ? shard->os->now_ns(shard->os) : 0;
 	if (lane == LANE_PINNED) {
 		if (!pinned_fits(shard, bytes))
 			return HAUL_EFULL;
 		admit_charge(&shard->admit, bytes, now_ns);
 		return 0;
 	}
-	bool seen = lane == LANE_MAIN || ghost_has(&shard->ghost, put->key.hash);
+	bool seen = lane == LANE_MAIN || (limited && ghost_has(&shard->ghost, put->key.hash));
 	if (admit_ask(&shard->admit, bytes, seen, now_ns))
 		return 0;
 	ghost_add(&shard->ghost, put->key.hash); /* who asks again is seen before */

@@ -60,11 +60,12 @@ static inline uint64_t segment_offset(const struct shard *shard, uint32_t segmen
 /* ---- lane.c ---- */
 struct append {
 	struct format_row row; /* unit and key_bytes are set by the call; seq 0 = the next; checksum
-				* too, unless background */
+				* too, unless background or checked */
 	const struct cache_key *key;
 	const void *stored;    /* row.bytes, less the client flags */
 	uint32_t client_flags; /* with ROW_FLAGS: stored behind */
 	bool background;       /* reclaim's */
+	bool checked;          /* row.checksum is set: of all that is stored */
 };
 /* Copy into the lane's open batch, opening chunk and segment as needed. 0, with row.unit and
  * *ret_segment set; -EAGAIN: no chunk or no segment now; -ENODEV. Does not touch the index. */

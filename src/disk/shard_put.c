@@ -6,6 +6,12 @@
 #include "base/assert.h"
 #include "disk/shard_parts.h"
 
+enum {
+	AHEAD_MAX =
+		16384, /* a value of so many bytes stays in the CPU's cache until it is copied */
+	CONDITIONS = HAUL_CACHE_ADD | HAUL_CACHE_REPLACE | HAUL_CACHE_COMPARE,
+};
+
 /* ---- index and segments together ---- */
 
 void shard_let_go(struct shard *shard, const struct index_slot *slot)
@@ -39,14 +45,14 @@ int shard_enter(struct shard *shard, const struct format_row *row, uint32_t segm
 		.has_flags = row->flags & ROW_FLAGS,
 	};
 	HAUL_ASSERT(!(row->flags & ROW_TOMBSTONE));
-	struct index_slot *slot = index_find(&shard->index, row->hash);
-	if (slot)
+	struct index_slot *slot = index_place(&shard->index, row->hash);
+	if (slot->hash)
 		shard_let_go(shard, slot);
-	int error = index_put(&shard->index, &entry);
+	int error = index_put_at(&shard->index, slot, &entry);
 	if (error)
 		return error;
 	segment_live(shard, segment, 1, row->bytes);
-	reclaim_moved(shard, index_find(&shard->index, row->hash));
+	reclaim_moved(shard, slot);
 	return 0;
 }
 
@@ -70,6 +76,8 @@ uint64_t shard_version(const struct shard *shard, const struct cache_key *key)
 bool shard_is_head(const struct shard *shard, const struct cache_key *key)
 {
 	struct index_entry entry;
+	if (shard->index.heads == 0)
+		return false;
 	const struct index_slot *slot = index_find(&shard->index, key->hash);
 	if (!slot)
 		return false;
@@ -137,7 +145,7 @@ static int put_condition(const struct shard *shard, const struct shard_put *put,
 			 const struct index_slot *slot)
 {
 	struct index_entry entry;
-	if (!(put->how & (HAUL_CACHE_ADD | HAUL_CACHE_REPLACE | HAUL_CACHE_COMPARE)))
+	if (!(put->how & CONDITIONS))
 		return 0;
 	bool there = false;
 	if (slot) {
@@ -187,6 +195,19 @@ static void put_row(struct shard *shard, const struct shard_put *put, bool super
 	};
 }
 
+/* The checksum of a value that is stored as it is. It is taken while what the tables say of the key
+ * comes from memory, which takes about as long. */
+static bool put_check(struct shard *shard, const struct shard_put *put, uint64_t *ret_checksum)
+{
+	ghost_prefetch(&shard->ghost, put->key.hash);
+	index_prefetch(&shard->index, put->key.hash);
+	if (put->bytes > AHEAD_MAX || put->flags != 0 || (put->how & CONDITIONS) ||
+	    (!put->head && shard->codec.codec != INDEX_RAW))
+		return false;
+	*ret_checksum = cache_key_checksum(&put->key, put->value, put->bytes);
+	return true;
+}
+
 /* It is gone before it comes: only what was there before has to go. */
 static int put_expired(struct shard *shard, const struct shard_put *put)
 {
@@ -207,7 +228,8 @@ int shard_put(struct shard *shard, const struct shard_put *put)
 		return error;
 	if (key_bytes < 1 || key_bytes > HAUL_CACHE_KEY_MAX || put->bytes > HAUL_CACHE_SLICE_MAX)
 		return refuse(shard, HAUL_ELIMIT);
-	ghost_prefetch(&shard->ghost, put->key.hash);
+	uint64_t checksum = 0;
+	bool checked = put_check(shard, put, &checksum);
 	const struct index_slot *slot = index_find(&shard->index, put->key.hash);
 	error = put_condition(shard, put, slot);
 	if (error)
@@ -230,6 +252,8 @@ int shard_put(struct shard *shard, const struct shard_put *put)
 	struct append append;
 	uint32_t segment;
 	put_row(shard, put, slot || shard->hides, &append);
+	append.row.checksum = checksum;
+	append.checked = checked;
 	error = reclaim_admit(shard, put, lane, append.row.bytes);
 	if (error)
 		return refuse(shard, error);

@@ -132,6 +132,9 @@ struct gathering {
 	struct chunk *full_last;
 	struct shard_wait *waits, *waits_last;
 	int64_t first_ns;
+	int64_t deadline_ns; /* as the gate said, when … */
+	uint32_t clock_ops;  /* … there were so many ops, and the clock was read */
+	uint32_t polled_ops; /* ops at the last poll */
 	bool manual;
 	bool timed;   /* first_ns is set */
 	bool pressed; /* somebody was told -EAGAIN: make room */
