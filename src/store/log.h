@@ -96,8 +96,10 @@ struct log_report {
 	uint64_t lost_records; /* good records found behind the break */
 	uint64_t lost_upto;    /* highest op that something says was acknowledged; 0 = none */
 };
-/* Tell each good record behind place, in order. Non-zero from told stops with that value. Reads
- * only. 0 and *ret_report: also when the verdict is bad; what to do is the caller's. */
-typedef int log_told(uint64_t op, const uint8_t *frame, uint32_t bytes, void *arg);
+/* Tell each good record behind place, in order, with the place behind it (behind->op is its op): a
+ * memory table that fills up meanwhile is frozen there. Non-zero from told stops with that value.
+ * Reads only. 0 and *ret_report: also when the verdict is bad; what to do is the caller's. */
+typedef int log_told(const struct log_place *behind, const uint8_t *frame, uint32_t bytes,
+		     void *arg);
 int log_replay(struct media *media, const uint8_t uuid[16], const struct log_place *place,
 	       log_told *told, void *arg, struct log_report *ret_report);
