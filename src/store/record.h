@@ -9,7 +9,10 @@
  * Errors     HAUL_ECORRUPT, HAUL_ELIMIT. */
 #pragma once
 
+#include <xxhash.h>
+
 #include <haul/graph.h>
+#include "store/tree.h"
 
 enum {
 	RECORD_NODE_HEAD = 8,
@@ -29,3 +32,12 @@ uint32_t record_put_embedding(uint8_t *data, const struct haul_embedding *embedd
 void record_get_node(const uint8_t *data, uint32_t bytes, struct haul_node *node);
 void record_get_edge(const uint8_t *data, uint32_t bytes, struct haul_edge *edge);
 void record_get_embedding(const uint8_t *data, uint32_t bytes, struct haul_embedding *embedding);
+
+/* Key of the row of TREE_NAME that leads from a text key to the id of its node; the value is the id,
+ * 8 bytes. */
+static inline struct tree_key record_name(const char *key, uint32_t bytes)
+{
+	const XXH128_hash_t hash = XXH3_128bits(key, bytes);
+
+	return (struct tree_key){ { hash.low64, hash.high64, 0 } };
+}
