@@ -8,8 +8,9 @@
 
 #include "store/frame.h"
 
-/* Put the groups of `from` behind those of `to`. HAUL_EFULL and nothing is done if they do not fit.
- * *ret_first: number of the first of its changes in `to`. */
+/* Put the groups of `from` behind those of `to`. HAUL_EFULL and nothing is done if they do not fit;
+ * -EINVAL: a group is open, or `to` is unordered and `from` has a group of several changes.
+ * *ret_first: number of the first of its changes in `to`; the others follow as in `from`. */
 int changes_append(struct haul_changes *to, const struct haul_changes *from, uint32_t *ret_first);
 
 /* Bytes of the frame that it makes. */
@@ -20,6 +21,9 @@ struct changes_sender {
 	uint64_t ack_upto;
 	uint16_t kind;
 };
-/* Lay it out into data (aligned to 8) and seal it. -EINVAL: a group is open. */
+/* Lay it out into data (aligned to 8) and seal it. -EINVAL: a group is open, or there are changes
+ * and it shall be a FRAME_FENCE; HAUL_EFULL: bytes < changes_frame_bytes. */
 int changes_seal(const struct haul_changes *changes, const struct changes_sender *sender,
 		 uint8_t *data, uint32_t bytes);
+/* Whether a group is open. */
+bool changes_open(const struct haul_changes *changes);

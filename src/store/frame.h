@@ -1,13 +1,16 @@
 /* store/frame.h — a frame: changes of many callers, as they are sent and as they are logged.
  *
- * Model      A head of FRAME_HEAD bytes, sections (a head of FRAME_SECTION bytes, then `count`
- *            events of FRAME_EVENT bytes), then a heap of records (record.h) that events point
- *            into. A section has one kind of change. A section with SECTION_EACH: every event is a
- *            group of its own. Without: it belongs to group `group`, which is all sections with
- *            that number, next to each other. The head carries two checksums (of itself, of the
- *            rest), the session and its sequence number (0 = none), and a kind: what it is on the
- *            wire. frame_check proves everything about bytes from outside: after it nothing can
- *            point out of the frame. Frames of changes are what the log keeps.
+ * Model      A head of FRAME_HEAD bytes, the heads of all sections, the events of all sections in
+ *            the same order, then a heap of records (record.h) that events point into; no byte of
+ *            the heap belongs to two events or to none. A section has one kind of change. A section
+ *            with SECTION_EACH: every event is a group of its own, its group is 0. Without: it
+ *            belongs to group `group`, which is all sections with that number, next to each other;
+ *            groups are numbered from 1. The head carries two checksums (of itself, of the rest),
+ *            the session and its sequence number (0 = none), and a kind: what it is on the wire.
+ *            frame_check proves everything about bytes from outside: after it nothing can point out
+ *            of the frame. Frames of changes, and fences, are what the log keeps.
+ *            A session is named by two words: a random one, and the op that the store had when the
+ *            session was made (session.h says why).
  * Units      bytes.
  * Threads    pure.
  * Errors     HAUL_ESHORT, HAUL_ELONG, HAUL_EVERSION, HAUL_ETYPE, HAUL_ECORRUPT, HAUL_ELIMIT.
@@ -60,7 +63,7 @@ struct frame_section {
 	uint32_t group;
 	uint32_t first;  /* number of its first event in the frame */
 	uint32_t events; /* offset in the frame */
-	uint32_t order;  /* unordered: events were given in another order; 0 = see changes.c */
+	uint32_t reserved_too;
 };
 static_assert(sizeof(struct frame_section) == FRAME_SECTION, "a section has no holes");
 
@@ -89,9 +92,14 @@ static inline const struct frame_event *frame_events(const struct frame *frame,
 	return (const struct frame_event *)(const void *)(frame->data + section->events);
 }
 
-/* data is aligned to 8. */
+/* data is aligned to 8. Of the kinds FRAME_CHANGES and FRAME_FENCE; others are HAUL_ETYPE. */
 int frame_check(const uint8_t *data, uint64_t bytes, struct frame *ret_frame);
-/* Only the head, once FRAME_HEAD bytes are there: how long the whole is. */
+/* Bytes that this program sealed itself. */
+void frame_trust(const uint8_t *data, struct frame *ret_frame);
+/* Only the head, once FRAME_HEAD bytes are there: how long the whole is. Any kind; those from
+ * FRAME_WIRE on have limits of their own that the caller knows. */
 int frame_check_head(const uint8_t *data, struct frame_head *ret_head);
+/* Whether its fields, but for record and place of the status, may be those of such a change. */
+bool frame_event_valid(enum haul_change change, const struct frame_event *event);
 /* Put checksums of body and head in. */
 void frame_seal(uint8_t *data);
