@@ -76,11 +76,12 @@ struct haul_neighbours {
 	uint64_t node;
 	enum haul_direction direction;
 	uint32_t type; /* HAUL_ANY: of all types (type 0 among them) */
-	bool bare;     /* without properties: not read, if they need not be */
+	bool bare;     /* without version and properties: they need not be read */
 	struct haul_cursor cursor;
 };
-/* Edges out of (by type, disc, dst), into (by type, disc, src), or both, out first. The neighbour
- * is the end that is not `node`. A node that does not exist has none. */
+/* Edges out of (by type, disc, dst), into (by type, disc, src), or both, out first; an edge from
+ * the node to itself once. The neighbour is the end that is not `node`. A node that does not exist
+ * has none, except for loose ones. */
 HAUL_API int haul_reader_neighbours(struct haul_reader *reader, struct haul_neighbours *query,
 				    struct haul_edge *edges, uint32_t max);
 
@@ -99,8 +100,10 @@ struct haul_visit {
 	uint32_t depth;
 	uint32_t type; /* of the edge from there */
 };
-/* Breadth first; each node once, start included; by depth, then in the order found. *ret_complete
- * says whether all within depth_max was visited. */
+/* Breadth first; each node once, start included (whether it exists or not, as any end of a loose
+ * edge); by depth, then in the order found. *ret_complete says whether that was all within
+ * depth_max, or only the first `max`. HAUL_ELIMIT: before either, visits_max or what the reader's
+ * memory holds was reached; visits are not valid then. */
 HAUL_API int haul_reader_traverse(struct haul_reader *reader, const struct haul_traverse *query,
 				  struct haul_visit *visits, uint32_t max, bool *ret_complete);
 

@@ -42,7 +42,14 @@ struct haul_reader {
 	bool stop; /* atomic: haul_reader_interrupt; taken back by the call that saw it */
 };
 
-/* Of a store: what reader_store.c needs of it. */
+/* Whether haul_reader_interrupt asked for an end; asked so once, answered so once. */
+static inline bool reader_stopped(struct haul_reader *reader)
+{
+	return __atomic_load_n(&reader->stop, __ATOMIC_RELAXED) &&
+	       __atomic_exchange_n(&reader->stop, false, __ATOMIC_ACQ_REL);
+}
+
+/* Of a store: what reader_store.c needs of it. bytes: as haul_store_reader, 0 = 4 MiB. */
 struct lsm;
 struct vectors;
 int reader_store_new(struct haul_reader **ret_reader, struct lsm *lsm, struct vectors *vectors,

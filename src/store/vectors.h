@@ -6,7 +6,7 @@
  *            there is (AVX-512, AVX2, plain C: same order of results). Above VECTORS_INDEX_MIN
  *            vectors a graph (HNSW) is built and used unless exact is asked for.
  * Memory     bounded by `bytes`; a set that does not fit is compared from the tree, block by block.
- * Threads    executor: vectors_stage. Any: vectors_near.
+ * Threads    executor: vectors_stage, before the op is published. Any: vectors_near, vectors_step.
  * Errors     -EINVAL: other dimensions. -ENOMEM never: see Memory.
  * Source     Malkov and Yashunin, 2018. */
 #pragma once
@@ -14,7 +14,11 @@
 #include <haul/reader.h>
 #include "store/lsm.h"
 
-enum { VECTORS_INDEX_MIN = 10000 };
+enum {
+	VECTORS_INDEX_MIN = 10000,
+	/* Memory that a search needs of its caller: a tile of queries, a block of vectors. */
+	VECTORS_WORK_MIN = 2 << 20,
+};
 
 struct vectors;
 int vectors_new(struct vectors **ret_vectors, uint64_t bytes);
@@ -28,7 +32,12 @@ struct vectors_sight {
 	uint64_t op;
 	bool latest;
 	const bool *stop; /* atomic: -ECANCELED once set */
+	struct lsm_scratch *scratch;
+	struct arena work; /* the caller's, aligned to 64; more of it means fewer walks */
 };
 int vectors_near(struct vectors *vectors, const struct vectors_sight *sight,
 		 const struct haul_near *query, struct haul_near_hit *hits);
+/* Index some of the vectors that are not yet: work of a few milliseconds, for a thread that has
+ * nothing else to do. 1: there is more. Searches do the same, little by little. */
+int vectors_step(struct vectors *vectors);
 uint64_t vectors_memory(const struct vectors *vectors);
