@@ -8,18 +8,25 @@
  * Memory     at memtable_new: `bytes` of rows and values, and the hash tables for them.
  * Threads    one writer; any number of readers at the same time, who see rows up to the op they
  *            give (which must have been published to them with release order after it was put).
- * Errors     memtable_put: HAUL_EFULL. */
+ * Errors     memtable_put: HAUL_EFULL.
+ * Limits     MEMTABLE_BYTES_MAX. */
 #pragma once
 
 #include <stddef.h>
 
 #include "store/tree.h"
 
+enum { MEMTABLE_BYTES_MIN = 64 << 10 };
+#define MEMTABLE_BYTES_MAX (UINT64_C(4) << 30)
+
 struct memtable;
-int memtable_new(struct memtable **ret_table, uint64_t bytes);
+int memtable_new(struct memtable **ret_table, uint64_t bytes); /* -ENOMEM; HAUL_ELIMIT */
 void memtable_free(struct memtable *table);
 /* Forget all rows; nobody reads. */
 void memtable_clear(struct memtable *table);
+
+/* Address space of a table with `bytes` of rows: what memtable_new takes. */
+uint64_t memtable_memory(uint64_t bytes);
 
 /* What a row takes of `bytes`, exactly: the executor's budget counts in it. */
 uint32_t memtable_cost(enum tree tree, uint32_t value_bytes);
@@ -41,19 +48,16 @@ struct memtable_mark {
 void memtable_mark(const struct memtable *table, struct memtable_mark *ret_mark);
 void memtable_abort(struct memtable *table, const struct memtable_mark *mark);
 
-/* Rows of a tree in order, at most op_max, from key on, all versions, into columns. */
+/* Rows of a tree in order, at most op_max, from key `from` (NULL: the first) on, all versions, of
+ * one op the last. Set op_max before memtable_walk_open. The order of a tree is kept by the table
+ * and added to, so that walk after walk does not sort anew; 4 bytes a row, and 16 more while it is
+ * made. */
 struct memtable_walk {
 	struct source source;
-	const struct memtable *table;
-	enum tree tree;
 	uint64_t op_max;
-	/* private */
-	uint32_t next, count;
-	uint32_t *order; /* borrowed from the table, or the walk's own */
-	bool own_order;
-	void *piece;
+	struct memtable_walk_state *state; /* private */
 };
-/* Sorts if need be. For TREE_OUT, TREE_IN, TREE_OF_NODE with prefix set, only rows with the first
+/* Sorts if need be. With prefix set (TREE_OUT, TREE_IN, TREE_OF_NODE) only rows with the first
  * word of `from`, found by their chain. -ENOMEM. */
 int memtable_walk_open(struct memtable_walk *walk, const struct memtable *table, enum tree tree,
 		       const struct tree_key *from, bool prefix);
