@@ -9,7 +9,7 @@
 #include "base/assert.h"
 #include "base/bytes.h"
 
-static_assert(READER_BYTES_MIN > TREE_VALUE_MAX, "one record always fits");
+static_assert((int)READER_BYTES_MIN > (int)TREE_VALUE_MAX, "one record always fits");
 
 /* ---- a call ---- */
 

@@ -7,6 +7,8 @@
  * Threads    one. */
 #pragma once
 
+#include <errno.h>
+
 #include "store/lsm.h"
 #include "store/reader_state.h"
 #include "store/record.h"
