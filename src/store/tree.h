@@ -21,6 +21,7 @@
 	X(TREE_OUT, "out", 3, true, "src, type << 32 | disc, dst: record.h")                       \
 	X(TREE_IN, "in", 3, true, "dst, type << 32 | disc, src: nothing")                          \
 	X(TREE_EMBEDDING, "embedding", 2, true, "index, node: record.h")                           \
+	/* node 0: of the index as a whole, struct exec_index of exec.h */                         \
 	X(TREE_OF_NODE, "of_node", 2, true, "node, index: nothing (which embeddings a node has)")  \
 	X(TREE_SESSION, "session", 3, true, "session (two words), slot: session.h")
 
