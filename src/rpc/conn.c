@@ -31,6 +31,19 @@ void conn_wake(struct conn *conn)
 	worker->run_last = conn;
 }
 
+/* Before all others: it has received something. */
+static void wake_fresh(struct conn *conn)
+{
+	struct worker *worker = conn->worker;
+	if (conn->running || !conn->open)
+		return;
+	conn->running = conn->fresh = true;
+	conn->next = worker->run_first;
+	worker->run_first = conn;
+	if (!worker->run_last)
+		worker->run_last = conn;
+}
+
 void conn_append(struct conn *conn, struct task *task)
 {
 	HAUL_ASSERT(!task->in_list);
@@ -240,7 +253,7 @@ void conn_readable(struct conn *conn)
 	conn->used = true;
 	conn->worker->sweep = conn->worker->sweep || conn->high > CONN_KEEP;
 	conn->worker->counts.bytes_read += (uint64_t)got;
-	conn_wake(conn);
+	wake_fresh(conn);
 }
 
 /* What epoll is to tell: no input while there is no room for it, or the client does not read. */

@@ -60,6 +60,7 @@ struct conn {
 	struct conn *starved_next;
 	int fd;
 	bool open, running, starved;
+	bool fresh;       /* runs because it has received something */
 	bool close_after; /* the replies */
 	bool full;        /* the client does not read */
 	bool eof;

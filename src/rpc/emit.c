@@ -253,7 +253,8 @@ void emit_stage(struct worker *worker)
 	for (struct task *task = worker->held; task; task = next) {
 		next = task->held_next;
 		HAUL_ASSERT(task->holds);
-		if (!carries_value(task))
+		/* Whose connection has not run yet: it may be its turn. */
+		if (task->conn->running || !carries_value(task))
 			continue;
 		uint8_t *copy = NULL;
 		if (!task->conn->full)

@@ -19,7 +19,8 @@
 
 enum {
 	EVENTS_MAX = 256,
-	ROUNDS = 4, /* of a turn, before sockets are looked at again */
+	ROUNDS = 4,             /* of a turn, before sockets are looked at again */
+	TURN_BYTES = 128 << 10, /* of replies, before they are as well */
 	ACCEPTS_MAX = 64
 };
 
@@ -301,15 +302,41 @@ static void accept_all(struct worker *worker, int listener)
 	}
 }
 
-static void run_conns(struct worker *worker)
+/* In order; false: the turn has written enough, the others have to wait. */
+static bool run_conns(struct worker *worker, uint64_t written)
 {
 	struct conn *conn = worker->run_first;
 	worker->run_first = worker->run_last = NULL;
-	while (conn) {
+	while (conn && worker->counts.bytes_written < written) {
 		struct conn *next = conn->next;
+		HAUL_ASSERT(!conn->fresh);
 		conn->running = false;
 		conn_run(conn);
 		conn = next;
+	}
+	if (!conn)
+		return true;
+	/* Before those that were woken meanwhile. */
+	struct conn *last = conn;
+	while (last->next)
+		last = last->next;
+	last->next = worker->run_first;
+	if (!worker->run_first)
+		worker->run_last = last;
+	worker->run_first = conn;
+	return false;
+}
+
+/* Those that have received something: what they ask for is under way before others are answered. */
+static void run_fresh(struct worker *worker)
+{
+	while (worker->run_first && worker->run_first->fresh) {
+		struct conn *conn = worker->run_first;
+		worker->run_first = conn->next;
+		if (!worker->run_first)
+			worker->run_last = NULL;
+		conn->running = conn->fresh = false;
+		conn_run(conn);
 	}
 }
 
@@ -426,15 +453,18 @@ static void purge_when_due(struct worker *worker)
 static int64_t turn(struct worker *worker)
 {
 	int64_t due_ns = INT64_MAX;
+	uint64_t written = worker->counts.bytes_written + TURN_BYTES;
+	bool all = true;
 	worker->counts.turns++;
-	for (uint32_t i = 0; i < ROUNDS; i++) {
+	for (uint32_t i = 0; i < ROUNDS && all; i++) {
 		(void)hops_pop(worker);
-		run_conns(worker);
+		run_fresh(worker);
+		(void)hops_push(worker);
 		due_ns = poll_shards(worker);
+		all = run_conns(worker, written);
 		if (!worker->run_first && due_ns > 0)
 			break;
 	}
-	run_conns(worker);
 	emit_stage(worker);
 	purge_when_due(worker);
 	sweep(worker);
