@@ -1,10 +1,10 @@
 /* rpc/worker.h — a thread of the server: its partitions, its ring to the disk, its connections.
  *
  * Model      Shared-nothing: worker w owns the partitions p with p % workers == w, and a connection
- *            stays where it was put. A turn: take what is ready (one epoll_wait), receive, take hops
- *            from other workers, parse all complete requests of every connection, push hops, poll
- *            each shard once (so all gets of the turn are one batch), write replies, push hops, one
- *            wake-up a peer. What is asked for is under way before others are answered.
+ *            stays where it was put. A turn: take what is ready (one epoll_wait), receive, take
+ *            hops, parse all complete requests of every connection, push hops, poll each shard once
+ *            (so all gets of the turn are one batch), write replies, push hops, one wake-up a peer.
+ *            What is asked for is under way before others are answered.
  * Memory     all at worker_open: tasks, buffers of connections (address space: pages are taken when
  *            used, and given back when idle), staged values.
  * Threads    the worker's own; rings and the atomics of struct server are what they share.
