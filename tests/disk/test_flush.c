@@ -158,6 +158,34 @@ static void test_flush__closes_by_deadline(void **state)
 	lab_free(lab);
 }
 
+/* A stream of buffered stores reads the clock once in 16; who polls without having stored hears of
+ * a deadline that is over, and so does a stream that goes on. If it failed, what nobody waits for
+ * would stay in memory. */
+static void test_flush__a_stream_is_told_the_time(void **state)
+{
+	(void)state;
+	struct write_lab *lab = lab_open();
+	int64_t start_ns = lab->os.now_ns;
+	put(lab, 1, 100, false);
+	assert_int_equal(shard_poll(lab->shard), start_ns + NS_PER_MS);
+	os_sim_advance(&lab->os, 2 * NS_PER_MS);
+	put(lab, 2, 100, false);
+	assert_int_equal(shard_poll(lab->shard), start_ns + NS_PER_MS); /* over: poll again */
+	assert_int_equal(write_lab_writes(lab), 0);
+	write_lab_settle(lab);
+	assert_int_equal(stat_of(lab).closed[HAUL_CLOSE_DEADLINE], 1);
+
+	for (uint32_t i = 0; i < 17; i++) {
+		put(lab, 10 + i, 100, false);
+		(void)shard_poll(lab->shard);
+		os_sim_advance(&lab->os, i == 0 ? 2 * NS_PER_MS : 0);
+	}
+	assert_int_equal(stat_of(lab).pending_writes, 0); /* on its way */
+	write_lab_settle(lab);
+	assert_int_equal(stat_of(lab).closed[HAUL_CLOSE_DEADLINE], 2);
+	lab_free(lab);
+}
+
 /* A lone durable store goes at once: one write, one sync, no deadline. */
 static void test_flush__lone_durable_store_does_not_wait(void **state)
 {
@@ -436,6 +464,7 @@ int main(void)
 		cmocka_unit_test(test_flush__a_full_batch_goes_before_the_next_operation),
 		cmocka_unit_test(test_flush__closes_by_bytes),
 		cmocka_unit_test(test_flush__closes_by_deadline),
+		cmocka_unit_test(test_flush__a_stream_is_told_the_time),
 		cmocka_unit_test(test_flush__lone_durable_store_does_not_wait),
 		cmocka_unit_test(test_flush__mixes_buffered_and_durable),
 		cmocka_unit_test(test_flush__one_sync_whatever_it_carries),

@@ -97,6 +97,10 @@ static void model_check(const struct index *index, const struct model *model)
 {
 	assert_int_equal(index->count, model->count);
 	assert_int_equal(index->bytes, model->bytes);
+	uint64_t heads = 0;
+	for (uint32_t key = 0; key < KEYS; key++)
+		heads += model->there[key] && model->entry[key].codec == INDEX_HEAD;
+	assert_int_equal(index->heads, heads);
 	for (uint32_t key = 0; key < KEYS; key++) {
 		const struct index_slot *slot = index_find(index, hash_of(key));
 		assert_int_equal(slot != NULL, model->there[key]);
@@ -138,7 +142,7 @@ static void test_index__is_a_hash_map(void **state)
 	}
 	model_check(&index, &model);
 	index_clear(&index);
-	assert_int_equal(index.count + index.bytes, 0);
+	assert_int_equal(index.count + index.bytes + index.heads, 0);
 	for (uint32_t key = 0; key < KEYS; key++)
 		assert_null(index_find(&index, hash_of(key)));
 	index_done(&index);
