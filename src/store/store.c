@@ -1,0 +1,258 @@
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/assert.h"
+#include "store/store_parts.h"
+
+/* ---- making ---- */
+
+int store_init_on(const struct store_deep *deep, const uint8_t uuid[16], struct haul_err *err)
+{
+	const struct media_options options = { .mode = MEDIA_MAKE,
+					       .segment_bytes = deep->segment_bytes };
+	struct media *media;
+
+	int rc = media_file_open(&media, deep->vfs, &options, err);
+	if (rc < 0)
+		return rc;
+	rc = lsm_make(media, uuid, err);
+	MEDIA_CALL(media, close);
+	return rc;
+}
+
+/* The name of a new folder is durable with the folder it is in. */
+static int folder_make(const char *path, struct haul_err *err)
+{
+	if (mkdir(path, 0700) < 0) {
+		const int rc = -errno;
+		return rc == -EEXIST ? 0 : haul_err_set(err, rc, "%s: %s", path, haul_strerror(rc));
+	}
+	struct vfs *vfs;
+	char parent[4096];
+	const int bytes = snprintf(parent, sizeof parent, "%s/..", path);
+	if (bytes < 0 || (size_t)bytes >= sizeof parent)
+		return haul_err_set(err, -ENAMETOOLONG, "%s: too long", path);
+	int rc = vfs_linux_open(&vfs, parent);
+	if (rc == 0) {
+		rc = VFS_CALL(vfs, sync_folder, vfs, "");
+		VFS_CALL(vfs, close_all, vfs);
+	}
+	return rc < 0 ? haul_err_set(err, rc, "%s: %s", parent, haul_strerror(rc)) : 0;
+}
+
+int haul_store_init(const char *path, struct haul_err *err)
+{
+	struct store_deep deep = { .os = os_linux() };
+	uint8_t uuid[16];
+
+	HAUL_ASSERT(path != NULL);
+	int rc = folder_make(path, err);
+	if (rc < 0)
+		return rc;
+	rc = vfs_linux_open(&deep.vfs, path);
+	if (rc < 0)
+		return haul_err_set(err, rc, "%s: %s", path, haul_strerror(rc));
+	deep.os->random(deep.os, uuid, sizeof uuid);
+	rc = store_init_on(&deep, uuid, err);
+	if (rc < 0)
+		rc = haul_err_wrap(err, rc, "%s", path);
+	VFS_CALL(deep.vfs, close_all, deep.vfs);
+	return rc;
+}
+
+/* ---- opening ---- */
+
+static int parts_open(struct haul_store *store, struct haul_err *err)
+{
+	const struct haul_store_options *options = &store->options;
+	const struct media_options media_options = {
+		.mode = options->read_only ? MEDIA_READ : MEDIA_WRITE,
+		.segment_bytes = store->deep.segment_bytes,
+	};
+	struct log_place place;
+
+	int rc = media_file_open(&store->media, store->deep.vfs, &media_options, err);
+	if (rc < 0)
+		return rc;
+	const struct lsm_options lsm_options = {
+		.media = store->media,
+		.os = store->deep.os,
+		.memtable_bytes = store->memory.memtable,
+		.cache_bytes = store->memory.cache,
+		.table_bytes = store->deep.table_bytes,
+		.block_bytes = store->deep.block_bytes,
+		.frame_budget = store->deep.frame_budget,
+		.levels = options->levels > 0 ? options->levels : STORE_LEVELS,
+		.level_factor =
+			options->level_factor > 0 ? options->level_factor : STORE_LEVEL_FACTOR,
+		.read_only = options->read_only,
+	};
+	rc = lsm_open(&store->lsm, &lsm_options, store->uuid, &place, err);
+	if (rc < 0)
+		return rc;
+	rc = vectors_new(&store->vectors, store->memory.vectors);
+	if (rc == 0)
+		rc = exec_new(&store->exec, store->lsm, store->vectors, store->deep.frame_budget);
+	if (rc < 0)
+		return haul_err_set(err, rc, "no memory for a store of %llu bytes of it",
+				    (unsigned long long)store->memory.total);
+	rc = store_replay(store, &place, &place, err);
+	if (rc < 0)
+		return rc;
+	rc = log_open(&store->log, store->media, store->uuid, &place, store->memory.log);
+	if (rc < 0)
+		return haul_err_set(err, rc, "log: %s", haul_strerror(rc));
+	return 0;
+}
+
+static int threads_open(struct haul_store *store, struct haul_err *err)
+{
+	const uint64_t op = log_place(store->log).op;
+
+	lsm_publish(store->lsm, op);
+	int rc = commit_open(store, op);
+	if (rc < 0)
+		return haul_err_set(err, rc, "commit: %s", haul_strerror(rc));
+	store->commit_open = true;
+	rc = keeper_open(store);
+	if (rc < 0)
+		return haul_err_set(err, rc, "keeper: %s", haul_strerror(rc));
+	store->keeper_open = true;
+	rc = store_stats_enter(store);
+	if (rc < 0)
+		return haul_err_set(err, rc, "statistics: %s", haul_strerror(rc));
+	return 0;
+}
+
+/* Takes half-made ones. */
+static void store_free(struct haul_store *store)
+{
+	store_stats_remove(store);
+	if (store->keeper_open)
+		keeper_close(store);
+	if (store->commit_open)
+		commit_close(&store->commit);
+	if (store->log != NULL)
+		log_close(store->log);
+	if (store->exec != NULL)
+		exec_free(store->exec);
+	if (store->vectors != NULL)
+		vectors_free(store->vectors);
+	if (store->lsm != NULL)
+		lsm_close(store->lsm);
+	if (store->media != NULL)
+		MEDIA_CALL(store->media, close);
+	if (store->vfs_own != NULL)
+		VFS_CALL(store->vfs_own, close_all, store->vfs_own);
+	free(store);
+}
+
+int store_open_on(struct haul_store **ret_store, const struct store_deep *deep,
+		  const struct haul_store_options *options, struct haul_err *err)
+{
+	static const struct haul_store_options usual = { 0 };
+	struct haul_store *store = calloc(1, sizeof *store);
+
+	HAUL_ASSERT(deep->vfs != NULL && deep->os != NULL);
+	if (store == NULL)
+		return haul_err_set(err, -ENOMEM, "no memory for a store");
+	store->deep = *deep;
+	store->options = options != NULL ? *options : usual;
+	int rc = store_memory_split(&store->memory, &store->deep, &store->options, err);
+	if (rc == 0)
+		rc = parts_open(store, err);
+	if (rc == 0)
+		rc = threads_open(store, err);
+	if (rc < 0) {
+		if (store->commit_open)
+			commit_stop(&store->commit);
+		store_free(store);
+		return rc;
+	}
+	*ret_store = store;
+	return 0;
+}
+
+int haul_store_open(struct haul_store **ret_store, const char *path,
+		    const struct haul_store_options *options, struct haul_err *err)
+{
+	struct store_deep deep = { .os = os_linux(), .threads = true };
+
+	HAUL_ASSERT(ret_store != NULL && path != NULL);
+	int rc = vfs_linux_open(&deep.vfs, path);
+	if (rc < 0)
+		return haul_err_set(err, rc, "%s: %s%s", path, haul_strerror(rc),
+				    rc == -ENOENT ? "; haul store init makes one" : "");
+	if (options != NULL)
+		deep.vfs->sync_add_ns = options->sync_add_ns;
+	rc = store_open_on(ret_store, &deep, options, err);
+	if (rc < 0) {
+		VFS_CALL(deep.vfs, close_all, deep.vfs);
+		return haul_err_wrap(err, rc, "%s", path);
+	}
+	(*ret_store)->vfs_own = deep.vfs;
+	return 0;
+}
+
+/* ---- closing ---- */
+
+/* Steps until what is frozen is in tables. The keeper's thread has ended, or never was. */
+static int checkpoint_steps(struct haul_store *store, uint64_t op)
+{
+	int rc = 1;
+	while (rc > 0 && lsm_checkpoint(store->lsm).op < op)
+		rc = keeper_step(store);
+	return rc < 0 ? rc : 0;
+}
+
+static int checkpoint_freeze(struct haul_store *store, const struct log_place *place)
+{
+	int rc;
+	/* the one frozen before goes first */
+	while ((rc = lsm_freeze(store->lsm, place)) == -EAGAIN) {
+		rc = keeper_step(store);
+		if (rc < 0)
+			break;
+	}
+	return rc < 0 ? rc : 0;
+}
+
+static int close_checkpoint(struct haul_store *store)
+{
+	const struct log_place place = log_place(store->log);
+
+	int rc = commit_error(&store->commit);
+	if (rc < 0 || store->options.read_only)
+		return rc;
+	if (lsm_checkpoint(store->lsm).op == place.op)
+		return 0;
+	rc = checkpoint_freeze(store, &place);
+	return rc < 0 ? rc : checkpoint_steps(store, place.op);
+}
+
+int haul_store_close(struct haul_store *store)
+{
+	if (store == NULL)
+		return 0;
+	commit_stop(&store->commit);
+	keeper_stop(store);
+	const int rc = close_checkpoint(store);
+	store_free(store);
+	return rc;
+}
+
+void store_abandon(struct haul_store *store)
+{
+	HAUL_ASSERT(!store->deep.threads);
+	store_free(store);
+}
+
+int store_step(struct haul_store *store)
+{
+	HAUL_ASSERT(!store->deep.threads);
+	commit_pump(&store->commit);
+	return keeper_step(store);
+}
