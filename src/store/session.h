@@ -2,7 +2,8 @@
  *
  * Model      A session is two words and a sequence of frames numbered from 1. A frame is taken when
  *            its number is the next. For each of the last SESSION_WINDOW frames there is a row of
- *            TREE_SESSION (session, slot seq % SESSION_WINDOW): seq, kind, statuses as runs. A
+ *            TREE_SESSION (session, slot seq % SESSION_WINDOW): u64 seq, u64 check of the body, u32
+ *            statuses, u16 runs, u8 kind, u8 0, then runs of u16 how many, i32 status. A
  *            fence takes its number and all before it that were never seen.
  *            There are at most SESSIONS_MAX sessions; a new one displaces the one whose last frame
  *            is the oldest. So that a late repetition of a session that was displaced cannot pass
@@ -21,7 +22,7 @@
 enum {
 	SESSION_WINDOW = 8,
 	SESSIONS_MAX = 1024,
-	SESSION_REPLY_HEAD = 16,
+	SESSION_REPLY_HEAD = 24,
 	SESSION_RUN = 6, /* bytes of a run of equal statuses */
 	SESSION_REPLY_MAX = SESSION_REPLY_HEAD + HAUL_CHANGES_OPS * SESSION_RUN,
 };
