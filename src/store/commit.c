@@ -322,6 +322,42 @@ void commit_release(struct commit *commit)
 	commit_unlock(commit, &wakes);
 }
 
+int commit_durable(struct commit *commit, uint64_t op)
+{
+	struct wakes wakes = { 0 };
+
+	commit_lock(commit);
+	HAUL_ASSERT(op <= commit->op);
+	while (commit->durable < op && commit->broken == 0) {
+		if (commit_can_write(commit))
+			commit_write_turn(commit, &wakes);
+		else
+			commit_progress_wait(commit, &wakes);
+	}
+	const int rc = commit->durable < op ? commit->broken : 0;
+	commit_handover(commit, &wakes);
+	commit_unlock(commit, &wakes);
+	return rc;
+}
+
+int commit_keeper(struct commit *commit, uint64_t *steps)
+{
+	struct wakes wakes = { 0 };
+
+	if (!commit->store->keeper.running)
+		return keeper_step(commit->store);
+	commit_lock(commit);
+	*steps = *steps > 0 ? *steps : commit->keeper_steps;
+	while (commit->keeper_steps == *steps) {
+		keeper_call(&commit->store->keeper);
+		commit_progress_wait(commit, &wakes);
+	}
+	*steps = commit->keeper_steps;
+	const int rc = commit->keeper_rc;
+	commit_unlock(commit, &wakes);
+	return rc;
+}
+
 int commit_error(struct commit *commit)
 {
 	commit_lock(commit);

@@ -87,7 +87,7 @@ struct commit {
 	int64_t stalled_ns;      /* since when */
 	_Atomic int64_t pace_ns; /* nobody begins before it; 0 = any time */
 	uint64_t keeper_steps;   /* so far */
-	int keeper_error;        /* of its last step */
+	int keeper_rc;           /* what its last step said */
 
 	/* submits */
 	struct commit_item *slots, *slots_free;
@@ -137,6 +137,11 @@ int commit_flush(struct commit *commit);
 /* Have the executor for oneself: nothing is executed until released. */
 void commit_hold(struct commit *commit);
 void commit_release(struct commit *commit);
-/* The keeper has done a step. */
-void commit_kept(struct commit *commit, int error);
+/* Until the log is durable up to op. */
+int commit_durable(struct commit *commit, uint64_t op);
+/* Until the keeper has done a step since *steps (0 at first), called on if it sleeps. What it said:
+ * 1 there may be more to do, 0, negative. */
+int commit_keeper(struct commit *commit, uint64_t *steps);
+/* The keeper has done a step: what it said. */
+void commit_kept(struct commit *commit, int rc);
 int commit_error(struct commit *commit);

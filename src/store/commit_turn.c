@@ -289,8 +289,8 @@ static bool item_blocked(struct commit *commit, struct commit_item *item, int fl
 		item->met_keeper = true;
 		item->keeper_steps = steps;
 	}
-	if (commit->keeper_error != 0 && commit->keeper_steps != item->keeper_steps) {
-		item_staged(commit, item, commit->keeper_error, wakes);
+	if (commit->keeper_rc < 0 && commit->keeper_steps != item->keeper_steps) {
+		item_staged(commit, item, commit->keeper_rc, wakes);
 		return true;
 	}
 	push_front(&commit->waiting, item);
@@ -407,6 +407,7 @@ void commit_write_turn(struct commit *commit, struct wakes *wakes)
 		write_count(commit, &batch, now_ns);
 	}
 	commit_tell(commit, wakes);
+	commit_progress(commit, wakes);
 	if (commit->stalled)
 		keeper_call(&commit->store->keeper);
 }
@@ -417,7 +418,7 @@ void commit_kept(struct commit *commit, int rc)
 
 	commit_lock(commit);
 	commit->keeper_steps++;
-	commit->keeper_error = rc < 0 ? rc : 0;
+	commit->keeper_rc = rc;
 	/* with nothing to do and a write to come it waits for what that makes durable */
 	const bool waits = rc == 0 && (commit->writing || commit->staged.head != NULL);
 	if (commit->stalled && !waits) {

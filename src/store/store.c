@@ -1,8 +1,5 @@
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 
 #include "base/assert.h"
 #include "store/store_parts.h"
@@ -23,33 +20,13 @@ int store_init_on(const struct store_deep *deep, const uint8_t uuid[16], struct 
 	return rc;
 }
 
-/* The name of a new folder is durable with the folder it is in. */
-static int folder_make(const char *path, struct haul_err *err)
-{
-	if (mkdir(path, 0700) < 0) {
-		const int rc = -errno;
-		return rc == -EEXIST ? 0 : haul_err_set(err, rc, "%s: %s", path, haul_strerror(rc));
-	}
-	struct vfs *vfs;
-	char parent[4096];
-	const int bytes = snprintf(parent, sizeof parent, "%s/..", path);
-	if (bytes < 0 || (size_t)bytes >= sizeof parent)
-		return haul_err_set(err, -ENAMETOOLONG, "%s: too long", path);
-	int rc = vfs_linux_open(&vfs, parent);
-	if (rc == 0) {
-		rc = VFS_CALL(vfs, sync_folder, vfs, "");
-		VFS_CALL(vfs, close_all, vfs);
-	}
-	return rc < 0 ? haul_err_set(err, rc, "%s: %s", parent, haul_strerror(rc)) : 0;
-}
-
 int haul_store_init(const char *path, struct haul_err *err)
 {
 	struct store_deep deep = { .os = os_linux() };
 	uint8_t uuid[16];
 
 	HAUL_ASSERT(path != NULL);
-	int rc = folder_make(path, err);
+	int rc = store_folder_make(path, err);
 	if (rc < 0)
 		return rc;
 	rc = vfs_linux_open(&deep.vfs, path);
@@ -199,38 +176,11 @@ int haul_store_open(struct haul_store **ret_store, const char *path,
 
 /* ---- closing ---- */
 
-/* Steps until what is frozen is in tables. The keeper's thread has ended, or never was. */
-static int checkpoint_steps(struct haul_store *store, uint64_t op)
-{
-	int rc = 1;
-	while (rc > 0 && lsm_checkpoint(store->lsm).op < op)
-		rc = keeper_step(store);
-	return rc < 0 ? rc : 0;
-}
-
-static int checkpoint_freeze(struct haul_store *store, const struct log_place *place)
-{
-	int rc;
-	/* the one frozen before goes first */
-	while ((rc = lsm_freeze(store->lsm, place)) == -EAGAIN) {
-		rc = keeper_step(store);
-		if (rc < 0)
-			break;
-	}
-	return rc < 0 ? rc : 0;
-}
-
 static int close_checkpoint(struct haul_store *store)
 {
-	const struct log_place place = log_place(store->log);
+	const int rc = commit_error(&store->commit);
 
-	int rc = commit_error(&store->commit);
-	if (rc < 0 || store->options.read_only)
-		return rc;
-	if (lsm_checkpoint(store->lsm).op == place.op)
-		return 0;
-	rc = checkpoint_freeze(store, &place);
-	return rc < 0 ? rc : checkpoint_steps(store, place.op);
+	return rc < 0 || store->options.read_only ? rc : store_checkpoint(store);
 }
 
 int haul_store_close(struct haul_store *store)

@@ -49,6 +49,8 @@ int store_replay(struct haul_store *store, const struct log_place *place,
 /* In words: "log/… at offset …: op … is damaged: …". */
 void store_verdict_text(const struct log_report *report, uint64_t segment_bytes, char *text,
 			size_t bytes);
+/* Make a folder, durably, or find one. */
+int store_folder_make(const char *path, struct haul_err *err);
 /* All of it durable in tables; the log is not needed to open again. */
 int store_checkpoint(struct haul_store *store);
 int store_stats_enter(struct haul_store *store);

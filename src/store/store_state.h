@@ -40,5 +40,25 @@ typedef void store_answered(void *arg, const struct store_answer *answer);
  * durable; in any thread, in the order of submits. Must not block. */
 int store_submit_frame(struct haul_store *store, const struct frame *frame,
 		       store_answered *answered, void *arg);
+/* Backup and restore, between any two folders. */
+struct store_copying {
+	haul_store_progress *progress; /* may be NULL */
+	void *arg;
+};
+int store_backup_to(struct haul_store *store, struct vfs *vfs, const struct store_copying *copying,
+		    struct haul_err *err);
+int store_restore_on(struct vfs *from, const struct store_deep *deep,
+		     const struct store_copying *copying, struct haul_err *err);
+/* Check and repair what nobody has open (haul/store.h). */
+struct store_telling {
+	haul_store_told *told;
+	haul_store_progress *progress; /* may be NULL */
+	void *arg;
+};
+int store_check_on(const struct store_deep *deep, const struct store_telling *telling,
+		   struct haul_err *err);
+int store_repair_on(const struct store_deep *deep, bool accept_loss,
+		    const struct store_telling *telling, struct haul_err *err);
+
 /* Frames under way: the server's credits. */
 uint32_t store_in_flight(struct haul_store *store);
