@@ -1,27 +1,38 @@
 /* sql/sql.h — SQL over a graph: virtual tables for SQLite.
  *
- * Model      sql_attach enters the tables into an SQLite connection: nodes, edges, properties,
- *            embeddings, and functions as tables: neighbours(id), near(vector, k), path(a, b);
- *            where the host has them: connections, cache_entries, batch_stats. Constraints on keys
- *            are pushed down, rows are fetched a page at a time. INSERT, UPDATE and DELETE on nodes
- *            and edges gather as changes; COMMIT makes them one atomic group, in one frame.
- * Ownership  reader and commit are borrowed until the connection is closed.
- * Threads    as the SQLite connection: one at a time.
+ * Model      sql_attach enters tables into an SQLite connection: nodes, edges, properties,
+ *            embeddings; tables that take arguments: neighbours(id), near(vector, k), path(a, b);
+ *            and what the host has: connections, cache_entries, batch_stats. Constraints on keys
+ *            are pushed down (a list of IN as one batch), rows are fetched a page at a time.
+ *            INSERT, UPDATE and DELETE gather; COMMIT makes them one group in one frame: all or
+ *            nothing. What is gathered is not seen before. SAVEPOINT and ROLLBACK TO take back what
+ *            was gathered since. A long scan sees one state; two tables of one statement may see
+ *            states a moment apart.
+ *            ids are 64 bits: those over the largest signed number show as negative.
+ * Ownership  sources are borrowed until the SQLite connection is closed; the rest goes with that.
+ * Memory     a reader for each table that a statement has open at a time.
+ * Threads    as the SQLite connection: one at a time; sql_interrupt any, and signal handlers.
  * Errors     of SQLite, with text.
- * Source     The Virtual Table Mechanism of SQLite. */
+ * Source     The Virtual Table Mechanism of SQLite; docs/design/0019. */
 #pragma once
 
 #include <haul/reader.h>
 #include <haul/stats.h>
 
 struct sqlite3;
+struct sql_connection;
 
 struct sql_source {
-	struct haul_reader *reader;
+	/* A reader of its own for each open table. */
+	int (*reader)(void *arg, struct haul_reader **ret_reader);
 	/* One group, durable when it returns; NULL = read only. */
 	int (*commit)(void *arg, const struct haul_changes *changes, int32_t *statuses);
 	void *arg;
-	struct haul_stats_table *stats; /* batch_stats; may be NULL */
-	const char *cache;              /* path of a cache for cache_entries; may be NULL */
+	struct haul_stats_table *stats; /* batch_stats; NULL = no such table */
+	const char *cache;              /* file of cache_entries; NULL = no such table */
 };
-int sql_attach(struct sqlite3 *db, const struct sql_source *source, struct haul_err *err);
+/* *ret_connection (may be NULL) is good until db is closed. */
+int sql_attach(struct sqlite3 *db, const struct sql_source *source,
+	       struct sql_connection **ret_connection, struct haul_err *err);
+/* The statement that runs ends with SQLITE_INTERRUPT soon; call sqlite3_interrupt, too. */
+void sql_interrupt(struct sql_connection *connection);
