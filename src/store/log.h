@@ -28,12 +28,14 @@ struct log_place {         /* where the next record goes: kept in the root at a 
 };
 
 struct log;
-/* bytes: of each of the two buffers, >= LOG_RECORD_MAX. media is borrowed. */
+/* bytes: of each of the two buffers, a multiple of MEDIA_ALIGN; a record is no longer than one
+ * (LOG_RECORD_MAX takes any). place: what log_replay ended with, cut if it has to be. media is
+ * borrowed. Reads and writes nothing. */
 int log_open(struct log **ret_log, struct media *media, const uint8_t uuid[16],
 	     const struct log_place *place, uint64_t bytes);
 void log_close(struct log *log);
-/* Whether a frame of so many bytes can be put now: 0; HAUL_EFULL (write first); -ENOSPC (no segment
- * can be reserved for it: nothing was done, it may be tried again). Asked before a frame is
+/* Whether a frame of so many bytes can be put now: 0; HAUL_EFULL (write first); HAUL_ELIMIT (never);
+ * -ENOSPC (no segment can be reserved for it: nothing was done, it may be tried again). Asked before a frame is
  * executed, so that what was executed can always be logged. */
 int log_room(struct log *log, uint32_t bytes);
 /* op is that of the record before plus one. parts are put one behind the other. */
@@ -47,13 +49,20 @@ struct log_place log_place(const struct log *log);
 bool log_staged(struct log *log);                      /* whether log_write has anything to do */
 int log_write(struct log *log, uint64_t *ret_durable); /* 0 also if nothing was staged */
 uint64_t log_durable(struct log *log);
-uint64_t log_bytes(const struct log *log); /* appended since open */
+uint64_t log_bytes(struct log *log); /* put since open, with heads and zeros */
+/* For a background thread: have a segment's worth of room behind what was put, so that log_room need
+ * not make it. 1: made some; 0: there is enough; -ENOSPC as log_room, and it may be tried again. */
+int log_reserve_ahead(struct log *log);
+/* When nothing comes for a while, and before closing: write down behind the log that all of it was
+ * durable, so that damage to the last append is told from a torn end. As log_write: one of the two
+ * at a time. Writes nothing if it stands there. The next append goes over it. */
+int log_mark(struct log *log);
 
 /* ---- recovery ---- */
 
 /* What stands at a place of the log. */
 enum log_seen {
-	LOG_SEEN_NOTHING,  /* zeros, or not there */
+	LOG_SEEN_NOTHING,  /* zeros, not there, or a mark that fits */
 	LOG_SEEN_STALE,    /* a good record of this store, of an earlier use of the segment */
 	LOG_SEEN_FOREIGN,  /* a good head of another store */
 	LOG_SEEN_BROKEN,   /* neither zeros nor a good record */
@@ -64,8 +73,9 @@ enum log_seen {
 };
 struct log_evidence {
 	enum log_seen seen;
-	bool later_good;         /* behind it stands a good record of this store, not stale */
-	bool later_acknowledges; /* … whose durable_upto is at or over this op */
+	bool later_good;         /* behind it stands a good head of this store, in its own place */
+	bool later_acknowledges; /* … whose durable_upto is at or over this op; or there is a
+				  * head of this op or a later one in a place not its own */
 	bool later_unreadable;   /* something behind it could not be read */
 	bool newer_version;      /* its head says a version this program does not know */
 };
@@ -103,3 +113,6 @@ typedef int log_told(const struct log_place *behind, const uint8_t *frame, uint3
 		     void *arg);
 int log_replay(struct media *media, const uint8_t uuid[16], const struct log_place *place,
 	       log_told *told, void *arg, struct log_report *ret_report);
+/* Zeros behind report->end, durable: after LOG_TORN, before anything is appended; after others to
+ * accept what is lost. If it is cut off it is done again by the next recovery. */
+int log_truncate(struct media *media, const struct log_report *report);
