@@ -13,7 +13,7 @@
  * Threads    an open table is read by any number of threads; a builder belongs to one.
  * Errors     HAUL_ECORRUPT: does not verify; -EIO; HAUL_EVERSION.
  * Limits     TREE_VALUE_MAX bytes a value. Keys of one table may repeat (versions) but do not cross
- *            into the next table.
+ *            into the next table; versions of one key may take 4 MiB (HAUL_ELIMIT).
  * Source     docs/design/0017; blocked Bloom filter: Putze, Sanders, Singler, 2007. */
 #pragma once
 
@@ -87,9 +87,9 @@ void table_filter_prefetch(const struct table *table, uint64_t hash);
 bool table_filter_pass(const struct table *table, uint64_t hash);
 
 /* Newest row with op <= op_max of each of `count` keys, ascending, all within first … last.
- * rows[i].op 0: none, and already != 0: not looked for. A value is copied into arena when it is not
- * NULL; HAUL_EFULL when that is full (statuses tell which were done). All blocks that are not
- * cached are read at once. */
+ * row.op stays 0: none. Whose row.op or status is not 0 already is not looked for: a newer table has
+ * answered, or could not. A value is copied into arena (at a multiple of 8) when it is not NULL;
+ * HAUL_EFULL when that is full. Blocks that are not cached are read many at once. */
 struct arena {
 	uint8_t *data;
 	uint64_t bytes, used;
@@ -118,7 +118,7 @@ int table_walk_open(struct table_walk *walk, struct table *table, const struct t
 		    uint32_t ahead, bool bypass);
 void table_walk_close(struct table_walk *walk);
 
-/* Verify all of it: every block, order, filter, footer. told gets offset and text of each finding.
- * */
+/* Verify all of it: every block, order, filter, footer, and that the rest is zeros. told gets offset
+ * and text of each finding. Returns how many; -ENOMEM. */
 int table_check(struct media *media, const struct table_info *info,
 		void (*told)(uint64_t offset, const char *what, void *arg), void *arg);

@@ -1,0 +1,201 @@
+/* Rows of many keys out of one table.
+ *
+ * The keys rise, so those of one block stand together. They are gone through in waves of at most
+ * WAVE_BLOCKS blocks: all blocks of a wave are in memory at the same time, and those that were not
+ * come with one call of the media. What a lookup touches (place of the block in the cache, its
+ * keys, its values) is asked for all keys of a wave in one pass and used in the next, so that the
+ * waits for memory overlap. */
+#include <haul/err.h>
+#include "store/table_state.h"
+
+enum {
+	WAVE_BLOCKS = TABLE_AHEAD_MAX,
+	WAVE_ASKS = 256,
+	VALUE_ALIGN = 8,
+	LINE = 64,
+};
+
+struct wave {
+	const struct table_whole *whole;
+	struct table_want want[WAVE_BLOCKS];
+	uint32_t blocks;
+	struct table_ask *ask[WAVE_ASKS];
+	uint8_t block_of[WAVE_ASKS]; /* place in want */
+	uint16_t at[WAVE_ASKS];      /* guessed row, then the row */
+	uint32_t number[WAVE_ASKS];  /* among the asks of the call */
+	uint32_t asks;
+};
+_Static_assert((int)TABLE_ROW_MAX < 65536, "rows of a block are counted in 16 bits");
+
+/* Take asks into the wave; returns how many were looked at. */
+static uint32_t wave_gather(struct wave *wave, struct table_ask *const *asks, uint32_t count)
+{
+	const struct table_whole *whole = wave->whole;
+	uint32_t i = 0;
+	wave->asks = wave->blocks = 0;
+	for (; i < count && wave->asks < WAVE_ASKS; i++) {
+		struct table_ask *ask = asks[i];
+		if (ask->row.op != 0 || ask->status != 0)
+			continue;
+		uint32_t block = table_block_of(whole, &ask->key);
+		if (wave->blocks == 0 || wave->want[wave->blocks - 1].number != block) {
+			if (wave->blocks == WAVE_BLOCKS)
+				break;
+			wave->want[wave->blocks++].number = block;
+			table_cache_prefetch(whole->table.cache, whole->table.info.blob, block);
+		}
+		wave->ask[wave->asks] = ask;
+		wave->number[wave->asks] = i;
+		wave->block_of[wave->asks] = (uint8_t)(wave->blocks - 1);
+		wave->at[wave->asks++] = (uint16_t)table_guess(whole, block, &ask->key);
+	}
+	return i;
+}
+
+/* Ask for the keys around the guesses. */
+static void wave_prefetch(const struct wave *wave)
+{
+	for (uint32_t i = 0; i < wave->asks; i++) {
+		const struct table_want *want = &wave->want[wave->block_of[i]];
+		if (want->status || !want->block)
+			continue;
+		uint32_t words = wave->whole->words;
+		const uint8_t *key = (const uint8_t *)want->block + TABLE_HEAD +
+				     (size_t)wave->at[i] * words * sizeof(uint64_t);
+		__builtin_prefetch(want->block);
+		__builtin_prefetch(key - LINE);
+		__builtin_prefetch(key);
+		__builtin_prefetch(key + LINE);
+	}
+}
+
+/* Find the rows, and ask for what is needed of them. */
+static void wave_seek(struct wave *wave)
+{
+	for (uint32_t i = 0; i < wave->asks; i++) {
+		const struct table_want *want = &wave->want[wave->block_of[i]];
+		if (want->status)
+			continue;
+		struct rows rows = table_rows(want->block);
+		uint32_t at = table_seek(&rows, &wave->ask[i]->key, wave->at[i]);
+		wave->at[i] = (uint16_t)at;
+		if (at == rows.count)
+			continue;
+		/* Values are about of one length, as long as nobody has seen their ends. */
+		uint32_t heap = (uint32_t)((uint64_t)want->block->heap * at / rows.count);
+		__builtin_prefetch(&rows.op[at]);
+		__builtin_prefetch(&rows.end[at]);
+		__builtin_prefetch(rows.heap + heap);
+		__builtin_prefetch(rows.heap + heap + LINE);
+	}
+}
+
+static void ask_answer(struct table_ask *ask, const struct rows *rows, uint32_t at,
+		       struct arena *arena)
+{
+	uint32_t from = at ? rows->end[at - 1] : 0;
+	struct tree_row row = { .op = rows->op[at] & ~TREE_DELETED,
+				.deleted = (rows->op[at] & TREE_DELETED) != 0,
+				.bytes = rows->end[at] - from };
+	if (arena) {
+		uint64_t used = table_round(arena->used, VALUE_ALIGN);
+		if (used + row.bytes > arena->bytes) {
+			ask->status = HAUL_EFULL;
+			return;
+		}
+		memcpy(arena->data + used, rows->heap + from, row.bytes);
+		row.value = arena->data + used;
+		arena->used = used + row.bytes;
+	}
+	ask->row = row;
+}
+
+/* Answer from row `at` on. true: the versions of the key may go on behind this block. */
+static bool ask_look(struct table_ask *ask, const struct rows *rows, uint32_t at,
+		     struct arena *arena)
+{
+	for (; at < rows->count; at++) {
+		const uint64_t *key = rows->key + (size_t)at * rows->words;
+		for (uint32_t w = 0; w < rows->words; w++) {
+			if (key[w] != ask->key.word[w])
+				return false;
+		}
+		if ((rows->op[at] & ~TREE_DELETED) <= ask->op_max) {
+			ask_answer(ask, rows, at, arena);
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Versions that go on over blocks: one after the other. */
+static void ask_follow(struct table *table, struct table_ask *ask, uint32_t block,
+		       struct arena *arena)
+{
+	const struct table_whole *whole = table_whole(table);
+	bool on = true;
+	while (on && ++block < whole->blocks && whole->entry[block].flags & TABLE_CONTINUES &&
+	       tree_key_compare(&whole->entry[block].first, &ask->key) == 0) {
+		struct table_want want = { .number = block };
+		table_want_begin(table, &want, 1);
+		table_want_read(table, &want, 1);
+		table_want_wait(table, &want, 1);
+		ask->status = want.status;
+		on = false;
+		if (!want.status) {
+			struct rows rows = table_rows(want.block);
+			on = ask_look(ask, &rows, 0, arena);
+		}
+		table_want_end(table, &want, 1);
+	}
+}
+
+/* Asks whose versions go on behind their block are left for ask_follow: at is 1, else 0. */
+static void wave_answer(struct wave *wave, struct arena *arena)
+{
+	for (uint32_t i = 0; i < wave->asks; i++) {
+		const struct table_want *want = &wave->want[wave->block_of[i]];
+		struct table_ask *ask = wave->ask[i];
+		bool on = false;
+		ask->status = want->status;
+		if (!want->status) {
+			struct rows rows = table_rows(want->block);
+			on = ask_look(ask, &rows, wave->at[i], arena);
+		}
+		wave->at[i] = on;
+	}
+}
+
+/* Begin with the blocks of a wave. Asks whose blocks there is no memory for now are taken out of
+ * it again; returns how many of `looked` asks are done with this wave. */
+static uint32_t wave_begin(struct wave *wave, uint32_t looked)
+{
+	uint32_t begun = table_want_begin(&wave->whole->table, wave->want, wave->blocks);
+	wave->blocks = begun;
+	while (wave->asks > 0 && wave->block_of[wave->asks - 1] >= begun)
+		looked = wave->number[--wave->asks];
+	return looked;
+}
+
+void table_get(struct table *table, struct table_ask *const *asks, uint32_t count,
+	       struct arena *arena)
+{
+	struct wave wave;
+	wave.whole = table_whole(table);
+	uint32_t at = 0;
+	while (at < count) {
+		uint32_t looked = wave_gather(&wave, asks + at, count - at);
+		at += wave_begin(&wave, looked);
+		wave_prefetch(&wave);
+		table_want_read(table, wave.want, wave.blocks);
+		table_want_wait(table, wave.want, wave.blocks);
+		wave_seek(&wave);
+		wave_answer(&wave, arena);
+		table_want_end(table, wave.want, wave.blocks);
+		for (uint32_t i = 0; i < wave.asks; i++) {
+			uint32_t block = wave.want[wave.block_of[i]].number;
+			if (wave.at[i])
+				ask_follow(table, wave.ask[i], block, arena);
+		}
+	}
+}
