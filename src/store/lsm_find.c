@@ -1,0 +1,337 @@
+/* store/lsm_find.c: many keys looked for at once.
+ *
+ * How        The memory tables first, fetched ahead. What is still open is put in order once; then
+ *            each run, from new to old, takes a stretch of it: keys before its first and behind its
+ *            last are not even hashed for, so that ids that only ascend meet no filter. A key's
+ *            table is found by going along, its filter is fetched some keys ahead, and what passes
+ *            is read table by table. Whatever was found leaves, in order. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "store/lsm_state.h"
+
+enum {
+	AHEAD_MEMORY = 12,
+	AHEAD_FILTER = 16, /* a power of two */
+	SORT_SMALL = 24,   /* up to here by insertion */
+	DIGIT = 256,
+	DIGITS = 8,
+};
+#define NO_TABLE UINT32_MAX
+
+struct pair {
+	uint64_t word;
+	struct table_ask *ask;
+};
+
+struct lsm_scratch {
+	uint32_t asks;
+	struct pair *pairs, *spare;
+	struct table_ask **open; /* not found yet, ascending */
+	struct table_ask **hits; /* of one table */
+};
+
+int lsm_scratch_new(struct lsm_scratch **ret_scratch, uint32_t asks)
+{
+	HAUL_ASSERT(asks > 0);
+	struct lsm_scratch *scratch = calloc(1, sizeof *scratch);
+	if (!scratch)
+		return -ENOMEM;
+	scratch->asks = asks;
+	scratch->pairs = malloc(asks * sizeof *scratch->pairs);
+	scratch->spare = malloc(asks * sizeof *scratch->spare);
+	scratch->open = calloc(asks, sizeof(struct table_ask *));
+	scratch->hits = calloc(asks, sizeof(struct table_ask *));
+	if (!scratch->pairs || !scratch->spare || !scratch->open || !scratch->hits) {
+		lsm_scratch_free(scratch);
+		return -ENOMEM;
+	}
+	*ret_scratch = scratch;
+	return 0;
+}
+
+void lsm_scratch_free(struct lsm_scratch *scratch)
+{
+	if (!scratch)
+		return;
+	free(scratch->hits);
+	free(scratch->open);
+	free(scratch->spare);
+	free(scratch->pairs);
+	free(scratch);
+}
+
+/* ---- order ---- */
+
+static bool asks_ascend(struct table_ask *const *asks, uint32_t count)
+{
+	for (uint32_t i = 1; i < count; i++) {
+		if (tree_key_compare(&asks[i - 1]->key, &asks[i]->key) > 0)
+			return false;
+	}
+	return true;
+}
+
+static void asks_sort_small(struct table_ask **asks, uint32_t count)
+{
+	for (uint32_t i = 1; i < count; i++) {
+		struct table_ask *ask = asks[i];
+		uint32_t at = i;
+		for (; at > 0 && tree_key_compare(&asks[at - 1]->key, &ask->key) > 0; at--)
+			asks[at] = asks[at - 1];
+		asks[at] = ask;
+	}
+}
+
+/* One digit, stable; pairs and spare change places unless all have the same digit. */
+static void pairs_sort_digit(struct lsm_scratch *scratch, const uint32_t *counts, uint32_t count,
+			     uint32_t shift)
+{
+	if (counts[scratch->pairs[0].word >> shift & (DIGIT - 1)] == count)
+		return;
+	uint32_t place[DIGIT];
+	uint32_t sum = 0;
+	for (uint32_t i = 0; i < DIGIT; i++) {
+		place[i] = sum;
+		sum += counts[i];
+	}
+	const struct pair *from = scratch->pairs;
+	struct pair *to = scratch->spare;
+	for (uint32_t i = 0; i < count; i++)
+		to[place[from[i].word >> shift & (DIGIT - 1)]++] = from[i];
+	scratch->spare = scratch->pairs;
+	scratch->pairs = to;
+}
+
+static void pairs_sort(struct lsm_scratch *scratch, uint32_t count)
+{
+	uint32_t counts[DIGITS][DIGIT] = { { 0 } };
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t word = scratch->pairs[i].word;
+		for (uint32_t digit = 0; digit < DIGITS; digit++)
+			counts[digit][word >> 8 * digit & (DIGIT - 1)]++;
+	}
+	for (uint32_t digit = 0; digit < DIGITS; digit++)
+		pairs_sort_digit(scratch, counts[digit], count, 8 * digit);
+}
+
+/* By radix, from the last word to the first. */
+static void asks_sort(struct lsm_scratch *scratch, uint32_t words, uint32_t count)
+{
+	if (asks_ascend(scratch->open, count))
+		return;
+	if (count <= SORT_SMALL) {
+		asks_sort_small(scratch->open, count);
+		return;
+	}
+	for (uint32_t i = 0; i < count; i++)
+		scratch->pairs[i].ask = scratch->open[i];
+	for (uint32_t word = words; word-- > 0;) {
+		for (uint32_t i = 0; i < count; i++)
+			scratch->pairs[i].word = scratch->pairs[i].ask->key.word[word];
+		pairs_sort(scratch, count);
+	}
+	for (uint32_t i = 0; i < count; i++)
+		scratch->open[i] = scratch->pairs[i].ask;
+}
+
+/* ---- memory tables ---- */
+
+/* Leaves in scratch->open what was not found. */
+static uint32_t memory_find(const struct memtable *table, enum tree tree,
+			    struct lsm_scratch *scratch, uint32_t count)
+{
+	uint32_t left = 0;
+	struct table_ask **open = scratch->open;
+	for (uint32_t i = 0; i < count && i < AHEAD_MEMORY; i++)
+		memtable_prefetch(table, tree, &open[i]->key);
+	for (uint32_t i = 0; i < count; i++) {
+		if (i + AHEAD_MEMORY < count)
+			memtable_prefetch(table, tree, &open[i + AHEAD_MEMORY]->key);
+		struct table_ask *ask = open[i];
+		memtable_get(table, tree, &ask->key, ask->op_max, &ask->row);
+		if (ask->row.op == 0)
+			open[left++] = ask;
+	}
+	return left;
+}
+
+/* ---- runs ---- */
+
+/* First of the open keys that is not before `key` (or, with `behind`, that is behind it). */
+static uint32_t open_until(const struct lsm_scratch *scratch, uint32_t count,
+			   const struct tree_key *key, bool behind)
+{
+	uint32_t low = 0, high = count;
+	while (low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		int order = tree_key_compare(&scratch->open[middle]->key, key);
+		if (order < 0 || (behind && order == 0))
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* The table that may have the key, or NO_TABLE; *at goes along. */
+static inline uint32_t table_of(const struct run *run, const struct tree_key *key, uint32_t *at)
+{
+	*at = run_find(run, *at, key);
+	if (*at == run->count || tree_key_compare(&run->bound[*at].first, key) > 0)
+		return NO_TABLE;
+	return *at;
+}
+
+struct gather {
+	const struct run *run;
+	struct arena *arena;
+	uint32_t table, hits;
+};
+
+static void gather_read(struct lsm_scratch *scratch, struct gather *gather)
+{
+	if (gather->hits)
+		table_get(gather->run->table[gather->table], scratch->hits, gather->hits,
+			  gather->arena);
+	gather->hits = 0;
+}
+
+static inline void gather_pass(struct lsm_scratch *scratch, struct gather *gather, uint32_t table,
+			       struct table_ask *ask)
+{
+	if (table == NO_TABLE || !table_filter_pass(gather->run->table[table], ask->hash))
+		return;
+	if (gather->hits && gather->table != table)
+		gather_read(scratch, gather);
+	gather->table = table;
+	scratch->hits[gather->hits++] = ask;
+}
+
+/* Keys [from, to) of the open ones in one run. */
+static void run_get(const struct run *run, struct lsm_scratch *scratch, uint32_t from, uint32_t to,
+		    struct arena *arena)
+{
+	uint32_t tables[AHEAD_FILTER];
+	struct gather gather = { .run = run, .arena = arena };
+	uint32_t at = 0;
+	for (uint32_t i = from; i < to + AHEAD_FILTER; i++) {
+		if (i >= from + AHEAD_FILTER)
+			gather_pass(scratch, &gather, tables[i % AHEAD_FILTER],
+				    scratch->open[i - AHEAD_FILTER]);
+		if (i >= to)
+			continue;
+		struct table_ask *ask = scratch->open[i];
+		uint32_t table = table_of(run, &ask->key, &at);
+		tables[i % AHEAD_FILTER] = table;
+		if (table != NO_TABLE)
+			table_filter_prefetch(run->table[table], ask->hash);
+	}
+	gather_read(scratch, &gather);
+}
+
+static uint32_t open_shrink(struct lsm_scratch *scratch, uint32_t from, uint32_t to, uint32_t count)
+{
+	uint32_t left = from;
+	for (uint32_t i = from; i < to; i++) {
+		struct table_ask *ask = scratch->open[i];
+		if (ask->row.op == 0 && ask->status == 0)
+			scratch->open[left++] = ask;
+	}
+	if (left == to)
+		return count;
+	memmove(scratch->open + left, scratch->open + to, (count - to) * sizeof scratch->open[0]);
+	return count - (to - left);
+}
+
+/* Whether any run has keys in the range of the open ones at all. */
+static bool runs_concern(const struct lsm_runs *runs, const struct lsm_scratch *scratch,
+			 uint32_t count)
+{
+	struct tree_key low = scratch->open[0]->key, high = low;
+	for (uint32_t i = 1; i < count; i++) {
+		const struct tree_key *key = &scratch->open[i]->key;
+		if (tree_key_compare(key, &low) < 0)
+			low = *key;
+		else if (tree_key_compare(key, &high) > 0)
+			high = *key;
+	}
+	for (uint32_t i = 0; i < runs->count; i++) {
+		const struct run *run = runs->run[i];
+		if (tree_key_compare(&run->bound[0].first, &high) <= 0 &&
+		    tree_key_compare(&run->bound[run->count - 1].last, &low) >= 0)
+			return true;
+	}
+	return false;
+}
+
+static void runs_get(const struct lsm_runs *runs, enum tree tree, struct lsm_scratch *scratch,
+		     uint32_t count, struct arena *arena)
+{
+	if (count == 0 || !runs_concern(runs, scratch, count))
+		return;
+	asks_sort(scratch, tree_words[tree], count);
+	for (uint32_t i = 0; i < count; i++)
+		scratch->open[i]->hash = table_hash(&scratch->open[i]->key, tree_words[tree]);
+	for (uint32_t i = 0; i < runs->count && count > 0; i++) {
+		const struct run *run = runs->run[i];
+		uint32_t from = open_until(scratch, count, &run->bound[0].first, false);
+		uint32_t to = open_until(scratch, count, &run->bound[run->count - 1].last, true);
+		if (from >= to)
+			continue;
+		run_get(run, scratch, from, to, arena);
+		count = open_shrink(scratch, from, to, count);
+	}
+}
+
+/* ---- */
+
+static uint32_t asks_open(struct lsm_scratch *scratch, struct table_ask *asks, uint32_t count)
+{
+	HAUL_ASSERT(count <= scratch->asks);
+	for (uint32_t i = 0; i < count; i++) {
+		asks[i].row = (struct tree_row){ .op = 0 };
+		asks[i].status = 0;
+		scratch->open[i] = &asks[i];
+	}
+	return count;
+}
+
+int lsm_find(struct lsm *lsm, enum tree tree, struct table_ask *asks, uint32_t count,
+	     struct arena *arena)
+{
+	HAUL_ASSERT(tree_hashed[tree]);
+	struct lsm_scratch *scratch = lsm->scratch;
+	struct lsm_view *view = lsm_view_current(lsm);
+	int rc = 0;
+	for (uint32_t done = 0; done < count; done += LSM_FIND) {
+		uint32_t some = count - done < LSM_FIND ? count - done : LSM_FIND;
+		for (uint32_t i = 0; i < some; i++)
+			asks[done + i].op_max = LSM_OP_MAX;
+		uint32_t left = asks_open(scratch, asks + done, some);
+		left = memory_find(lsm->active->table, tree, scratch, left);
+		if (lsm->frozen)
+			left = memory_find(lsm->frozen->table, tree, scratch, left);
+		runs_get(&view->tree[tree], tree, scratch, left, arena);
+	}
+	for (uint32_t i = 0; i < count && rc == 0; i++)
+		rc = asks[i].status;
+	lsm_view_drop(lsm, view);
+	return rc;
+}
+
+void lsm_get(struct lsm_view *view, enum tree tree, struct table_ask *asks, uint32_t count,
+	     struct arena *arena, struct lsm_scratch *scratch)
+{
+	HAUL_ASSERT(tree_hashed[tree]);
+	for (uint32_t done = 0; done < count; done += scratch->asks) {
+		uint32_t some = count - done < scratch->asks ? count - done : scratch->asks;
+		uint32_t left = asks_open(scratch, asks + done, some);
+		left = memory_find(view->active->table, tree, scratch, left);
+		if (view->frozen && left)
+			left = memory_find(view->frozen->table, tree, scratch, left);
+		runs_get(&view->tree[tree], tree, scratch, left, arena);
+	}
+}

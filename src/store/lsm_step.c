@@ -1,0 +1,243 @@
+/* store/lsm_step.c: the background: what comes first, and what is durable of it. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "store/lsm_state.h"
+
+uint64_t lsm_blob_next(void *arg)
+{
+	struct lsm *lsm = arg;
+	return lsm->blob_next++;
+}
+
+/* ---- the root ---- */
+
+static int manifest_of_view_new(const struct lsm_view *view, struct manifest **ret_manifest)
+{
+	uint32_t runs = 0, tables = 0;
+	for (uint32_t tree = 0; tree < TREES; tree++) {
+		runs += view->tree[tree].count;
+		for (uint32_t i = 0; i < view->tree[tree].count; i++)
+			tables += view->tree[tree].run[i]->count;
+	}
+	struct manifest *manifest;
+	int rc = manifest_new(&manifest, runs, tables);
+	if (rc < 0)
+		return rc;
+	for (uint32_t i = 0; i < runs; i++) {
+		/* The view has the runs of all trees one behind the other. */
+		const struct run *run = view->run[i];
+		manifest->runs[manifest->run_count++] =
+			(struct manifest_run){ .tree = (uint32_t)run->tree,
+					       .level = run->level,
+					       .count = run->count,
+					       .first = manifest->table_count };
+		for (uint32_t k = 0; k < run->count; k++)
+			manifest->tables[manifest->table_count++] = run->table[k]->info;
+	}
+	*ret_manifest = manifest;
+	return 0;
+}
+
+/* A manifest that the root may or may not name: kept until a root is sure to have been written. */
+static int doubt_load(struct lsm *lsm, uint64_t blob)
+{
+	if (lsm->doubt_count == lsm->doubt_room) {
+		uint32_t room = lsm->doubt_room ? lsm->doubt_room * 2 : 8;
+		uint64_t *grown = realloc(lsm->doubt, room * sizeof *grown);
+		if (!grown)
+			return -ENOMEM;
+		lsm->doubt = grown;
+		lsm->doubt_room = room;
+	}
+	lsm->doubt[lsm->doubt_count++] = blob;
+	return 0;
+}
+
+static void manifests_delete(struct lsm *lsm, uint64_t before)
+{
+	if (before)
+		(void)MEDIA_CALL(lsm->media, blob_delete, before);
+	for (uint32_t i = 0; i < lsm->doubt_count; i++)
+		(void)MEDIA_CALL(lsm->media, blob_delete, lsm->doubt[i]);
+	lsm->doubt_count = 0;
+}
+
+int lsm_commit(struct lsm *lsm, const struct lsm_view *view)
+{
+	struct manifest *manifest;
+	int rc = manifest_of_view_new(view, &manifest);
+	if (rc < 0)
+		return rc;
+	struct manifest_root root = { .place = view->place, .blob = lsm_blob_next(lsm) };
+	memcpy(root.uuid, lsm->uuid, sizeof root.uuid);
+	root.blob_next = lsm->blob_next;
+	uint64_t blob = root.blob;
+	rc = manifest_save_build(lsm->media, manifest, &root);
+	manifest_free(manifest);
+	if (rc < 0) {
+		(void)MEDIA_CALL(lsm->media, blob_delete, blob);
+		return rc;
+	}
+	rc = doubt_load(lsm, blob);
+	if (rc < 0)
+		return rc;
+	rc = manifest_root_put(lsm->media, lsm->root_version, &root);
+	if (rc < 0)
+		return rc;
+	lsm->doubt_count--;
+	manifests_delete(lsm, lsm->root.blob);
+	lsm->root_version++;
+	lsm->root = root;
+	return 0;
+}
+
+/* ---- one piece ---- */
+
+static struct lsm_memory *frozen_of(struct lsm *lsm)
+{
+	(void)pthread_mutex_lock(&lsm->lock);
+	struct lsm_memory *frozen = lsm->current->frozen;
+	(void)pthread_mutex_unlock(&lsm->lock);
+	return frozen; /* only this thread takes it out of the view */
+}
+
+/* 1: done something; 0: there was nothing to do, or it has to wait for the log. */
+static int flush_some(struct lsm *lsm)
+{
+	struct lsm_memory *frozen = frozen_of(lsm);
+	if (!frozen)
+		return 0;
+	struct lsm_flush *flush = &lsm->flush;
+	if (!flush->active || !flush->built) {
+		int rc = lsm_flush_step(lsm, frozen);
+		return rc < 0 ? rc : 1;
+	}
+	if (lsm->durable < frozen->place.op)
+		return 0;
+	int rc = lsm_flush_finish(lsm, frozen);
+	return rc < 0 ? rc : 1;
+}
+
+static int job_some(struct lsm *lsm, struct lsm_job *job, const struct lsm_change *span)
+{
+	if (span) {
+		int rc = lsm_job_open(lsm, job, span->tree, span->first, span->count);
+		if (rc < 0)
+			return rc;
+	}
+	return lsm_job_step(lsm, job);
+}
+
+static int merge_some(struct lsm *lsm)
+{
+	for (uint32_t level = 0; level < lsm->options.levels; level++) {
+		struct lsm_change span;
+		struct lsm_job *job = &lsm->jobs[level];
+		if (job->active)
+			return job_some(lsm, job, NULL);
+		if (lsm_plan_level(lsm, level, &span))
+			return job_some(lsm, job, &span);
+	}
+	return 0;
+}
+
+static void compact_take(struct lsm *lsm)
+{
+	if (!__atomic_exchange_n(&lsm->compact, 0, __ATOMIC_ACQ_REL))
+		return;
+	for (uint32_t tree = 0; tree < TREES; tree++)
+		lsm->compact_now[tree] = true;
+}
+
+static int compact_some(struct lsm *lsm)
+{
+	struct lsm_job *job = &lsm->jobs[LSM_JOB_EXTRA];
+	struct lsm_change span;
+	compact_take(lsm);
+	if (job->active && job->compact)
+		return job_some(lsm, job, NULL);
+	if (job->active || !lsm_plan_compact(lsm, &span))
+		return 0;
+	int rc = job_some(lsm, job, &span);
+	job->compact = job->active;
+	return rc;
+}
+
+/* Whether nothing was written since the last call that came so far. */
+static bool quiet(struct lsm *lsm)
+{
+	(void)pthread_mutex_lock(&lsm->lock);
+	uint64_t used = memtable_used(lsm->current->active->table);
+	uint64_t op = lsm->current->place.op;
+	(void)pthread_mutex_unlock(&lsm->lock);
+	bool same = used == lsm->quiet_used && op == lsm->quiet_op;
+	lsm->quiet_used = used;
+	lsm->quiet_op = op;
+	return same;
+}
+
+static int idle_some(struct lsm *lsm)
+{
+	struct lsm_job *job = &lsm->jobs[LSM_JOB_EXTRA];
+	struct lsm_change span;
+	if (!quiet(lsm))
+		return 0;
+	if (job->active)
+		return job_some(lsm, job, NULL);
+	return lsm_plan_idle(lsm, &span) ? job_some(lsm, job, &span) : 0;
+}
+
+/* What lsm_busy may look at from another thread. */
+static void work_note(struct lsm *lsm)
+{
+	struct lsm_change span;
+	bool work = lsm->jobs[LSM_JOB_EXTRA].active || lsm_plan_idle(lsm, &span);
+	for (uint32_t level = 0; level < lsm->options.levels && !work; level++)
+		work = lsm->jobs[level].active || lsm_plan_level(lsm, level, &span);
+	for (uint32_t tree = 0; tree < TREES; tree++)
+		work = work || lsm->compact_now[tree];
+	__atomic_store_n(&lsm->work, work, __ATOMIC_RELAXED);
+	__atomic_store_n(&lsm->flush_built, lsm->flush.active && lsm->flush.built,
+			 __ATOMIC_RELAXED);
+	lsm_plan_debt(lsm);
+}
+
+int lsm_step(struct lsm *lsm, uint64_t durable)
+{
+	HAUL_ASSERT(!lsm->options.read_only);
+	lsm->durable = durable;
+	lsm_view_reap(lsm);
+	int rc = flush_some(lsm);
+	if (rc == 0)
+		rc = merge_some(lsm);
+	if (rc == 0)
+		rc = compact_some(lsm);
+	if (rc == 0)
+		rc = idle_some(lsm);
+	work_note(lsm);
+	lsm_view_reap(lsm);
+	return rc;
+}
+
+bool lsm_busy(struct lsm *lsm)
+{
+	if (__atomic_load_n(&lsm->work, __ATOMIC_RELAXED) ||
+	    __atomic_load_n(&lsm->compact, __ATOMIC_RELAXED))
+		return true;
+	(void)pthread_mutex_lock(&lsm->lock);
+	const struct lsm_memory *frozen = lsm->current->frozen;
+	bool busy = frozen != NULL;
+	if (busy && __atomic_load_n(&lsm->flush_built, __ATOMIC_RELAXED))
+		busy = __atomic_load_n(&lsm->published, __ATOMIC_RELAXED) >= frozen->place.op;
+	busy = busy || lsm->dead;
+	(void)pthread_mutex_unlock(&lsm->lock);
+	return busy;
+}
+
+void lsm_compact(struct lsm *lsm)
+{
+	__atomic_store_n(&lsm->compact, 1, __ATOMIC_RELEASE);
+}
