@@ -115,10 +115,14 @@ const struct knn_kernels *knn_kernels_best(void)
 
 struct knn_norm knn_norm(const float *row, uint32_t floats)
 {
-	double square = 0;
+	double sum[8] = { 0 }, square = 0;
 
-	for (uint32_t i = 0; i < floats; i++)
-		square += (double)row[i] * (double)row[i];
+	for (uint32_t i = 0; i < floats; i += 8) {
+		for (uint32_t lane = 0; lane < 8; lane++)
+			sum[lane] += (double)row[i + lane] * (double)row[i + lane];
+	}
+	for (uint32_t lane = 0; lane < 8; lane++)
+		square += sum[lane];
 	return (struct knn_norm){
 		.square = (float)square,
 		.inverse = square > 0 ? (float)(1 / sqrt(square)) : 0.0F,
@@ -138,9 +142,9 @@ static uint32_t tiles_of(uint32_t count)
 /* Rows that are compared at once: they stay in the cache while one tile follows the other. */
 static uint32_t block_of(uint32_t floats)
 {
-	const uint32_t most = KNN_BLOCK * 256 / floats / 12 * 12;
+	const uint32_t most = KNN_BLOCK * 256 / floats;
 
-	return most > KNN_BLOCK ? KNN_BLOCK : (most < 12 ? 12 : most);
+	return most > KNN_BLOCK ? KNN_BLOCK : (most < 24 ? 24 : most);
 }
 
 uint64_t knn_bytes(uint32_t count, uint32_t dimensions)
@@ -445,7 +449,9 @@ static bool all_full(const struct knn *knn)
 
 void knn_compare(struct knn *knn, const struct knn_rows *rows)
 {
-	const uint32_t step = block_of(knn->floats);
+	const uint32_t most = block_of(knn->floats);
+	const uint32_t blocks = (rows->count + most - 1) / most;
+	const uint32_t step = blocks == 0 ? 1 : (rows->count + blocks - 1) / blocks;
 
 	for (uint32_t at = 0; at < rows->count; at += step) {
 		const uint32_t left = rows->count - at;

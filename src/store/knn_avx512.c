@@ -69,6 +69,13 @@ AVX512 static void avx512_products(const float *query, const float *rows, uint32
 	}
 }
 
+/* The next group; the last one overlaps if they do not come out even. */
+static inline uint32_t behind(uint32_t at, uint32_t count)
+{
+	at += GROUP;
+	return at < count && at + GROUP > count ? count - GROUP : at;
+}
+
 struct sums {
 	__m512 low[GROUP], high[GROUP];
 };
@@ -105,7 +112,7 @@ AVX512 static void avx512_screen(const struct knn_screen *screen, uint32_t *ret_
 	const uint32_t floats = screen->floats;
 	uint32_t at = 0;
 
-	for (; at + GROUP <= screen->count; at += GROUP) {
+	for (; at + GROUP <= screen->count; at = behind(at, screen->count)) {
 		const float *rows = screen->rows + (size_t)at * floats;
 		const struct sums sums = products(screen->tile, rows, floats);
 #pragma GCC unroll 12
@@ -198,7 +205,7 @@ BF16 static void bf16_screen(const struct knn_screen *screen, uint32_t *ret_mask
 	const uint32_t floats = screen->floats;
 	uint32_t at = 0;
 
-	for (; at + GROUP <= screen->count; at += GROUP) {
+	for (; at + GROUP <= screen->count; at = behind(at, screen->count)) {
 		const uint16_t *rows = screen->row_halves + (size_t)at * floats;
 		const struct sums sums = products_halves(screen->tile_halves, rows, floats);
 #pragma GCC unroll 12

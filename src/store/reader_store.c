@@ -33,25 +33,52 @@ int reader_end(struct reader_store *store, int result)
 	return result;
 }
 
+/* A value that lies in a memory table is gone with the view: into the arena with it. */
+static bool value_keep(struct table_ask *ask, struct arena *arena)
+{
+	const uint32_t bytes = ask->row.bytes;
+	uint8_t *copy = arena->data + arena->used;
+
+	if (ask->row.op == 0 || bytes == 0 ||
+	    (ask->row.value >= arena->data && ask->row.value < arena->data + arena->bytes))
+		return true;
+	if (bytes > arena->bytes - arena->used)
+		return false;
+	memcpy(copy, ask->row.value, bytes);
+	ask->row.value = copy;
+	const uint64_t used = (arena->used + bytes + 3) & ~UINT64_C(3);
+	arena->used = used < arena->bytes ? used : arena->bytes;
+	return true;
+}
+
+/* How many from the first on are answered, with their values in the arena. */
+static uint32_t asks_keep(struct reader_store *store, uint32_t count, struct arena *arena)
+{
+	uint32_t kept = 0;
+
+	while (kept < count && store->asks[kept].status != HAUL_EFULL &&
+	       value_keep(&store->asks[kept], arena))
+		kept++;
+	return kept;
+}
+
 uint32_t reader_ask(struct reader_store *store, enum tree tree, uint32_t count, struct arena *arena)
 {
 	const uint64_t used = arena->used;
 
 	HAUL_ASSERT(count > 0 && count <= READER_ASKS);
 	for (;;) {
-		for (uint32_t i = 0; i < count; i++) {
+		for (uint32_t i = 0; i < count; i++)
 			store->asks[i].op_max = store->op;
-			store->asks[i].status = 0;
-		}
-		lsm_get(store->view, tree, store->asks, count, arena, store->scratch);
-		uint32_t answered = 0;
-		while (answered < count && store->asks[answered].status != HAUL_EFULL)
-			answered++;
+		lsm_get(store->view, tree, store->asks, count,
+			lsm_into(store->scratch, arena));
+		const uint32_t answered = asks_keep(store, count, arena);
 		/* Values of later ones may have filled the arena before the first had its turn.
 		 * Alone in an empty arena every value fits. */
-		if (answered > 0 || used > 0 || count == 1)
+		if (answered > 0 || used > 0)
 			return answered;
-		arena->used = used;
+		HAUL_ASSERT(count > 1);
+		arena->used = 0;
 		count = (count + 15) / 16;
 	}
 }
