@@ -9,8 +9,9 @@
  *            versions through merges.
  * Units      bytes; ops.
  * Ownership  a view is held by its reader and dropped; it keeps its memory tables and tables alive.
- * Memory     at lsm_open: two memory tables, cache, builder; filters and indexes of tables grow
- *            with the data and are charged to the cache's share first.
+ * Memory     at lsm_open: LSM_MEMORIES memory tables, of which the third stays untouched until a
+ *            reader is slower than a flush; cache, builder. Filters and indexes of tables grow with
+ *            the data; lsm_status says by how much.
  * Threads    executor: lsm_put, lsm_find, lsm_mark, lsm_abort, lsm_freeze. One background thread:
  *            lsm_step. Any: views, pins, lsm_publish, lsm_status, lsm_throttle.
  * Errors     -EIO, HAUL_ECORRUPT, -ENOSPC from lsm_step: nothing is lost, the old state stays.
@@ -27,6 +28,7 @@
 
 enum {
 	LSM_PINS = 32,
+	LSM_MEMORIES = 3,
 	LSM_LEVELS_MAX = 8,
 	/* A frame writes at most so much into the memory table (memtable_cost): the executor
 	 * counts. */
@@ -56,10 +58,10 @@ int lsm_make(struct media *media, const uint8_t uuid[16], struct haul_err *err);
 
 /* ---- the executor ---- */
 
-/* Newest row of each key, executed but perhaps not durable; values point into memory good until the
- * next lsm_find or freeze when `arena` was given. Keys in any order, duplicates allowed. Filters
- * are asked for all keys first, then tables are read in batches. arena NULL: values are not wanted.
- * */
+/* Newest row of each key, executed but perhaps not durable; values point into the arena or into a
+ * memory table, good until the next lsm_ready or lsm_freeze. Keys in any order, duplicates allowed.
+ * Filters are asked for all keys first, then tables are read in batches. arena NULL: values are not
+ * wanted. Returns the first status that is not 0. */
 int lsm_find(struct lsm *lsm, enum tree tree, struct table_ask *asks, uint32_t count,
 	     struct arena *arena);
 /* The memory tables only, and no table: for what is known to have been looked for already. */
@@ -94,8 +96,10 @@ void lsm_unpin(struct lsm *lsm, uint64_t op);
 struct lsm_scratch; /* for up to `asks` keys a call */
 int lsm_scratch_new(struct lsm_scratch **ret_scratch, uint32_t asks);
 void lsm_scratch_free(struct lsm_scratch *scratch);
+/* Values of the next lsm_get go into arena; NULL: they are not wanted. Returns scratch. */
+struct lsm_scratch *lsm_into(struct lsm_scratch *scratch, struct arena *arena);
 void lsm_get(struct lsm_view *view, enum tree tree, struct table_ask *asks, uint32_t count,
-	     struct arena *arena, struct lsm_scratch *scratch);
+	     struct lsm_scratch *scratch);
 
 /* Newest visible rows in order, deletions left out, from key `from` up to and with `to`; columns
  * are good until the next call. prefix: from and to have the same first word (filters can help). */
@@ -115,7 +119,9 @@ void lsm_walk_close(struct lsm_walk *walk);
 /* ---- the background ---- */
 
 /* One bounded piece of work: flush before merges, upper levels first. durable: the log's; a flush
- * becomes the root only when all of its ops are. 1: there is more to do; 0: nothing; negative. */
+ * becomes the root only when all of its ops are. 1: there may be more to do; 0: nothing; negative:
+ * to be tried again. What only helps readers begins when nothing was put since the call before, so
+ * call once more a while after it said 0. */
 int lsm_step(struct lsm *lsm, uint64_t durable);
 bool lsm_busy(struct lsm *lsm); /* whether lsm_step would do something */
 /* Merge all runs into one a tree; call lsm_step until it says 0. */

@@ -28,6 +28,7 @@ struct pair {
 
 struct lsm_scratch {
 	uint32_t asks;
+	struct arena *arena;
 	struct pair *pairs, *spare;
 	struct table_ask **open; /* not found yet, ascending */
 	struct table_ask **hits; /* of one table */
@@ -322,8 +323,14 @@ int lsm_find(struct lsm *lsm, enum tree tree, struct table_ask *asks, uint32_t c
 	return rc;
 }
 
+struct lsm_scratch *lsm_into(struct lsm_scratch *scratch, struct arena *arena)
+{
+	scratch->arena = arena;
+	return scratch;
+}
+
 void lsm_get(struct lsm_view *view, enum tree tree, struct table_ask *asks, uint32_t count,
-	     struct arena *arena, struct lsm_scratch *scratch)
+	     struct lsm_scratch *scratch)
 {
 	HAUL_ASSERT(tree_hashed[tree]);
 	for (uint32_t done = 0; done < count; done += scratch->asks) {
@@ -332,6 +339,6 @@ void lsm_get(struct lsm_view *view, enum tree tree, struct table_ask *asks, uint
 		left = memory_find(view->active->table, tree, scratch, left);
 		if (view->frozen && left)
 			left = memory_find(view->frozen->table, tree, scratch, left);
-		runs_get(&view->tree[tree], tree, scratch, left, arena);
+		runs_get(&view->tree[tree], tree, scratch, left, scratch->arena);
 	}
 }

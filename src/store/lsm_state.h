@@ -16,8 +16,6 @@
 #include "store/run.h"
 
 enum {
-	/* One is written, one flushed; readers that are still in a flushed one leave the third. */
-	LSM_MEMORIES = 3,
 	LSM_FIND = 8192, /* keys looked for at once by the executor */
 	LSM_JOBS = LSM_LEVELS_MAX + 1,
 	LSM_JOB_EXTRA = LSM_LEVELS_MAX, /* the job for idle merging and compaction */

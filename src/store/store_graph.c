@@ -181,7 +181,7 @@ static uint32_t graph_get(struct graph *graph, const struct graph_rule *rule, ui
 	}
 	for (;;) {
 		lsm_get(graph->view, rule->to, &graph->asks[from], count,
-			rule->value ? &graph->arena : NULL, graph->scratch);
+			lsm_into(graph->scratch, rule->value ? &graph->arena : NULL));
 		uint32_t answered = 0;
 		while (answered < count && graph->asks[from + answered].status != HAUL_EFULL)
 			answered++;
