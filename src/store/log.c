@@ -187,9 +187,14 @@ int log_put(struct log *log, uint64_t op, const struct log_part *parts, uint32_t
 	return rc;
 }
 
-struct log_place log_place(const struct log *log)
+struct log_place log_place(struct log *log)
 {
-	return log->place;
+	struct log_place place;
+
+	pthread_mutex_lock(&log->lock);
+	place = log->place;
+	pthread_mutex_unlock(&log->lock);
+	return place;
 }
 
 bool log_staged(struct log *log)
@@ -312,10 +317,5 @@ uint64_t log_durable(struct log *log)
 
 uint64_t log_bytes(struct log *log)
 {
-	uint64_t position;
-
-	pthread_mutex_lock(&log->lock);
-	position = log_block_up(log->place.position);
-	pthread_mutex_unlock(&log->lock);
-	return position - log->first;
+	return log_block_up(log_place(log).position) - log->first;
 }

@@ -34,9 +34,9 @@ struct log;
 int log_open(struct log **ret_log, struct media *media, const uint8_t uuid[16],
 	     const struct log_place *place, uint64_t bytes);
 void log_close(struct log *log);
-/* Whether a frame of so many bytes can be put now: 0; HAUL_EFULL (write first); HAUL_ELIMIT (never);
- * -ENOSPC (no segment can be reserved for it: nothing was done, it may be tried again). Asked before a frame is
- * executed, so that what was executed can always be logged. */
+/* Whether a frame of so many bytes can be put now: 0; HAUL_EFULL (write first); HAUL_ELIMIT
+ * (never); -ENOSPC (no segment can be reserved: nothing was done, it may be tried again). Asked
+ * before a frame is executed, so that what was executed can always be logged. */
 int log_room(struct log *log, uint32_t bytes);
 /* op is that of the record before plus one. parts are put one behind the other. */
 struct log_part {
@@ -45,13 +45,14 @@ struct log_part {
 };
 int log_put(struct log *log, uint64_t op, const struct log_part *parts, uint32_t count);
 /* Place behind the last record put: for a checkpoint at it. */
-struct log_place log_place(const struct log *log);
+struct log_place log_place(struct log *log);
 bool log_staged(struct log *log);                      /* whether log_write has anything to do */
 int log_write(struct log *log, uint64_t *ret_durable); /* 0 also if nothing was staged */
 uint64_t log_durable(struct log *log);
 uint64_t log_bytes(struct log *log); /* put since open, with heads and zeros */
-/* For a background thread: have a segment's worth of room behind what was put, so that log_room need
- * not make it. 1: made some; 0: there is enough; -ENOSPC as log_room, and it may be tried again. */
+/* For a background thread: have a segment's worth of room behind what was put, so that log_room
+ * need not make it. 1: made some; 0: there is enough; -ENOSPC as log_room: it may be tried again.
+ */
 int log_reserve_ahead(struct log *log);
 /* When nothing comes for a while, and before closing: write down behind the log that all of it was
  * durable, so that damage to the last append is told from a torn end. As log_write: one of the two
@@ -111,8 +112,12 @@ struct log_report {
  * Reads only. 0 and *ret_report: also when the verdict is bad; what to do is the caller's. */
 typedef int log_told(const struct log_place *behind, const uint8_t *frame, uint32_t bytes,
 		     void *arg);
-int log_replay(struct media *media, const uint8_t uuid[16], const struct log_place *place,
-	       log_told *told, void *arg, struct log_report *ret_report);
+struct log_from {
+	const uint8_t *uuid;
+	struct log_place place;
+};
+int log_replay(struct media *media, const struct log_from *from, log_told *told, void *arg,
+	       struct log_report *ret_report);
 /* Zeros behind report->end, durable: after LOG_TORN, before anything is appended; after others to
  * accept what is lost. If it is cut off it is done again by the next recovery. */
 int log_truncate(struct media *media, const struct log_report *report);

@@ -262,8 +262,8 @@ static struct replay *replay_new(struct media *media)
 	return NULL;
 }
 
-int log_replay(struct media *media, const uint8_t uuid[16], const struct log_place *place,
-	       log_told *told, void *arg, struct log_report *ret_report)
+int log_replay(struct media *media, const struct log_from *from, log_told *told, void *arg,
+	       struct log_report *ret_report)
 {
 	struct replay *replay = replay_new(media);
 	struct log_evidence evidence = { .seen = LOG_SEEN_NOTHING };
@@ -272,8 +272,8 @@ int log_replay(struct media *media, const uint8_t uuid[16], const struct log_pla
 
 	if (replay == NULL)
 		return -ENOMEM;
-	replay->store = log_store(uuid);
-	replay->place = *place;
+	replay->store = log_store(from->uuid);
+	replay->place = from->place;
 	replay->told = told;
 	replay->arg = arg;
 	rc = replay_records(replay, &look);
