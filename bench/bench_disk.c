@@ -15,6 +15,13 @@
 		.run = disk_store_run, .parameter = DISK_CASE(bytes, slow)                         \
 	}
 
+#define SERVE(case_name, peer, keys, two, wanted)                                                  \
+	{                                                                                          \
+		.name = case_name, .unit = "keys/s", .goal = wanted,                               \
+		.arms = peer " | haul cache serve; " #keys " cold keys a get",                     \
+		.run = disk_serve_run, .parameter = DISK_CASE(keys, two)                           \
+	}
+
 static const struct bench_case cases[] = {
 	STORE("store_4k", 4096, 0, 22.0),
 	STORE("store_64k", 65536, 0, 2.2),
@@ -63,18 +70,10 @@ static const struct bench_case cases[] = {
 	  .goal = 1.0,
 	  .arms = "the limit: 1 s | haul_cache_open of a million entries after a crash",
 	  .run = disk_recover_run },
-	{ .name = "serve_get",
-	  .unit = "keys/s",
-	  .goal = 2.5,
-	  .arms = "memcached with extstore | haul cache serve; get of one cold key",
-	  .run = disk_serve_run,
-	  .parameter = 1 },
-	{ .name = "serve_mget",
-	  .unit = "keys/s",
-	  .goal = 3.5,
-	  .arms = "memcached with extstore | haul cache serve; get of 100 cold keys",
-	  .run = disk_serve_run,
-	  .parameter = 100 },
+	SERVE("serve_get", "memcached with extstore", 1, 0, 2.5),
+	SERVE("serve_mget", "memcached with extstore", 100, 0, 3.5),
+	SERVE("serve_get_2", "memcached with extstore of two I/O threads", 1, 1, 0),
+	SERVE("serve_mget_2", "memcached with extstore of two I/O threads", 100, 1, 0),
 };
 
 static int disk_open(void **ret_ctx, struct haul_err *err)

@@ -51,7 +51,7 @@ static uint64_t most_bytes(const struct disk_sizes *sizes)
 		sizes->store_bytes + sizes->plain_bytes,
 		sizes->lookup_bytes,
 		sizes->recovery_bytes,
-		2 * sizes->serve_bytes,
+		3 * sizes->serve_bytes,
 	};
 	uint64_t most = 0;
 	for (uint32_t i = 0; i < 4; i++)

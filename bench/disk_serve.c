@@ -38,7 +38,8 @@ enum {
 /* So slow that extstore's writer keeps up: 64 sets and a pause make 60 MB/s at most. */
 static const int64_t MEMCACHED_PAUSE_NS = 4 * NS_PER_MS;
 
-enum which { HAUL, MEMCACHED, SERVERS };
+/* MEMCACHED is as it comes, with one thread for its disk; MEMCACHED_TWO has as many as haul. */
+enum which { HAUL, MEMCACHED, MEMCACHED_TWO, SERVERS };
 
 struct one_server {
 	pid_t pid; /* 0 = none */
@@ -149,17 +150,16 @@ static int haul_start(struct disk_bench *bench, struct one_server *server, struc
 	return spawn(argv, &server->pid);
 }
 
-static int memcached_start(struct disk_bench *bench, struct one_server *server,
-			   struct haul_err *err)
+static int memcached_start(struct disk_bench *bench, struct one_server *server, uint32_t io_threads)
 {
 	char port[8], memory[16], threads[8], extstore[ARGUMENT];
-	(void)err;
 	snprintf(port, sizeof port, "%u", server->port);
 	snprintf(memory, sizeof memory, "%u", bench->sizes.serve_ram_mib);
 	snprintf(threads, sizeof threads, "%d", THREADS);
 	snprintf(extstore, sizeof extstore,
-		 "ext_path=%s:%lluM,ext_threads=%d,ext_item_size=512,ext_item_age=0",
-		 server->file.path, (unsigned long long)(bench->sizes.serve_bytes >> 20), THREADS);
+		 "ext_path=%s:%lluM,ext_threads=%u,ext_item_size=512,ext_item_age=0",
+		 server->file.path, (unsigned long long)(bench->sizes.serve_bytes >> 20),
+		 io_threads);
 	char *const argv[] = { (char[]){ "memcached" },
 			       (char[]){ "-u" },
 			       (char[]){ "root" },
@@ -188,7 +188,7 @@ static int server_start(struct disk_bench *bench, enum which which, struct one_s
 	if (error < 0)
 		return haul_err_set(err, error, "find a port: %s", haul_strerror(error));
 	error = which == HAUL ? haul_start(bench, server, err)
-			      : memcached_start(bench, server, err);
+			      : memcached_start(bench, server, which == MEMCACHED ? 1 : THREADS);
 	if (error < 0)
 		return error;
 	error = disk_client_wait(server->port, START_SECONDS, err);
@@ -232,10 +232,10 @@ static int numbers_make(struct disk_bench *bench, struct haul_err *err)
 			error = there_of(&servers->one[i], entries, there[i], err);
 	}
 	for (uint32_t i = 0; i < entries / 2 && error == 0; i++)
-		if (there[HAUL][i] && there[MEMCACHED][i])
+		if (there[HAUL][i] && there[MEMCACHED][i] && there[MEMCACHED_TWO][i])
 			servers->numbers[servers->number_count++] = i;
-	free(there[HAUL]);
-	free(there[MEMCACHED]);
+	for (uint32_t i = 0; i < SERVERS; i++)
+		free(there[i]);
 	for (uint32_t i = servers->number_count; i > 1; i--) {
 		uint32_t other = prng_below(&bench->prng, i), kept = servers->numbers[i - 1];
 		servers->numbers[i - 1] = servers->numbers[other];
@@ -268,7 +268,8 @@ int disk_serve_fill(struct disk_bench *bench, struct haul_err *err)
 	if (bench->servers == NULL)
 		return haul_err_set(err, -ENOMEM, "no memory");
 	struct disk_server *servers = bench->servers;
-	servers->one[HAUL].file.fd = servers->one[MEMCACHED].file.fd = -1;
+	for (uint32_t i = 0; i < SERVERS; i++)
+		servers->one[i].file.fd = -1;
 	servers->numbers = calloc(bench->sizes.serve_entries, sizeof *servers->numbers);
 	if (servers->numbers == NULL)
 		return haul_err_set(err, -ENOMEM, "no memory");
@@ -278,7 +279,7 @@ int disk_serve_fill(struct disk_bench *bench, struct haul_err *err)
 		error = server_start(bench, i, &servers->one[i], err);
 		if (error == 0)
 			error = server_fill(bench, &servers->one[i],
-					    i == MEMCACHED ? MEMCACHED_PAUSE_NS : 0, &stored, err);
+					    i == HAUL ? 0 : MEMCACHED_PAUSE_NS, &stored, err);
 	}
 	return error == 0 ? numbers_make(bench, err) : error;
 }
@@ -301,8 +302,9 @@ int disk_serve_run(void *ctx, const struct bench_case *self, enum bench_arm arm,
 		   struct bench_sample *ret_sample, struct haul_err *err)
 {
 	struct disk_bench *bench = ctx;
-	uint32_t keys = (uint32_t)self->parameter;
-	enum which which = arm == BENCH_BATCHED ? HAUL : MEMCACHED;
+	uint32_t keys = (uint32_t)(self->parameter >> 1);
+	enum which peer = self->parameter & 1 ? MEMCACHED_TWO : MEMCACHED;
+	enum which which = arm == BENCH_BATCHED ? HAUL : peer;
 	int error = disk_bench_enter(bench, DISK_SERVE, err);
 	if (error < 0)
 		return error;
@@ -364,7 +366,7 @@ int disk_serve_tables(void *ctx, json_t *tables, struct haul_err *err)
 	/* What the cases had is given back first: two files at a time would be too much. */
 	int error = disk_bench_enter(bench, DISK_NONE, err);
 	json_t *rows = json_array();
-	for (uint32_t i = 0; i < SERVERS && error == 0; i++)
+	for (uint32_t i = HAUL; i <= MEMCACHED && error == 0; i++)
 		error = ledger_row(bench, i, rows, err);
 	if (error < 0) {
 		json_decref(rows);
