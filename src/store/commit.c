@@ -358,6 +358,30 @@ int commit_keeper(struct commit *commit, uint64_t *steps)
 	return rc;
 }
 
+bool commit_mark(struct commit *commit)
+{
+	struct wakes wakes = { 0 };
+
+	commit_lock(commit);
+	const bool free = !commit->writing && commit->staged.head == NULL &&
+			  commit->waiting.head == NULL && !commit->executing && commit->broken == 0;
+	if (free) {
+		commit->writing = true;
+		commit_unlock(commit, &wakes);
+		const int rc = log_mark(commit->log);
+		commit_lock(commit);
+		commit->writing = false;
+		commit->full = false;
+		if (rc < 0)
+			commit->broken = rc;
+		commit_tell(commit, &wakes);
+		commit_progress(commit, &wakes);
+		commit_handover(commit, &wakes);
+	}
+	commit_unlock(commit, &wakes);
+	return free;
+}
+
 int commit_error(struct commit *commit)
 {
 	commit_lock(commit);

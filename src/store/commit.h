@@ -144,4 +144,6 @@ int commit_durable(struct commit *commit, uint64_t op);
 int commit_keeper(struct commit *commit, uint64_t *steps);
 /* The keeper has done a step: what it said. */
 void commit_kept(struct commit *commit, int rc);
+/* Mark the log (log_mark) if nobody is about to write; whether it was. */
+bool commit_mark(struct commit *commit);
 int commit_error(struct commit *commit);

@@ -408,6 +408,7 @@ void commit_write_turn(struct commit *commit, struct wakes *wakes)
 	}
 	commit_tell(commit, wakes);
 	commit_progress(commit, wakes);
+	keeper_written(&commit->store->keeper);
 	if (commit->stalled)
 		keeper_call(&commit->store->keeper);
 }

@@ -1,37 +1,31 @@
 #include "store/keeper.h"
 
+#include <errno.h>
 #include <signal.h>
 
 #include "os/park.h"
 #include "store/store_parts.h"
 
 enum {
-	KEEPER_SEGMENTS_AHEAD = 2,
-	KEEPER_RETRY_NS = 100000000 /* after a step that failed, if nobody calls before */
+	KEEPER_RETRY_NS = 100000000, /* after a step that failed, if nobody calls before */
+	KEEPER_MARK_NS = 5000000     /* without a write: then what is durable is marked as such */
 };
 
-/* Segments are prepared before the log gets to them; what is behind the checkpoint is given back. */
+/* Room is made before the log gets there; what is behind the checkpoint is given back. */
 static int keeper_log(struct haul_store *store)
 {
 	struct keeper *keeper = &store->keeper;
-	struct media *media = store->media;
-	const uint64_t segment = media->segment_bytes;
 	const uint64_t kept = lsm_checkpoint(store->lsm).position;
 
 	if (kept > keeper->trimmed) {
-		const int rc = MEDIA_CALL(media, log_trim, kept);
+		const int rc = MEDIA_CALL(store->media, log_trim, kept);
 		if (rc < 0)
 			return rc;
 		keeper->trimmed = kept;
 	}
-	const uint64_t written = keeper->start + log_bytes(store->log);
-	if (written + segment > keeper->reserved) {
-		const uint64_t to = written + KEEPER_SEGMENTS_AHEAD * segment;
-		/* a full disk is told to the commit that finds no room */
-		if (MEDIA_CALL(media, log_reserve, to) == 0)
-			keeper->reserved = to;
-	}
-	return 0;
+	const int made = log_reserve_ahead(store->log);
+	/* a full disk is told to the commit that finds no room */
+	return made == -ENOSPC ? 0 : made;
 }
 
 int keeper_step(struct haul_store *store)
@@ -57,6 +51,31 @@ void keeper_resume(struct keeper *keeper)
 	(void)pthread_mutex_unlock(&keeper->step);
 }
 
+/* Sleep until called; while the log is not marked only until it has rested for a while. Then it is
+ * marked, and the first write afterwards calls. */
+static void keeper_sleep(struct haul_store *store, uint32_t seen, int rc)
+{
+	struct keeper *keeper = &store->keeper;
+	const uint64_t durable = log_durable(store->log);
+	int64_t timeout_ns = rc < 0 ? KEEPER_RETRY_NS : INT64_MAX;
+
+	if (rc == 0 && durable != keeper->marked) {
+		if (durable == keeper->seen && commit_mark(&store->commit))
+			keeper->marked = durable;
+		else
+			timeout_ns = KEEPER_MARK_NS;
+		keeper->seen = durable;
+	}
+	if (timeout_ns == INT64_MAX)
+		atomic_store(&keeper->rests, 1);
+	/* who calls after this finds it asleep; who called before has changed the word */
+	atomic_store(&keeper->asleep, 1);
+	if (!atomic_load(&keeper->stop) && log_durable(store->log) == durable)
+		park_wait(&keeper->calls, seen, timeout_ns);
+	atomic_store(&keeper->asleep, 0);
+	atomic_store(&keeper->rests, 0);
+}
+
 static void *keeper_run(void *arg)
 {
 	struct haul_store *store = arg;
@@ -65,15 +84,17 @@ static void *keeper_run(void *arg)
 	while (!atomic_load(&keeper->stop)) {
 		const uint32_t seen = atomic_load(&keeper->calls);
 		const int rc = keeper_step(store);
-		if (rc > 0)
-			continue;
-		/* who calls after this finds it asleep; who called before has changed the word */
-		atomic_store(&keeper->asleep, 1);
-		if (!atomic_load(&keeper->stop))
-			park_wait(&keeper->calls, seen, rc == 0 ? INT64_MAX : KEEPER_RETRY_NS);
-		atomic_store(&keeper->asleep, 0);
+		if (rc <= 0)
+			keeper_sleep(store, seen, rc);
 	}
 	return NULL;
+}
+
+void keeper_written(struct keeper *keeper)
+{
+	if (atomic_load_explicit(&keeper->rests, memory_order_relaxed) != 0 &&
+	    atomic_exchange(&keeper->rests, 0) != 0)
+		keeper_call(keeper);
 }
 
 void keeper_call(struct keeper *keeper)
@@ -87,7 +108,6 @@ int keeper_open(struct haul_store *store)
 {
 	struct keeper *keeper = &store->keeper;
 
-	keeper->start = log_place(store->log).position;
 	(void)pthread_mutex_init(&keeper->step, NULL);
 	if (!store->deep.threads || store->options.read_only)
 		return 0;

@@ -180,7 +180,10 @@ static int close_checkpoint(struct haul_store *store)
 {
 	const int rc = commit_error(&store->commit);
 
-	return rc < 0 || store->options.read_only ? rc : store_checkpoint(store);
+	if (rc < 0 || store->options.read_only)
+		return rc;
+	(void)commit_mark(&store->commit);
+	return store_checkpoint(store);
 }
 
 int haul_store_close(struct haul_store *store)
@@ -204,5 +207,8 @@ int store_step(struct haul_store *store)
 {
 	HAUL_ASSERT(!store->deep.threads);
 	commit_pump(&store->commit);
-	return keeper_step(store);
+	const int rc = keeper_step(store);
+	if (rc == 0)
+		(void)commit_mark(&store->commit);
+	return rc;
 }

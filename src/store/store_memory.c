@@ -27,7 +27,7 @@ int store_memory_split(struct store_memory *ret_memory, const struct store_deep 
 	const uint64_t frame = deep->frame_budget > 0 ? deep->frame_budget : LSM_FRAME_BUDGET;
 	struct store_memory memory = { .total = total, .fixed = MEMORY_FIXED };
 
-	if (total < MEMORY_MIN)
+	if (total < MEMORY_MIN && deep->frame_budget == 0)
 		return haul_err_set(err, -EINVAL, "memory %llu: at least %d bytes (128 MiB)",
 				    (unsigned long long)total, MEMORY_MIN);
 	memory.log = total < MEMORY_SMALL ? LOG_RECORD_MAX : MEMORY_LOG;

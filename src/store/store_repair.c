@@ -96,7 +96,7 @@ static int repair_do(struct store_check *check, struct haul_err *err)
 	const uint32_t bad = repair_tell(check, true);
 
 	/* the log first: with the old manifest it is no worse than before */
-	int rc = cut ? MEDIA_CALL(check->media, log_cut, end) : 0;
+	int rc = cut ? log_truncate(check->media, &check->report) : 0;
 	if (rc < 0)
 		return haul_err_set(err, rc, "cutting the log at position %llu: %s",
 				    (unsigned long long)end, haul_strerror(rc));

@@ -97,7 +97,7 @@ static int replay_end(struct haul_store *store, const struct log_report *report,
 	case LOG_TORN:
 		if (store->options.read_only)
 			return 0;
-		rc = MEDIA_CALL(store->media, log_cut, report->end.position);
+		rc = log_truncate(store->media, report);
 		return rc < 0 ? haul_err_set(err, rc, "%s, and cutting it failed: %s", text,
 					     haul_strerror(rc))
 			      : 0;
@@ -129,7 +129,8 @@ static int replay_run(struct replay *replay, struct log_report *report, struct h
 {
 	struct haul_store *store = replay->store;
 	const struct log_place from = replay->place;
-	const int rc = log_replay(store->media, store->uuid, &from, replay_told, replay, report);
+	const int rc = log_replay(store->media, &(struct log_from){ store->uuid, from },
+				  replay_told, replay, report);
 
 	if (rc < 0)
 		return replay_failed(replay, rc, err);
