@@ -1,11 +1,11 @@
 /* Rows in an arena, found through one hash table.
  *
  * A put writes the row and its value, then names it: first in its slots (release), then by the
- * count of its tree. A reader that finds a ref therefore finds the whole row behind it, and the rows
- * that its links lead to. Nothing that was named is changed, but for the op of a row that is aborted: it
- * becomes MEMTABLE_DEAD, which nobody sees. The writer takes dead rows out of the slots, too, so
- * that failing over and over with the same key makes no chain longer; a reader who is just at such
- * a row still finds its links.
+ * count of its tree. So who finds a ref finds the whole row behind it, and the rows that its links
+ * lead to. Nothing that was named is changed, but for the op of a row that is aborted: it becomes
+ * MEMTABLE_DEAD, which nobody sees. The writer takes dead rows out of the slots, too, so that
+ * failing over and over with the same key makes no chain longer; a reader who is just at such a row
+ * still finds its links.
  *
  * A slot that loses its only row becomes GONE: probes go on over it, and the next key that is not
  * found takes its place. Slots are never more than rows put, so the table of slots, made for all

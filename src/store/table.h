@@ -87,8 +87,8 @@ void table_filter_prefetch(const struct table *table, uint64_t hash);
 bool table_filter_pass(const struct table *table, uint64_t hash);
 
 /* Newest row with op <= op_max of each of `count` keys, ascending, all within first … last.
- * row.op stays 0: none. Whose row.op or status is not 0 already is not looked for: a newer table has
- * answered, or could not. A value is copied into arena (at a multiple of 8) when it is not NULL;
+ * row.op stays 0: none. Whose row.op or status is not 0 already is not looked for: a newer table
+ * has answered, or could not. A value is copied into arena (at a multiple of 8) when it is not NULL;
  * HAUL_EFULL when that is full. Blocks that are not cached are read many at once. */
 struct arena {
 	uint8_t *data;
@@ -118,7 +118,7 @@ int table_walk_open(struct table_walk *walk, struct table *table, const struct t
 		    uint32_t ahead, bool bypass);
 void table_walk_close(struct table_walk *walk);
 
-/* Verify all of it: every block, order, filter, footer, and that the rest is zeros. told gets offset
- * and text of each finding. Returns how many; -ENOMEM. */
+/* Verify all of it: every block, order, filter, footer, and that the rest is zeros. told gets
+ * offset and text of each finding. Returns how many; -ENOMEM. */
 int table_check(struct media *media, const struct table_info *info,
 		void (*told)(uint64_t offset, const char *what, void *arg), void *arg);

@@ -62,7 +62,7 @@ static int fail(struct haul_err *err, int error, uint64_t blob, const char *what
 }
 
 /* Where the tail starts and how long it is, from the last block of the blob. */
-static int tail_place(struct media *media, const struct table_info *info, uint64_t *ret_from)
+static int tail_place_load(struct media *media, const struct table_info *info, uint64_t *ret_from)
 {
 	struct table_footer footer;
 	uint8_t *page = aligned_alloc(MEDIA_ALIGN, MEDIA_ALIGN);
@@ -78,8 +78,6 @@ static int tail_place(struct media *media, const struct table_info *info, uint64
 		return error;
 	if (footer.magic != TABLE_MAGIC)
 		return HAUL_ECORRUPT;
-	if (footer.version != TABLE_VERSION && footer.check == info->checksum)
-		return HAUL_EVERSION;
 	if (!footer_fits(&footer, info))
 		return HAUL_ECORRUPT;
 	*ret_from = footer.tail;
@@ -95,6 +93,8 @@ static int tail_prove(struct table_tail *tail, const struct table_info *info)
 	if (XXH3_64bits(tail->data, checked) != footer->check || !footer_is(footer, info) ||
 	    !footer_fits(footer, info))
 		return HAUL_ECORRUPT;
+	if (footer->version != TABLE_VERSION)
+		return HAUL_EVERSION;
 	tail->footer = footer;
 	tail->filter = (const uint32_t *)(const void *)tail->data;
 	tail->entry = (const struct table_entry *)(const void *)(tail->data + footer->index -
@@ -110,7 +110,7 @@ int table_tail_load(struct table_tail *ret_tail, struct media *media, const stru
 	if (info->tree >= TREES || info->bytes < MEDIA_ALIGN || info->bytes % MEDIA_ALIGN ||
 	    info->bytes > INT32_MAX)
 		return fail(err, HAUL_ECORRUPT, info->blob, "what the manifest says of it");
-	int error = tail_place(media, info, &from);
+	int error = tail_place_load(media, info, &from);
 	if (error)
 		return fail(err, error, info->blob, "its footer");
 	tail.bytes = info->bytes - from;

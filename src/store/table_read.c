@@ -1,10 +1,10 @@
 /* Blocks of a table brought into memory, and places in them found.
  *
- * Who wants blocks goes three steps: begin (look into the cache, claim what is not there), read (all
- * that was claimed, with one call of the media), wait (for what others had claimed before). Nobody
- * waits between his claims and the end of his reads, so every wait ends. Spare memory is waited for
- * only by who has claimed nothing and holds no spare memory; who holds some gives it back without
- * waiting for more. */
+ * Who wants blocks goes three steps: begin (look into the cache, claim what is not there), read
+ * (all that was claimed, with one call of the media), wait (for what others had claimed before).
+ * Nobody waits between his claims and the end of his reads, so every wait ends. Spare memory is
+ * waited for only by who has claimed nothing and holds no spare memory; who holds some gives it
+ * back without waiting for more. */
 #include <errno.h>
 
 #include <haul/err.h>

@@ -8,6 +8,7 @@
  *            values, values. Its checksum covers the head, too, and so the address; the index holds
  *            it again, so a block of an earlier use of the blob's number is not taken for it. The
  *            checksum of the footer covers the whole tail.
+ * Threads    what is in memory of an open table is not changed.
  * Units      bytes; little-endian, as all hosts are that this is built for.
  * Source     docs/design/0017; filter: blocked Bloom filter, 8 bits in 32 bytes (Putze, Sanders,
  *            Singler, 2007). */
