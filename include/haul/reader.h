@@ -42,8 +42,13 @@ HAUL_API int haul_reader_get_by_key(struct haul_reader *reader, const struct hau
 				    uint32_t count, struct haul_node *nodes, int32_t *statuses);
 HAUL_API int haul_reader_get_edges(struct haul_reader *reader, const struct haul_edge_id *ids,
 				   uint32_t count, struct haul_edge *edges, int32_t *statuses);
-HAUL_API int haul_reader_get_embeddings(struct haul_reader *reader, uint32_t index,
-					const uint64_t *nodes, uint32_t count,
+struct haul_embedding_names {
+	const uint64_t *nodes;
+	uint32_t count;
+	uint32_t index;
+};
+HAUL_API int haul_reader_get_embeddings(struct haul_reader *reader,
+					const struct haul_embedding_names *names,
 					struct haul_embedding *embeddings, int32_t *statuses);
 
 /* ---- in order, page by page ---- */

@@ -63,8 +63,10 @@ static int embedding_ask(struct embedding_cursor *cursor)
 	while (cursor->id_at < cursor->id_count) {
 		uint32_t found = 0, count = cursor->id_count - cursor->id_at;
 		uint32_t page = count < PAGE ? count : PAGE;
-		int got = haul_reader_get_embeddings(cursor->base.reader, cursor->index,
-						     cursor->ids + cursor->id_at, page,
+		const struct haul_embedding_names names = { .nodes = cursor->ids + cursor->id_at,
+							    .count = page,
+							    .index = cursor->index };
+		int got = haul_reader_get_embeddings(cursor->base.reader, &names,
 						     cursor->embeddings, cursor->statuses);
 		if (got <= 0)
 			return got < 0 ? got : -EIO;

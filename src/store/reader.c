@@ -67,15 +67,15 @@ int haul_reader_get_edges(struct haul_reader *reader, const struct haul_edge_id 
 	return count == 0 ? 0 : reader->calls->get_edges(reader, ids, count, edges, statuses);
 }
 
-int haul_reader_get_embeddings(struct haul_reader *reader, uint32_t index, const uint64_t *nodes,
-			       uint32_t count, struct haul_embedding *embeddings, int32_t *statuses)
+int haul_reader_get_embeddings(struct haul_reader *reader, const struct haul_embedding_names *names,
+			       struct haul_embedding *embeddings, int32_t *statuses)
 {
-	if (!columns_valid(reader, nodes, count, embeddings, statuses) ||
-	    index >= HAUL_EMBEDDING_INDEXES)
+	if (names == NULL || names->index >= HAUL_EMBEDDING_INDEXES ||
+	    !columns_valid(reader, names->nodes, names->count, embeddings, statuses))
 		return -EINVAL;
-	if (count == 0)
-		return 0;
-	return reader->calls->get_embeddings(reader, index, nodes, count, embeddings, statuses);
+	return names->count == 0
+		       ? 0
+		       : reader->calls->get_embeddings(reader, names, embeddings, statuses);
 }
 
 static bool page_valid(const struct haul_reader *reader, const void *query, const void *records,

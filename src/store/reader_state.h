@@ -18,8 +18,8 @@ struct haul_reader_calls {
 			  struct haul_node *nodes, int32_t *statuses);
 	int (*get_edges)(struct haul_reader *reader, const struct haul_edge_id *ids, uint32_t count,
 			 struct haul_edge *edges, int32_t *statuses);
-	int (*get_embeddings)(struct haul_reader *reader, uint32_t index, const uint64_t *nodes,
-			      uint32_t count, struct haul_embedding *embeddings, int32_t *statuses);
+	int (*get_embeddings)(struct haul_reader *reader, const struct haul_embedding_names *names,
+			      struct haul_embedding *embeddings, int32_t *statuses);
 	int (*scan)(struct haul_reader *reader, struct haul_scan *scan, struct haul_node *nodes,
 		    uint32_t max);
 	int (*scan_edges)(struct haul_reader *reader, struct haul_cursor *cursor,

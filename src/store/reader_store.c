@@ -70,8 +70,7 @@ uint32_t reader_ask(struct reader_store *store, enum tree tree, uint32_t count, 
 	for (;;) {
 		for (uint32_t i = 0; i < count; i++)
 			store->asks[i].op_max = store->op;
-		lsm_get(store->view, tree, store->asks, count,
-			lsm_into(store->scratch, arena));
+		lsm_get(store->view, tree, store->asks, count, lsm_into(store->scratch, arena));
 		const uint32_t answered = asks_keep(store, count, arena);
 		/* Values of later ones may have filled the arena before the first had its turn.
 		 * Alone in an empty arena every value fits. */
@@ -254,11 +253,20 @@ int reader_edges(struct reader_store *store, uint32_t count, struct haul_edge *e
 
 /* Nothing but embeddings is in the arena, whose lengths are multiples of a float's: so the vectors
  * are aligned. */
-static int reader_get_embeddings(struct haul_reader *reader, uint32_t index, const uint64_t *nodes,
-				 uint32_t count, struct haul_embedding *embeddings,
-				 int32_t *statuses)
+static void embedding_put(const struct table_ask *ask, struct haul_embedding *embedding)
+{
+	record_get_embedding(ask->row.value, ask->row.bytes, embedding);
+	embedding->index = (uint32_t)ask->key.word[0];
+	embedding->node = ask->key.word[1];
+	embedding->version = ask->row.op;
+}
+
+static int reader_get_embeddings(struct haul_reader *reader,
+				 const struct haul_embedding_names *names,
+				 struct haul_embedding *embeddings, int32_t *statuses)
 {
 	struct reader_store *store = reader_store_of(reader);
+	const uint32_t count = names->count;
 	uint32_t done = 0;
 	const int error = reader_begin(store);
 
@@ -267,18 +275,13 @@ static int reader_get_embeddings(struct haul_reader *reader, uint32_t index, con
 	while (done < count) {
 		const uint32_t n = count - done < READER_ASKS ? count - done : READER_ASKS;
 		for (uint32_t i = 0; i < n; i++)
-			store->asks[i].key = (struct tree_key){ { index, nodes[done + i], 0 } };
+			store->asks[i].key =
+				(struct tree_key){ { names->index, names->nodes[done + i], 0 } };
 		const uint32_t answered = reader_ask(store, TREE_EMBEDDING, n, &store->arena);
 		for (uint32_t i = 0; i < answered; i++) {
-			const struct table_ask *ask = &store->asks[i];
-			struct haul_embedding *embedding = &embeddings[done + i];
-			statuses[done + i] = reader_status(ask);
-			if (statuses[done + i] < 0)
-				continue;
-			record_get_embedding(ask->row.value, ask->row.bytes, embedding);
-			embedding->node = nodes[done + i];
-			embedding->index = index;
-			embedding->version = ask->row.op;
+			statuses[done + i] = reader_status(&store->asks[i]);
+			if (statuses[done + i] == 0)
+				embedding_put(&store->asks[i], &embeddings[done + i]);
 		}
 		done += answered;
 		if (answered < n)

@@ -1,0 +1,278 @@
+/* Sets of vectors in memory: filled from the tree, brought up to date, let go. */
+#include <errno.h>
+#include <string.h>
+
+#include "store/vectors_state.h"
+
+enum { AHEAD = 16 };
+
+void vectors_let_go(struct vectors_index *of)
+{
+	if (of->set.pool != NULL)
+		vector_set_clear(&of->set);
+	of->filled = false;
+	for (uint32_t i = 0; i < VECTOR_GRAPHS; i++)
+		__atomic_store_n(&of->wanted[i], false, __ATOMIC_RELAXED);
+}
+
+/* The set that was not searched for longest gives its memory away. false: there is none. */
+static bool others_give(struct vectors *vectors, const struct vectors_index *but)
+{
+	struct vectors_index *oldest = NULL;
+	uint64_t oldest_used = UINT64_MAX;
+
+	for (uint32_t i = 0; i < HAUL_EMBEDDING_INDEXES; i++) {
+		struct vectors_index *of = &vectors->index[i];
+		const uint64_t used = __atomic_load_n(&of->used, __ATOMIC_RELAXED);
+		if (of == but || used >= oldest_used || pthread_rwlock_trywrlock(&of->lock) != 0)
+			continue;
+		if (of->filled) {
+			if (oldest != NULL)
+				(void)pthread_rwlock_unlock(&oldest->lock);
+			oldest = of;
+			oldest_used = used;
+		} else {
+			(void)pthread_rwlock_unlock(&of->lock);
+		}
+	}
+	if (oldest == NULL)
+		return false;
+	vectors_let_go(oldest);
+	(void)pthread_rwlock_unlock(&oldest->lock);
+	return true;
+}
+
+/* What was put is what the tree says: so a row that was dropped for want of room is put again. */
+static int set_put(struct vectors *vectors, struct vectors_index *of, uint64_t node,
+		   const struct vectors_row *row)
+{
+	int error = HAUL_EFULL;
+
+	do {
+		error = vector_set_put(&of->set, node, row->vector);
+	} while (error == HAUL_EFULL && others_give(vectors, of));
+	return error;
+}
+
+static void graphs_init(struct vectors *vectors, struct vectors_index *of)
+{
+	hnsw_init(&of->graph[HAUL_EUCLIDEAN], &of->set, vectors->kernels, HAUL_EUCLIDEAN);
+	hnsw_init(&of->graph[HAUL_COSINE], &of->set, vectors->kernels, HAUL_COSINE);
+}
+
+/* A new set begins with its first row. */
+static int set_row(struct vectors *vectors, struct vectors_index *of, uint64_t node,
+		   const uint8_t *value, uint32_t bytes)
+{
+	struct vectors_row row;
+	const int error = vectors_row(value, bytes, &row);
+
+	if (error < 0)
+		return error;
+	if (of->set.live == 0 && of->set.dimensions != row.dimensions) {
+		vector_set_clear(&of->set);
+		vector_set_init(&of->set, &vectors->pool, row.dimensions);
+		graphs_init(vectors, of);
+	}
+	if (of->set.dimensions != row.dimensions)
+		return HAUL_ECORRUPT;
+	return set_put(vectors, of, node, &row);
+}
+
+static int rows_take(struct vectors *vectors, struct vectors_index *of, const struct rows *rows)
+{
+	int error = 0;
+
+	for (uint32_t i = 0; i < rows->count && error == 0; i++) {
+		const uint32_t start = i == 0 ? 0 : rows->end[i - 1];
+		error = set_row(vectors, of, rows->key[(size_t)i * rows->words + 1],
+				rows->heap + start, rows->end[i] - start);
+	}
+	return error;
+}
+
+/* Does not fit: nothing is kept but how much it was. */
+static int set_refuse(struct vectors_index *of)
+{
+	of->refused = of->set.taken == 0 ? 1 : of->set.taken;
+	of->refused_calls = 0;
+	vectors_let_go(of);
+	return 0;
+}
+
+/* The place in the ring of the first change behind op. */
+static uint64_t ring_behind(struct vectors *vectors, uint64_t op)
+{
+	(void)pthread_mutex_lock(&vectors->ring_lock);
+	uint64_t place = vectors->ring_end;
+	const uint64_t first = place < VECTORS_STAGED_MAX ? 0 : place - VECTORS_STAGED_MAX;
+	while (place > first && vectors->ring[(place - 1) % VECTORS_STAGED_MAX].op > op)
+		place--;
+	(void)pthread_mutex_unlock(&vectors->ring_lock);
+	return place;
+}
+
+int vectors_fill(struct vectors *vectors, uint32_t index, const struct vectors_sight *sight)
+{
+	struct vectors_index *of = &vectors->index[index];
+	const struct lsm_walk_options options = {
+		.tree = TREE_EMBEDDING,
+		.from = { { index, 0, 0 } },
+		.to = { { index, UINT64_MAX, 0 } },
+		.op_max = sight->op,
+		.prefix = true,
+		.ahead = AHEAD,
+	};
+	struct lsm_walk *walk = NULL;
+	struct rows rows;
+
+	vectors_let_go(of);
+	vector_set_init(&of->set, &vectors->pool, 1);
+	graphs_init(vectors, of);
+	int error = lsm_walk_open(&walk, sight->view, &options);
+	while (error == 0) {
+		const int more = lsm_walk_next(walk, &rows);
+		error = more < 0 ? more : (vectors_stopped(sight) ? -ECANCELED : 0);
+		if (more <= 0 || error < 0)
+			break;
+		error = rows_take(vectors, of, &rows);
+	}
+	lsm_walk_close(walk);
+	if (error == HAUL_EFULL)
+		return set_refuse(of);
+	if (error < 0) {
+		vectors_let_go(of);
+		return error;
+	}
+	of->filled = true;
+	of->refused = 0;
+	of->op = sight->op;
+	/* All changes up to op were staged before op could be seen. */
+	of->place = ring_behind(vectors, sight->op);
+	return 1;
+}
+
+/* ---- up to date ---- */
+
+/* Nodes that changed, from the set's place on; *ret_place: behind them. -ENODATA: written over. */
+static int ring_read(struct vectors *vectors, uint32_t index, uint64_t op, uint64_t *ret_place,
+		     struct table_ask *asks)
+{
+	int count = 0;
+
+	(void)pthread_mutex_lock(&vectors->ring_lock);
+	const uint64_t end = vectors->ring_end;
+	if (end - *ret_place > VECTORS_STAGED_MAX) {
+		count = -ENODATA;
+	} else {
+		uint64_t place = *ret_place;
+		for (; place < end && count < VECTORS_ASKS; place++) {
+			const struct staged *staged = &vectors->ring[place % VECTORS_STAGED_MAX];
+			if (staged->op > op)
+				break;
+			if (staged->index == index)
+				asks[count++].key = (struct tree_key){ { index, staged->node, 0 } };
+		}
+		*ret_place = place;
+	}
+	(void)pthread_mutex_unlock(&vectors->ring_lock);
+	return count;
+}
+
+/* Look up and take over `count` rows; a batch that does not fit into the arena goes on behind. */
+static int asks_take(struct vectors *vectors, struct vectors_index *of,
+		     const struct vectors_sight *sight, struct table_ask *asks, uint32_t count)
+{
+	struct arena values = sight->work;
+	uint32_t done = 0;
+
+	values.used = VECTORS_ASKS * sizeof *asks;
+	const uint64_t start = values.used;
+	while (done < count) {
+		uint32_t some = count - done;
+		/* So many fit in any case. */
+		const uint64_t room = (values.bytes - start) / (VECTOR_ROW_MAX);
+		some = some < room ? some : (uint32_t)room;
+		for (uint32_t i = 0; i < some; i++)
+			asks[done + i].op_max = sight->op;
+		values.used = start;
+		lsm_get(sight->view, TREE_EMBEDDING, asks + done, some,
+			lsm_into(sight->scratch, &values));
+		for (uint32_t i = done; i < done + some; i++) {
+			const struct tree_row *row = &asks[i].row;
+			const uint64_t node = asks[i].key.word[1];
+			int error = asks[i].status;
+			if (error == 0 && (row->op == 0 || row->deleted))
+				vector_set_drop(&of->set, node);
+			else if (error == 0)
+				error = set_row(vectors, of, node, row->value, row->bytes);
+			if (error < 0)
+				return error;
+		}
+		done += some;
+	}
+	return 0;
+}
+
+/* A graph of which a good part was dropped is made anew, in a set without gaps. */
+static void set_tidy(struct vectors *vectors, struct vectors_index *of)
+{
+	struct vector_set *set = &of->set;
+
+	if (set->slots - set->live <= set->slots / VECTORS_DEAD_SHARE)
+		return;
+	set->named = 0;
+	vector_set_pack(set);
+	for (uint32_t i = 0; i < VECTOR_GRAPHS; i++) {
+		struct hnsw *graph = &of->graph[i];
+		const struct hnsw before = *graph;
+		hnsw_init(graph, set, vectors->kernels, graph->metric);
+		graph->link_chunks = before.link_chunks;
+		graph->upper_chunks = before.upper_chunks;
+	}
+}
+
+int vectors_apply(struct vectors *vectors, uint32_t index, const struct vectors_sight *sight)
+{
+	struct vectors_index *of = &vectors->index[index];
+	struct table_ask *asks = (struct table_ask *)(void *)sight->work.data;
+	uint64_t place = of->place;
+
+	HAUL_ASSERT(of->filled && of->op <= sight->op);
+	for (;;) {
+		const int count = ring_read(vectors, index, sight->op, &place, asks);
+		if (count == -ENODATA)
+			return vectors_fill(vectors, index, sight);
+		int error = asks_take(vectors, of, sight, asks, (uint32_t)count);
+		/* Its dimensions changed on the way: the last state decides. */
+		if (error == HAUL_ECORRUPT)
+			return vectors_fill(vectors, index, sight);
+		if (error == HAUL_EFULL)
+			return set_refuse(of);
+		if (error == 0 && vectors_stopped(sight))
+			error = -ECANCELED;
+		if (error < 0)
+			return error;
+		of->place = place;
+		if (count < VECTORS_ASKS)
+			break;
+	}
+	of->op = sight->op;
+	if (of->set.chunks != NULL)
+		set_tidy(vectors, of);
+	return 1;
+}
+
+int vectors_grow(struct vectors_index *of, uint32_t graph, uint32_t count, uint8_t *scratch,
+		 const bool *stop)
+{
+	struct hnsw *hnsw = &of->graph[graph];
+
+	for (uint32_t i = 0; i < count && hnsw->taken < of->set.slots; i++) {
+		if (stop != NULL && __atomic_load_n(stop, __ATOMIC_RELAXED))
+			break;
+		if (hnsw_add(hnsw, scratch) < 0)
+			return 0;
+	}
+	return hnsw->taken < of->set.slots;
+}
