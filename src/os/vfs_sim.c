@@ -47,7 +47,7 @@ static void crash_torn(struct change *change, struct prng *prng)
 {
 	uint64_t sectors = (change->bytes + VFS_SIM_SECTOR - 1) / VFS_SIM_SECTOR;
 	uint64_t at = prng_below(prng, (uint32_t)sectors + 1) * (uint64_t)VFS_SIM_SECTOR;
-	bool garbage = at < change->bytes && prng_below(prng, 2) == 1;
+	bool garbage = prng_below(prng, 2) == 1 && at < change->bytes && !change->covered;
 	uint64_t torn = change->bytes - at < VFS_SIM_SECTOR ? change->bytes - at : VFS_SIM_SECTOR;
 
 	if (at > change->bytes)

@@ -240,6 +240,7 @@ static void change_settle(struct vfs_sim *sim, const struct change *change, uint
 
 		if (c->kind == CHANGE_NAME || c->inode != change->inode || from >= to)
 			continue;
+		c->covered = true;
 		const uint8_t *durable = change->after + (from - change->offset);
 		memcpy(c->before + (from - c->offset), durable, to - from);
 		memcpy(c->after + (from - c->offset), durable, to - from);

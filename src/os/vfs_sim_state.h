@@ -36,6 +36,7 @@ struct change {
 	struct change *next;
 	enum change_kind kind;
 	bool decided; /* by a failed sync: nothing more of it reaches the disk */
+	bool covered; /* some of its bytes have become durable otherwise */
 	struct inode *inode;
 	uint64_t offset, bytes; /* CHANGE_WRITE; CHANGE_RESIZE: what was cut off */
 	uint64_t size;          /* of the file, after it */
