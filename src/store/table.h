@@ -88,7 +88,7 @@ bool table_filter_pass(const struct table *table, uint64_t hash);
 
 /* Newest row with op <= op_max of each of `count` keys, ascending, all within first … last.
  * row.op stays 0: none. Whose row.op or status is not 0 already is not looked for: a newer table
- * has answered, or could not. A value is copied into arena (at a multiple of 8) when it is not NULL;
+ * has answered, or could not. A value is copied into arena (at a multiple of 8) if there is one;
  * HAUL_EFULL when that is full. Blocks that are not cached are read many at once. */
 struct arena {
 	uint8_t *data;

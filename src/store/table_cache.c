@@ -320,7 +320,7 @@ void table_cache_loaded(struct table_cache *cache, uint32_t at, int error)
 {
 	struct frame *frame = &cache->frame[at];
 	pthread_mutex_lock(&cache->lock);
-	HAUL_ASSERT(frame->state == FRAME_LOADING && frame->pins > 0);
+	HAUL_ASSERT(frame->state == FRAME_LOADING);
 	if (error)
 		chain_leave(cache, at);
 	frame->error = error;
