@@ -244,9 +244,7 @@ static int execute(struct commit *commit, struct commit_item *item)
 	rc = changes_seal(item->changes, &nobody, commit->frame, item->bytes);
 	if (rc < 0)
 		return rc;
-	frame.data = commit->frame;
-	frame.head = (const struct frame_head *)(const void *)frame.data;
-	frame.sections = (const struct frame_section *)(const void *)(frame.data + FRAME_HEAD);
+	frame_trust(commit->frame, &frame);
 	return execute_frame(commit, &frame, item);
 }
 

@@ -36,6 +36,8 @@ int keeper_step(struct haul_store *store)
 	int rc = keeper_log(store);
 	if (rc == 0)
 		rc = lsm_step(store->lsm, log_durable(store->log));
+	if (rc == 0)
+		rc = vectors_step(store->vectors);
 	(void)pthread_mutex_unlock(&keeper->step);
 	commit_kept(&store->commit, rc);
 	return rc;

@@ -16,7 +16,7 @@ int store_init_on(const struct store_deep *deep, const uint8_t uuid[16], struct 
 	if (rc < 0)
 		return rc;
 	rc = lsm_make(media, uuid, err);
-	MEDIA_CALL(media, close);
+	media->calls->close(media);
 	return rc;
 }
 
@@ -121,7 +121,7 @@ static void store_free(struct haul_store *store)
 	if (store->lsm != NULL)
 		lsm_close(store->lsm);
 	if (store->media != NULL)
-		MEDIA_CALL(store->media, close);
+		store->media->calls->close(store->media);
 	if (store->vfs_own != NULL)
 		VFS_CALL(store->vfs_own, close_all, store->vfs_own);
 	free(store);

@@ -232,7 +232,7 @@ int store_backup_to(struct haul_store *store, struct vfs *vfs, const struct stor
 	if (view != NULL)
 		lsm_view_drop(store->lsm, view);
 	manifest_free(copy.manifest);
-	MEDIA_CALL(copy.to, close);
+	copy.to->calls->close(copy.to);
 	return rc;
 }
 
@@ -270,8 +270,9 @@ static int frame_is_there(const struct log_place *behind, const uint8_t *frame, 
 static int restore_no_log(const struct copy *copy, struct haul_err *err)
 {
 	struct log_report report;
-	const int rc = log_replay(copy->from, copy->root.uuid, &copy->root.place, frame_is_there,
-				  NULL, &report);
+	const int rc =
+		log_replay(copy->from, &(struct log_from){ copy->root.uuid, copy->root.place },
+			   frame_is_there, NULL, &report);
 
 	if (rc < 0)
 		return haul_err_set(err, rc, "log: %s", haul_strerror(rc));
@@ -304,10 +305,10 @@ int store_restore_on(struct vfs *from, const struct store_deep *deep,
 	if (rc == 0) {
 		deep->os->random(deep->os, copy.root.uuid, sizeof copy.root.uuid);
 		rc = copy_all(&copy, err);
-		MEDIA_CALL(copy.to, close);
+		copy.to->calls->close(copy.to);
 	}
 	manifest_free(copy.manifest);
-	MEDIA_CALL(copy.from, close);
+	copy.from->calls->close(copy.from);
 	return rc;
 }
 

@@ -96,8 +96,9 @@ static int check_log(struct store_check *check)
 {
 	char text[200], place[PLACE_TEXT];
 
-	const int rc = log_replay(check->media, check->root.uuid, &check->root.place, log_frame,
-				  check, &check->report);
+	const int rc =
+		log_replay(check->media, &(struct log_from){ check->root.uuid, check->root.place },
+			   log_frame, check, &check->report);
 	if (rc < 0) {
 		store_finding(check, "log", true, "cannot be read: %s", haul_strerror(rc));
 		return rc == -ENOMEM ? rc : 0;
@@ -154,7 +155,7 @@ void store_check_files_close(struct store_check *check)
 	if (check->manifest != NULL)
 		manifest_free(check->manifest);
 	if (check->media != NULL)
-		MEDIA_CALL(check->media, close);
+		check->media->calls->close(check->media);
 	check->bad = NULL;
 	check->manifest = NULL;
 	check->media = NULL;

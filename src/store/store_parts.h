@@ -16,14 +16,18 @@ enum { STORE_LEVELS = 4, STORE_LEVEL_FACTOR = 10 };
 /* How options.memory is shared out. */
 struct store_memory {
 	uint64_t total;
-	uint64_t memtable; /* freeze at so many; each of the two takes a frame's budget more */
+	uint64_t memtable; /* freeze at so many */
+	uint64_t tables;   /* what the memory tables take */
+	uint64_t frame;    /* budget of one */
 	uint64_t cache;
 	uint64_t vectors;
-	uint64_t log; /* each of two buffers */
-	uint64_t fixed;
+	uint64_t log;   /* each of two buffers */
+	uint64_t fixed; /* buffers, budgets and what is of one size */
 };
 int store_memory_split(struct store_memory *ret_memory, const struct store_deep *deep,
 		       const struct haul_store_options *options, struct haul_err *err);
+/* With filters and indexes of tables, which the merge tree counts. */
+uint64_t store_memory_taken(const struct store_memory *memory, uint64_t lsm_bytes);
 
 struct haul_store {
 	struct store_deep deep;

@@ -22,7 +22,7 @@ void haul_store_status(struct haul_store *store, struct haul_store_status *ret_s
 	status.log_bytes = log_place(store->log).position - lsm_checkpoint(store->lsm).position;
 	(void)pthread_mutex_unlock(&commit->lock);
 	status.op_checkpoint = lsm_checkpoint(store->lsm).op;
-	status.memory_bytes = store->memory.total;
+	status.memory_bytes = store_memory_taken(&store->memory, status.memory_bytes);
 	*ret_status = status;
 }
 

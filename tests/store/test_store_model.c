@@ -1,0 +1,527 @@
+/* The simulation: random changes, queries, faults, power cuts and reopenings of a whole store in
+ * simulated time on a simulated disk, all from one seed, against a naive model and against SQLite.
+ *
+ * Frames that were handed in and not told may or may not have become durable when the power is cut;
+ * the store says which by the number of its last frame, and then has to be exactly what the oracles
+ * are after that frame. What was told has to be there. HAUL_TEST_SEED repeats a run that failed. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "graph_sql.h"
+#include "store/changes_state.h"
+#include "store_lab.h"
+
+enum {
+	RUNS = 24,
+	STEPS = 220,
+	PENDING = 6, /* submitted and not told */
+	SESSIONS = 2
+};
+
+struct pending {
+	struct model_frame frame;
+	int32_t wanted[MODEL_FRAME];
+	uint64_t op;
+	bool told;
+	struct run *run;
+};
+
+struct session {
+	uint64_t id[2]; /* 0: none yet */
+	uint64_t seq;   /* of the last frame executed */
+	struct model_frame frame;
+	int32_t wanted[MODEL_FRAME]; /* of the last frame */
+	uint64_t op;
+};
+
+struct run {
+	struct store_lab lab;
+	struct prng prng;
+	struct graph_model durable, executed;
+	struct graph_sql *sql;
+	struct pending pending[PENDING];
+	uint32_t pending_count;
+	uint64_t told;   /* op of the last frame that was acknowledged */
+	uint64_t handed; /* op of the last frame handed in */
+	struct session session[SESSIONS];
+	/* a reader that is pinned, and what it has to see */
+	struct haul_reader *pinned;
+	struct graph_model pinned_model;
+	bool healed; /* no fault is set */
+	/* what happened */
+	uint64_t frames, crashes, full, broken, refused;
+	uint8_t *frame_bytes;
+};
+
+static uint64_t run_seed; /* of the run under way, for the message when it fails */
+
+/* ---- frames that become durable ---- */
+
+/* The first `count` of the pending are durable: both oracles follow. */
+static void pending_keep(struct run *run, uint32_t count)
+{
+	int32_t statuses[MODEL_FRAME];
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct pending *pending = &run->pending[i];
+		model_apply(&run->durable, &pending->frame, pending->op, statuses);
+		model_expect_statuses(&pending->frame, pending->wanted, statuses);
+		graph_sql_apply(run->sql, &pending->frame, pending->op, statuses);
+		model_expect_statuses(&pending->frame, pending->wanted, statuses);
+		graph_sql_keep(run->sql);
+		run->told = pending->op;
+	}
+	run->pending_count -= count;
+	memmove(run->pending, run->pending + count, run->pending_count * sizeof run->pending[0]);
+}
+
+/* The next frame, and what has to become of it. */
+static struct pending *pending_next(struct run *run)
+{
+	struct pending *pending = &run->pending[run->pending_count];
+
+	assert_true(run->pending_count < PENDING);
+	memset(pending, 0, sizeof *pending);
+	pending->run = run;
+	model_frame_random(&pending->frame, &run->executed, &run->prng);
+	return pending;
+}
+
+static void pending_execute(struct run *run, struct pending *pending)
+{
+	pending->op = run->executed.op + 1;
+	model_apply(&run->executed, &pending->frame, pending->op, pending->wanted);
+	run->handed = pending->op;
+	run->pending_count++;
+	run->frames++;
+}
+
+static uint32_t count_failed(const struct pending *pending)
+{
+	uint32_t failed = 0;
+
+	for (uint32_t i = 0; i < pending->frame.count; i++)
+		failed += pending->wanted[i] != 0;
+	return failed;
+}
+
+static void told(void *arg, int error, const struct haul_commit *commit, const int32_t *statuses,
+		 uint32_t count)
+{
+	struct pending *pending = arg;
+
+	if (error != 0) /* the disk has stopped: what became of it the next opening says */
+		return;
+	assert_int_equal(commit->op, pending->op);
+	assert_int_equal(count, pending->frame.count);
+	assert_int_equal(commit->failed, count_failed(pending));
+	model_expect_statuses(&pending->frame, pending->wanted, statuses);
+	pending->told = true;
+	pending->run->told = pending->op;
+}
+
+/* ---- power cuts ---- */
+
+static void run_forget(struct run *run)
+{
+	if (run->pinned != NULL)
+		haul_reader_close(run->pinned);
+	run->pinned = NULL;
+}
+
+/* What faults are left do not come any more. */
+static void run_heal(struct run *run)
+{
+	for (enum vfs_sim_call call = VFS_SIM_READ; call <= VFS_SIM_RESIZE; call++)
+		vfs_sim_fail(run->lab.disk, call, 0, 0, -EIO);
+	run->healed = true;
+}
+
+/* Opens until it goes; now and then the power is cut again while it opens. */
+static void run_open(struct run *run)
+{
+	struct store_lab *lab = &run->lab;
+	struct haul_store_status status;
+
+	for (uint32_t tries = 0;; tries++) {
+		const bool again = tries < 4 && prng_below(&run->prng, 3) == 0;
+		if (again)
+			vfs_sim_stop_after(lab->disk, prng_below(&run->prng, 24));
+		const int rc = store_lab_open(lab);
+		if (rc == 0 && !vfs_sim_stopped(lab->disk))
+			break;
+		if (rc < 0 && !vfs_sim_stopped(lab->disk) && run->healed)
+			fail_msg("open: %d, %s", rc, lab->err.text);
+		if (rc < 0) /* a fault that was set may have met the opening: it is over */
+			run_heal(run);
+		run->crashes++;
+		store_lab_crash(lab, (enum vfs_sim_crash)prng_below(&run->prng, VFS_SIM_CRASHES));
+	}
+	vfs_sim_stop_after(lab->disk, UINT64_MAX);
+	haul_store_status(lab->store, &status);
+	if (status.op_last < run->told || status.op_last > run->handed)
+		fail_msg("frames up to %llu are there; acknowledged were %llu, handed in %llu",
+			 (unsigned long long)status.op_last, (unsigned long long)run->told,
+			 (unsigned long long)run->handed);
+	uint32_t kept = 0;
+	while (kept < run->pending_count && run->pending[kept].op <= status.op_last)
+		kept++;
+	pending_keep(run, kept);
+	run->pending_count = 0;
+	run->executed = run->durable;
+	run->told = run->handed = status.op_last;
+	assert_int_equal(run->durable.op, status.op_last);
+}
+
+/* A session's last frame may be gone with the power. */
+static void run_sessions_forget(struct run *run)
+{
+	memset(run->session, 0, sizeof run->session);
+}
+
+static void run_crash(struct run *run)
+{
+	run_forget(run);
+	run->crashes++;
+	store_lab_crash(&run->lab, (enum vfs_sim_crash)prng_below(&run->prng, VFS_SIM_CRASHES));
+	run_open(run);
+	run_sessions_forget(run);
+}
+
+/* ---- steps ---- */
+
+/* Whether the store has given up, as it does when the disk stops or a sync fails. */
+static bool run_is_broken(struct run *run)
+{
+	return haul_store_flush(run->lab.store) < 0;
+}
+
+static void told_all(struct run *run)
+{
+	uint32_t count = 0;
+
+	while (count < run->pending_count && run->pending[count].told)
+		count++;
+	pending_keep(run, count);
+}
+
+static void step_flush(struct run *run)
+{
+	if (run_is_broken(run)) {
+		run->broken++;
+		run_crash(run);
+		return;
+	}
+	told_all(run);
+	assert_int_equal(run->pending_count, 0);
+}
+
+static void step_commit(struct run *run)
+{
+	struct store_lab *lab = &run->lab;
+
+	step_flush(run);
+	struct pending *pending = pending_next(run);
+	model_frame_put(&pending->frame, lab->changes);
+	const int rc = store_lab_commit(lab);
+	if (rc == -ENOSPC) { /* nothing of it is kept */
+		run->full++;
+		return;
+	}
+	if (rc < 0 && !run_is_broken(run)) { /* a table could not be read: not done */
+		assert_true(rc == -EIO);
+		return;
+	}
+	pending_execute(run, pending);
+	if (rc < 0) {
+		run->broken++;
+		run_crash(run);
+		return;
+	}
+	assert_int_equal(lab->commit.op, pending->op);
+	assert_int_equal(lab->commit.failed, count_failed(pending));
+	model_expect_statuses(&pending->frame, pending->wanted, lab->statuses);
+	pending_keep(run, 1);
+}
+
+static void step_submit(struct run *run)
+{
+	struct store_lab *lab = &run->lab;
+
+	told_all(run);
+	if (run->pending_count == PENDING)
+		step_flush(run);
+	struct pending *pending = pending_next(run);
+	model_frame_put(&pending->frame, lab->changes);
+	/* in place before it may be told */
+	pending_execute(run, pending);
+	const int rc = haul_store_submit(lab->store, lab->changes, told, pending);
+	haul_changes_clear(lab->changes);
+	if (rc < 0) {
+		run->broken++;
+		run_crash(run);
+	}
+}
+
+static void step_work(struct run *run)
+{
+	/* pending frames are told here: they stay where they are until then */
+	if (store_step(run->lab.store) < 0 && run_is_broken(run)) {
+		run->broken++;
+		run_crash(run);
+	}
+	told_all(run);
+}
+
+static void step_compare(struct run *run)
+{
+	struct haul_reader *reader;
+
+	step_flush(run);
+	assert_int_equal(haul_store_reader(run->lab.store, 0, &reader), 0);
+	model_expect(&run->durable, reader, &run->prng);
+	graph_sql_expect(run->sql, reader, &run->prng);
+	haul_reader_close(reader);
+}
+
+static void step_pin(struct run *run)
+{
+	if (run->pinned != NULL) {
+		model_expect(&run->pinned_model, run->pinned, &run->prng);
+		haul_reader_unpin(run->pinned);
+		run_forget(run);
+		return;
+	}
+	step_flush(run);
+	assert_int_equal(haul_store_reader(run->lab.store, 0, &run->pinned), 0);
+	assert_int_equal(haul_reader_pin(run->pinned), 0);
+	run->pinned_model = run->durable;
+}
+
+static void finding(const struct haul_store_finding *finding, void *arg)
+{
+	(void)arg;
+	if (finding->loss)
+		fail_msg("check: %s: %s", finding->place, finding->what);
+}
+
+static void step_reopen(struct run *run)
+{
+	const struct store_telling telling = { .told = finding };
+	struct store_lab *lab = &run->lab;
+
+	step_flush(run);
+	run_forget(run);
+	if (store_lab_close(lab) < 0) {
+		run->broken++;
+		store_lab_crash(lab, VFS_SIM_REORDER);
+	} else if (prng_below(&run->prng, 2) == 0) {
+		assert_int_equal(store_check_on(&lab->deep, &telling, &lab->err), 0);
+		VFS_CALL(lab->vfs, close_all, lab->vfs);
+		lab->vfs = vfs_sim_vfs(lab->disk);
+		lab->deep.vfs = lab->vfs;
+	}
+	run_open(run);
+	run_sessions_forget(run);
+}
+
+static void step_compact(struct run *run)
+{
+	step_flush(run);
+	if (haul_store_compact(run->lab.store, NULL, NULL) < 0 && run_is_broken(run))
+		run_crash(run);
+}
+
+/* ---- sessions ---- */
+
+static int seal(struct run *run, const struct session *session, uint64_t seq, struct frame *frame)
+{
+	struct haul_changes *changes = run->lab.changes;
+	const struct changes_sender sender = { .session = { session->id[0], session->id[1] },
+					       .seq = seq,
+					       .kind = FRAME_CHANGES };
+	const uint32_t bytes = changes_frame_bytes(changes);
+
+	assert_int_equal(changes_seal(changes, &sender, run->frame_bytes, bytes), 0);
+	haul_changes_clear(changes);
+	return frame_check(run->frame_bytes, bytes, frame);
+}
+
+struct answer {
+	int error;
+	bool told;
+	struct exec_result result;
+	int32_t statuses[MODEL_FRAME];
+};
+
+static void answered(void *arg, const struct store_answer *from)
+{
+	struct answer *answer = arg;
+
+	answer->told = true;
+	answer->error = from->error;
+	answer->result = from->result;
+	if (from->error == 0)
+		memcpy(answer->statuses, from->statuses, from->result.count * sizeof(int32_t));
+}
+
+/* A frame of a session, sent again, out of turn, or anew. */
+static void step_session(struct run *run)
+{
+	struct session *session = &run->session[prng_below(&run->prng, SESSIONS)];
+	struct answer answer = { .told = false };
+	struct frame frame;
+
+	step_flush(run);
+	if (session->id[0] == 0) {
+		session->id[0] = prng_next(&run->prng) | 1;
+		session->id[1] = run->durable.op;
+		session->seq = 0;
+	}
+	const uint32_t what = session->seq > 0 ? prng_below(&run->prng, 4) : 3;
+	struct pending *pending = pending_next(run);
+	const bool again = what == 0, gap = what == 1;
+	model_frame_put(again ? &session->frame : &pending->frame, run->lab.changes);
+	assert_int_equal(seal(run, session, session->seq + (again ? 0 : gap ? 2 : 1), &frame), 0);
+	if (!again && !gap)
+		pending_execute(run, pending);
+	assert_int_equal(store_submit_frame(run->lab.store, &frame, answered, &answer), 0);
+	const bool broken = run_is_broken(run);
+	assert_true(answer.told);
+	if (broken) {
+		run_crash(run);
+		return;
+	}
+	if (gap) {
+		assert_int_equal(answer.error, HAUL_ESTALE);
+		return;
+	}
+	if (again) {
+		assert_int_equal(answer.error, 0);
+		assert_true(answer.result.repeated);
+		assert_int_equal(answer.result.op, session->op);
+		model_expect_statuses(&session->frame, session->wanted, answer.statuses);
+		return;
+	}
+	assert_int_equal(answer.error, 0);
+	assert_int_equal(answer.result.op, pending->op);
+	model_expect_statuses(&pending->frame, pending->wanted, answer.statuses);
+	session->seq++;
+	session->frame = pending->frame;
+	memcpy(session->wanted, pending->wanted, sizeof session->wanted);
+	session->op = pending->op;
+	pending_keep(run, 1);
+}
+
+/* ---- faults ---- */
+
+static void step_fault(struct run *run)
+{
+	struct vfs_sim *disk = run->lab.disk;
+
+	step_flush(run);
+	run->healed = false;
+	switch (prng_below(&run->prng, 6)) {
+	case 0:
+		vfs_sim_stop_after(disk, prng_below(&run->prng, 60));
+		return;
+	case 1: /* the disk is full for a while */
+		vfs_sim_fail(disk, VFS_SIM_RESIZE, prng_below(&run->prng, 3),
+			     1 + prng_below(&run->prng, 4), -ENOSPC);
+		return;
+	case 2:
+		vfs_sim_fail(disk, VFS_SIM_SYNC, prng_below(&run->prng, 8), 1, -EIO);
+		return;
+	case 3:
+		vfs_sim_fail(disk, VFS_SIM_WRITE, prng_below(&run->prng, 8), 1, -EIO);
+		return;
+	case 4:
+		vfs_sim_fail(disk, VFS_SIM_NAME, prng_below(&run->prng, 4), 1, -EIO);
+		return;
+	default:
+		run_crash(run);
+		return;
+	}
+}
+
+static void run_step(struct run *run)
+{
+	const uint32_t dice = prng_below(&run->prng, 100);
+
+	if (dice < 30)
+		step_commit(run);
+	else if (dice < 55)
+		step_submit(run);
+	else if (dice < 75)
+		step_work(run);
+	else if (dice < 82)
+		step_compare(run);
+	else if (dice < 87)
+		step_session(run);
+	else if (dice < 91)
+		step_pin(run);
+	else if (dice < 94)
+		step_fault(run);
+	else if (dice < 97)
+		step_reopen(run);
+	else if (dice < 98)
+		step_compact(run);
+	else
+		step_flush(run);
+}
+
+static void run_one(uint64_t seed, bool faults)
+{
+	struct run *run = calloc(1, sizeof *run);
+
+	assert_non_null(run);
+	run_seed = seed;
+	prng_init(&run->prng, seed);
+	store_lab_init(&run->lab, seed);
+	run->frame_bytes = aligned_alloc(64, 1 << 20);
+	run->sql = graph_sql_open();
+	(void)faults;
+	run_open(run);
+	for (uint32_t i = 0; i < STEPS; i++)
+		run_step(run);
+	run_heal(run);
+	vfs_sim_stop_after(run->lab.disk, UINT64_MAX);
+	step_compare(run);
+	run_forget(run);
+	(void)store_lab_close(&run->lab);
+	graph_sql_close(run->sql);
+	free(run->frame_bytes);
+	store_lab_done(&run->lab);
+	free(run);
+	run_seed = 0;
+}
+
+/* Everything at random, with faults and power cuts: each answer is that of both oracles. */
+static void test_store_model__answers_as_the_oracles(void **state)
+{
+	struct prng prng;
+
+	(void)state;
+	test_prng(&prng);
+	run_one(prng.state, true);
+	for (uint32_t i = 1; i < RUNS; i++)
+		run_one(prng_next(&prng), true);
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	if (run_seed != 0)
+		print_message("HAUL_TEST_SEED=%llu repeats it\n", (unsigned long long)run_seed);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_teardown(test_store_model__answers_as_the_oracles, teardown),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
