@@ -34,7 +34,7 @@ uint64_t memtable_used(const struct memtable *table);
 uint64_t memtable_rows(const struct memtable *table, enum tree tree);
 
 int memtable_put(struct memtable *table, enum tree tree, const struct tree_key *key, uint64_t op,
-		 const struct tree_row *row); /* of row: value, bytes, deleted; copied */
+		 const struct tree_row *value); /* of it: value, bytes, deleted; copied */
 void memtable_prefetch(const struct memtable *table, enum tree tree, const struct tree_key *key);
 /* Newest row with op <= op_max; row.op = 0 if there is none. */
 void memtable_get(const struct memtable *table, enum tree tree, const struct tree_key *key,

@@ -50,8 +50,8 @@ enum table_cache_claim {
 enum table_cache_claim table_cache_claim(struct table_cache *cache, uint64_t blob, uint32_t number,
 					 uint32_t bytes, uint32_t *ret_frame);
 /* error 0: it is in the frame. Else the frame is forgotten when the last pin is dropped. */
-void table_cache_loaded(struct table_cache *cache, uint32_t frame, int error);
-int table_cache_wait(struct table_cache *cache, uint32_t frame); /* 0, or the reader's error */
+void table_cache_loaded(struct table_cache *cache, uint32_t at, int error);
+int table_cache_wait(struct table_cache *cache, uint32_t at); /* 0, or the reader's error */
 void table_cache_unpin(struct table_cache *cache, uint32_t frame);
 uint8_t *table_cache_data(const struct table_cache *cache, uint32_t frame);
 void table_cache_count(struct table_cache *cache, uint32_t hits, uint32_t misses);

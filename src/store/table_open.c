@@ -57,8 +57,9 @@ static int blob_read(struct media *media, struct media_read read)
 
 static int fail(struct haul_err *err, int error, uint64_t blob, const char *what)
 {
-	return haul_err_set(err, error, "table %llu: %s: %s; haul store check finds all there is",
-			    (unsigned long long)blob, what, haul_strerror(error));
+	(void)haul_err_set(err, error, "table %llu: %s: %s; haul store check finds all there is",
+			   (unsigned long long)blob, what, haul_strerror(error));
+	return error;
 }
 
 /* Where the tail starts and how long it is, from the last block of the blob. */
