@@ -568,6 +568,46 @@ static void test_log_replay__misdirected_writes_are_found(void **state)
 	}
 }
 
+static int count_told(const struct log_place *behind, const uint8_t *frame, uint32_t bytes,
+		      void *arg)
+{
+	(void)frame;
+	(void)bytes;
+	*(uint64_t *)arg = behind->op;
+	return 0;
+}
+
+/* A record of a torn append that would follow the one put anew, to the last bit: it must not be
+ * there any more when that one is written, or what nobody was told of would come back. */
+static void test_log_truncate__nothing_comes_back(void **state)
+{
+	struct log_lab *lab = *state;
+	const struct log_part part = { .data = lab->frame, .bytes = 4096 - LOG_HEAD };
+	const struct log_from from = { .uuid = lab->uuid };
+	uint64_t told = 0, durable;
+
+	assert_int_equal(log_room(lab->log, 3 * part.bytes), 0);
+	for (uint64_t op = 1; op <= 3; op++)
+		assert_int_equal(log_put(lab->log, op, &part, 1), 0);
+	assert_int_equal(log_write(lab->log, &durable), 0);
+	memset(log_lab_at(lab, 4096), 0, 4096);
+	log_close(lab->log);
+	assert_int_equal(log_replay(lab->media, &from, count_told, &told, &lab->report), 0);
+	assert_int_equal(lab->report.verdict, LOG_TORN);
+	assert_int_equal(told, 1);
+	assert_int_equal(log_truncate(lab->media, &lab->report), 0);
+	/* As if op 1 had been the only one of its append. */
+	lab->report.end.op = 1;
+	assert_int_equal(
+		log_open(&lab->log, lab->media, lab->uuid, &lab->report.end, LOG_LAB_BUFFER), 0);
+	assert_int_equal(log_room(lab->log, part.bytes), 0);
+	assert_int_equal(log_put(lab->log, 2, &part, 1), 0);
+	assert_int_equal(log_write(lab->log, &durable), 0);
+	assert_int_equal(log_replay(lab->media, &from, count_told, &told, &lab->report), 0);
+	assert_int_equal(lab->report.verdict, LOG_END);
+	assert_int_equal(told, 2);
+}
+
 /* Records behind a hole that nobody was told of: one append, of which the first part is missing. */
 static void test_log_replay__later_ones_that_acknowledge_nothing(void **state)
 {
@@ -760,6 +800,7 @@ int main(void)
 		LAB_TEST(test_log_replay__lost_writes_are_found),
 		LAB_TEST(test_log_replay__marks_close_the_end),
 		LAB_TEST(test_log_replay__misdirected_writes_are_found),
+		LAB_TEST(test_log_truncate__nothing_comes_back),
 		LAB_TEST(test_log_replay__later_ones_that_acknowledge_nothing),
 		LAB_TEST(test_log_replay__chain_and_order),
 		LAB_TEST(test_log_replay__heads_that_verify),
