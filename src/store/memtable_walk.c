@@ -38,10 +38,12 @@ struct memtable_walk_state {
 	const struct memtable_row *last; /* visible row met last */
 	uint64_t last_op;
 	uint32_t *chain; /* own order of a prefix */
-	uint64_t key[PIECE_ROWS * TREE_WORDS_MAX];
-	uint64_t op[PIECE_ROWS];
-	uint32_t end[PIECE_ROWS];
-	uint8_t heap[PIECE_HEAP];
+	/* the piece */
+	uint32_t rows_max, heap_max;
+	uint64_t *key; /* what is behind it lies in the same memory */
+	uint64_t *op;
+	uint32_t *end;
+	uint8_t *heap;
 };
 
 /* ---- orders ---- */
@@ -177,6 +179,32 @@ static uint32_t chain_put(const struct memtable *table, enum tree tree, uint64_t
 	return count;
 }
 
+/* Memory for pieces of at most so many rows and bytes of values. */
+static int piece_alloc(struct memtable_walk_state *state, uint64_t rows, uint64_t heap)
+{
+	rows = rows < PIECE_ROWS ? rows : PIECE_ROWS;
+	heap = heap < PIECE_HEAP ? heap : PIECE_HEAP;
+	uint64_t row =
+		state->of->words * sizeof *state->key + sizeof *state->op + sizeof *state->end;
+	state->key = malloc(rows * row + heap + 1);
+	if (!state->key)
+		return -ENOMEM;
+	state->rows_max = (uint32_t)rows;
+	state->heap_max = (uint32_t)heap;
+	state->op = state->key + rows * state->of->words;
+	state->end = (uint32_t *)(void *)(state->op + rows);
+	state->heap = (uint8_t *)(state->end + rows);
+	return 0;
+}
+
+static uint64_t values_bytes(const struct memtable *table, const uint32_t *refs, uint32_t count)
+{
+	uint64_t bytes = 0;
+	for (uint32_t i = 0; i < count; i++)
+		bytes += memtable_bytes(memtable_at(table, refs[i]));
+	return bytes;
+}
+
 /* 1: the walk is by chain; 0: the chain is too long. */
 static int chain_open(struct memtable_walk_state *state, enum tree tree,
 		      const struct tree_key *from)
@@ -196,10 +224,25 @@ static int chain_open(struct memtable_walk_state *state, enum tree tree,
 	if (count > CHAIN_MAX)
 		return 0;
 	int error = memtable_sort_alloc(state->table, state->of->words, state->chain, count);
+	if (!error)
+		error = piece_alloc(state, count, values_bytes(state->table, state->chain, count));
 	if (error)
 		return error;
 	cursor_add(state, state->chain, count, from);
 	return 1;
+}
+
+/* The walk is by the order of the tree. */
+static int runs_open(struct memtable_walk_state *state, const struct tree_key *from,
+		     uint64_t op_max)
+{
+	int error = runs_take(state, op_max);
+	if (error)
+		return error;
+	for (uint32_t r = 0; r < state->runs; r++)
+		cursor_add(state, state->run[r]->ref, state->run[r]->to - state->run[r]->from,
+			   from);
+	return state->cursors ? piece_alloc(state, PIECE_ROWS, PIECE_HEAP) : 0;
 }
 
 static int walk_next(struct source *source, struct rows *ret_rows);
@@ -209,10 +252,9 @@ int memtable_walk_open(struct memtable_walk *walk, const struct memtable *table,
 {
 	HAUL_ASSERT((unsigned)tree < TREES);
 	HAUL_ASSERT(!prefix || (from && table->tree[tree].prefix));
-	struct memtable_walk_state *state = malloc(sizeof *state);
+	struct memtable_walk_state *state = calloc(1, sizeof *state);
 	if (!state)
 		return -ENOMEM;
-	memset(state, 0, offsetof(struct memtable_walk_state, key));
 	state->table = table;
 	state->of = &table->tree[tree];
 	state->prefix = prefix;
@@ -220,12 +262,8 @@ int memtable_walk_open(struct memtable_walk *walk, const struct memtable *table,
 	walk->source.next = walk_next;
 	walk->state = state;
 	int error = prefix ? chain_open(state, tree, from) : 0;
-	if (error == 0) {
-		error = runs_take(state, walk->op_max);
-		for (uint32_t r = 0; r < state->runs; r++)
-			cursor_add(state, state->run[r]->ref,
-				   state->run[r]->to - state->run[r]->from, from);
-	}
+	if (error == 0)
+		error = runs_open(state, from, walk->op_max);
 	if (error < 0) {
 		memtable_walk_close(walk);
 		return error;
@@ -243,6 +281,7 @@ void memtable_walk_close(struct memtable_walk *walk)
 	for (uint32_t r = 0; r < state->runs; r++)
 		run_let_go(state->run[r]);
 	pthread_mutex_unlock(&of->lock);
+	free(state->key);
 	free(state->chain);
 	free(state);
 	walk->state = NULL;
@@ -299,7 +338,7 @@ static int walk_next(struct source *source, struct rows *ret_rows)
 	struct memtable_walk *walk = (struct memtable_walk *)(void *)source;
 	struct memtable_walk_state *state = walk->state;
 	uint32_t words = state->of->words, count = 0, heap = 0;
-	while (state->cursors > 0 && count < PIECE_ROWS) {
+	while (state->cursors > 0 && count < state->rows_max) {
 		struct cursor *cursor = state->cursors > 1 ? cursor_first(state) : state->cursor;
 		const struct memtable_row *row = cursor->row;
 		if (state->prefix && row->key[0] != state->word) {
@@ -307,7 +346,7 @@ static int walk_next(struct source *source, struct rows *ret_rows)
 			break;
 		}
 		uint32_t bytes = memtable_bytes(row);
-		if (heap + bytes > PIECE_HEAP)
+		if (heap + bytes > state->heap_max)
 			break;
 		uint64_t op = memtable_op(row);
 		if (row_told(state, row, op, walk->op_max)) {

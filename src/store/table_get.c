@@ -76,6 +76,8 @@ static void wave_seek(struct wave *wave)
 		const struct table_want *want = &wave->want[wave->block_of[i]];
 		if (want->status)
 			continue;
+		/* The number of a blob is used once as long as the cache lives. */
+		HAUL_ASSERT(want->block->check == wave->whole->entry[want->number].check);
 		struct rows rows = table_rows(want->block);
 		uint32_t at = table_seek(&rows, &wave->ask[i]->key, wave->at[i]);
 		wave->at[i] = (uint16_t)at;

@@ -4,7 +4,8 @@
  * walk's own memory, and unpacked one at a time; the cache is left to readers. Else blocks come
  * through the cache, up to `ahead` of them (CACHED_AHEAD at most) wanted at once and pinned until
  * the walk is behind them. A block that found no frame is copied into the walk's own memory, so
- * that a walk at rest holds no spare memory. */
+ * that a walk at rest holds no spare memory; that memory is taken when it first happens, which is
+ * seldom. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -14,7 +15,6 @@
 enum {
 	CACHED_AHEAD = 16,
 	ROWS_MAX = TABLE_ROW_MAX / (8 + 8 + 4), /* of a block */
-	OWN_BYTES = TABLE_CACHE_LARGE + ROWS_MAX * 4 / TABLE_STEP * TABLE_STEP + TABLE_STEP,
 };
 
 struct walk_state {
@@ -28,8 +28,8 @@ struct walk_state {
 	uint64_t buffer_bytes, offset;
 	uint32_t from, to;
 	/* both */
-	uint8_t *own;  /* a block of its own: TABLE_CACHE_LARGE */
-	uint32_t *end; /* ends of the first block, counted from the first row */
+	uint8_t *own;           /* a block of its own: TABLE_CACHE_LARGE */
+	uint32_t end[ROWS_MAX]; /* ends of the first block, counted from the first row */
 };
 
 static int next_cached(struct source *source, struct rows *ret_rows);
@@ -49,34 +49,49 @@ static uint64_t ahead_bytes(const struct table_whole *whole, uint32_t ahead)
 	return most;
 }
 
+static int own_alloc(struct walk_state *state)
+{
+	if (!state->own)
+		state->own = aligned_alloc(TABLE_STEP, TABLE_CACHE_LARGE);
+	return state->own ? 0 : -ENOMEM;
+}
+
+static int bypass_alloc(struct walk_state *state, uint32_t ahead)
+{
+	state->buffer_bytes = ahead_bytes(state->whole, ahead);
+	state->buffer = aligned_alloc(MEDIA_ALIGN, state->buffer_bytes);
+	return state->buffer ? own_alloc(state) : -ENOMEM;
+}
+
+static void state_free(struct walk_state *state)
+{
+	free(state->own);
+	free(state->buffer);
+	free(state);
+}
+
 int table_walk_open(struct table_walk *walk, struct table *table, const struct tree_key *from,
 		    uint32_t ahead, bool bypass)
 {
 	const struct table_whole *whole = table_whole(table);
-	struct walk_state *state = calloc(1, sizeof *state);
+	struct walk_state *state = malloc(sizeof *state);
 	if (!state)
 		return -ENOMEM;
+	memset(state, 0, offsetof(struct walk_state, end));
 	ahead = ahead < 1 ? 1 : ahead > TABLE_AHEAD_MAX ? TABLE_AHEAD_MAX : ahead;
 	if (!bypass && ahead > CACHED_AHEAD)
 		ahead = CACHED_AHEAD;
 	state->whole = whole;
-	state->own = aligned_alloc(TABLE_STEP, OWN_BYTES);
-	if (bypass) {
-		state->buffer_bytes = ahead_bytes(whole, ahead);
-		state->buffer = aligned_alloc(MEDIA_ALIGN, state->buffer_bytes);
-	}
-	if (!state->own || (bypass && !state->buffer)) {
-		free(state->own);
-		free(state->buffer);
-		free(state);
-		return -ENOMEM;
+	int error = bypass ? bypass_alloc(state, ahead) : 0;
+	if (error) {
+		state_free(state);
+		return error;
 	}
 	*walk = (struct table_walk){ .source.next = bypass ? next_bypass : next_cached,
 				     .table = table,
 				     .ahead = ahead,
 				     .bypass = bypass,
 				     .state = state };
-	state->end = (uint32_t *)(void *)(state->own + TABLE_CACHE_LARGE);
 	if (from) {
 		walk->from = *from;
 		walk->block = table_block_of(whole, from);
@@ -92,9 +107,7 @@ void table_walk_close(struct table_walk *walk)
 	if (!state)
 		return;
 	table_want_end(walk->table, state->want, state->wants);
-	free(state->own);
-	free(state->buffer);
-	free(state);
+	state_free(state);
 	walk->state = NULL;
 }
 
@@ -128,6 +141,15 @@ static bool rows_from(struct table_walk *walk, const struct table_block *block,
 
 /* ---- through the cache ---- */
 
+static void own_copy(struct walk_state *state, struct table_want *want)
+{
+	want->status = own_alloc(state);
+	if (want->status)
+		return;
+	memcpy(state->own, want->block, want->block->raw);
+	want->block = (const struct table_block *)(void *)state->own;
+}
+
 /* Want the next blocks. Those without a frame end the wants, and are copied. */
 static void wants_next(struct table_walk *walk)
 {
@@ -144,10 +166,8 @@ static void wants_next(struct table_walk *walk)
 	uint32_t keep = 0;
 	while (keep < count && state->want[keep].frame != TABLE_CACHE_NONE)
 		keep++;
-	if (keep == 0 && state->want[0].status == 0) {
-		memcpy(state->own, state->want[0].block, state->want[0].block->raw);
-		state->want[0].block = (const struct table_block *)(void *)state->own;
-	}
+	if (keep == 0 && state->want[0].status == 0)
+		own_copy(state, &state->want[0]);
 	table_want_end(walk->table, state->want + keep, count - keep);
 	if (keep == 0) {
 		state->want[0].frame = TABLE_CACHE_NONE;
