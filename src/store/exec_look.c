@@ -5,8 +5,10 @@
  * in memory.
  *
  * Values go into one arena. Those that do not fit get HAUL_EFULL and are asked for again when it is
- * their turn, with some of those behind them. Keys that the frame has written by then are left out:
- * what is found for them now may belong to a group that is going to fail. */
+ * their turn, with some of those behind them, into an arena of their look: so what a change has
+ * found of one tree stays while it looks into another. Those asked for again before, and not used
+ * yet, lose their values then and have to be asked for once more. Keys that the frame has written by
+ * then are left out: what is found for them now may belong to a group that is going to fail. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,35 +16,51 @@
 #include "base/bytes.h"
 #include "store/exec_state.h"
 
-int exec_look_alloc(struct exec *exec)
+static int look_alloc(struct exec_look *look, enum look which)
 {
-	static const enum tree trees[LOOKS] = {
-		[LOOK_NODE] = TREE_NODE,      [LOOK_NODE_VALUE] = TREE_NODE,
-		[LOOK_NAME] = TREE_NAME,      [LOOK_EDGE] = TREE_OUT,
-		[LOOK_EDGE_VALUE] = TREE_OUT, [LOOK_EMBEDDING] = TREE_EMBEDDING,
+	static const struct {
+		enum tree tree;
+		bool values;
+	} kinds[LOOKS] = {
+		[LOOK_NODE] = { TREE_NODE, false },
+		[LOOK_NODE_VALUE] = { TREE_NODE, true },
+		[LOOK_NAME] = { TREE_NAME, true },
+		[LOOK_EDGE] = { TREE_OUT, false },
+		[LOOK_EDGE_VALUE] = { TREE_OUT, true },
+		[LOOK_EMBEDDING] = { TREE_EMBEDDING, false },
 	};
 
-	for (int i = 0; i < LOOKS; i++) {
-		struct exec_look *look = &exec->look[i];
-		look->tree = trees[i];
-		look->max = i == LOOK_NODE ? 2 * HAUL_CHANGES_OPS : HAUL_CHANGES_OPS;
-		look->asks = malloc((size_t)look->max * sizeof *look->asks);
-		if (look->asks == NULL)
-			return -ENOMEM;
-	}
+	look->tree = kinds[which].tree;
+	look->values = kinds[which].values;
+	look->max = which == LOOK_NODE ? 2 * HAUL_CHANGES_OPS : HAUL_CHANGES_OPS;
+	look->asks = malloc((size_t)look->max * sizeof *look->asks);
+	if (look->asks == NULL)
+		return -ENOMEM;
+	if (!look->values)
+		return 0;
+	look->refill.bytes = EXEC_REFILL;
+	look->refill.data = malloc(EXEC_REFILL);
+	return look->refill.data == NULL ? -ENOMEM : 0;
+}
+
+int exec_look_alloc(struct exec *exec)
+{
+	int error = 0;
+
+	for (int i = 0; i < LOOKS && error == 0; i++)
+		error = look_alloc(&exec->look[i], (enum look)i);
 	exec->arena.bytes = EXEC_ARENA;
-	exec->arena.data = malloc(EXEC_ARENA);
-	exec->refill.bytes = EXEC_REFILL;
-	exec->refill.data = malloc(EXEC_REFILL);
-	return exec->arena.data == NULL || exec->refill.data == NULL ? -ENOMEM : 0;
+	exec->arena.data = error == 0 ? malloc(EXEC_ARENA) : NULL;
+	return exec->arena.data == NULL ? -ENOMEM : 0;
 }
 
 void exec_look_free(struct exec *exec)
 {
-	for (int i = 0; i < LOOKS; i++)
+	for (int i = 0; i < LOOKS; i++) {
 		free(exec->look[i].asks);
+		free(exec->look[i].refill.data);
+	}
 	free(exec->arena.data);
-	free(exec->refill.data);
 }
 
 static uint32_t ask(struct exec *exec, enum look look, struct tree_key key)
@@ -160,46 +178,54 @@ int exec_look_frame(struct exec *exec)
 	};
 
 	for (int i = 0; i < LOOKS; i++)
-		exec->look[i].count = 0;
+		exec->look[i].count = exec->look[i].refilled_count = 0;
 	exec->arena.used = 0;
 	written_clear(exec, exec->frame->head->events);
 	gather(exec);
 	for (int i = 0; i < LOOKS; i++) {
 		const struct exec_look *look = &exec->look[order[i]];
-		const bool values = order[i] == LOOK_NAME || order[i] == LOOK_NODE_VALUE ||
-				    order[i] == LOOK_EDGE_VALUE;
 		if (look->count == 0)
 			continue;
 		const int error = lsm_find(exec->lsm, look->tree, look->asks, look->count,
-					   values ? &exec->arena : NULL);
+					   look->values ? &exec->arena : NULL);
 		if (error < 0 && error != HAUL_EFULL)
 			return error;
 	}
 	return 0;
 }
 
-int exec_look_again(struct exec *exec, enum look look, uint32_t at)
+/* Which asks are asked for again at the turn of one, in look->refilled. */
+static void choose(struct exec *exec, struct exec_look *look, uint32_t at)
 {
-	struct exec_look *of = &exec->look[look];
-	struct table_ask asks[EXEC_REFILL_ASKS];
-	uint32_t from[EXEC_REFILL_ASKS], count = 0;
-
-	if (of->asks[at].status != HAUL_EFULL)
-		return exec->error = of->asks[at].status;
-	for (uint32_t i = at; i < of->count && count < EXEC_REFILL_ASKS; i++) {
-		const struct table_ask *of_it = &of->asks[i];
-		if (of_it->status != HAUL_EFULL ||
-		    (i != at && exec_wrote(exec, of->tree, &of_it->key)))
-			continue;
-		asks[count] = (struct table_ask){ .key = of_it->key, .op_max = of_it->op_max };
-		from[count++] = i;
+	for (uint32_t i = 0; i < look->refilled_count; i++)
+		look->asks[look->refilled[i]].status = HAUL_EFULL;
+	look->refilled_count = 0;
+	for (uint32_t i = at; i < look->count && look->refilled_count < EXEC_REFILL_ASKS; i++) {
+		const struct table_ask *of = &look->asks[i];
+		if (i == at ||
+		    (of->status == HAUL_EFULL && !exec_wrote(exec, look->tree, &of->key)))
+			look->refilled[look->refilled_count++] = i;
 	}
-	HAUL_ASSERT(count >= 1 && from[0] == at);
-	exec->refill.used = 0;
-	const int error = lsm_find(exec->lsm, of->tree, asks, count, &exec->refill);
+}
+
+int exec_look_again(struct exec *exec, enum look which, uint32_t at)
+{
+	struct exec_look *look = &exec->look[which];
+	struct table_ask asks[EXEC_REFILL_ASKS];
+
+	if (look->asks[at].status != HAUL_EFULL)
+		return exec->error = look->asks[at].status;
+	HAUL_ASSERT(look->values);
+	choose(exec, look, at);
+	for (uint32_t i = 0; i < look->refilled_count; i++)
+		asks[i] = (struct table_ask){ .key = look->asks[look->refilled[i]].key,
+					      .op_max = TREE_DELETED - 1 };
+	look->refill.used = 0;
+	const int error =
+		lsm_find(exec->lsm, look->tree, asks, look->refilled_count, &look->refill);
 	if (error < 0 && error != HAUL_EFULL)
 		return exec->error = error;
-	for (uint32_t i = 0; i < count; i++)
-		of->asks[from[i]] = asks[i];
-	return exec->error = of->asks[at].status;
+	for (uint32_t i = 0; i < look->refilled_count; i++)
+		look->asks[look->refilled[i]] = asks[i];
+	return exec->error = look->asks[at].status;
 }

@@ -26,7 +26,7 @@ enum look {
 
 enum {
 	EXEC_ARENA = 4 << 20,
-	EXEC_REFILL = 1 << 20,     /* a second arena, for what does not fit into the first */
+	EXEC_REFILL = 1 << 20,     /* arenas for what does not fit into the first, one a look */
 	EXEC_REFILL_ASKS = 64,     /* asked for again at once */
 	EXEC_WRITTEN_WORDS = 4096, /* of 64 bits: 32 for each change of the largest frame */
 	EXEC_WRITTEN_SHIFT = 46,   /* of a hash: which of the 2^18 bits */
@@ -36,8 +36,12 @@ static_assert(EXEC_REFILL >= TREE_VALUE_MAX * 2, "one value always fits");
 
 struct exec_look {
 	enum tree tree;
+	bool values;
 	struct table_ask *asks;
 	uint32_t count, max;
+	/* Asked for again: their answers are good until others are. */
+	struct arena refill;
+	uint32_t refilled[EXEC_REFILL_ASKS], refilled_count;
 };
 
 /* An embedding that this frame has changed; also what it takes to undo it. */
@@ -62,7 +66,7 @@ struct exec {
 	struct exec_look look[LOOKS];
 	uint32_t own[HAUL_CHANGES_OPS];   /* its own record: number of the ask, by event */
 	uint32_t other[HAUL_CHANGES_OPS]; /* its name, or the node (the first of two) */
-	struct arena arena, refill;
+	struct arena arena;
 	uint32_t written_shift; /* few bits for few changes */
 	uint64_t written[EXEC_WRITTEN_WORDS];
 

@@ -300,6 +300,12 @@ void lab_flush(struct lab *lab)
 	lab->lsm.flushed = lab->lsm.count;
 }
 
+void lab_told(struct lab *lab)
+{
+	told = lab;
+	lab->staged_count = 0;
+}
+
 int lab_send(struct lab *lab, const struct haul_changes *changes,
 	     const struct changes_sender *sender)
 {
@@ -313,9 +319,8 @@ int lab_send(struct lab *lab, const struct haul_changes *changes,
 	int rc = exec_admit(lab->exec, &frame, lab->statuses, &lab->result);
 	if (rc != 0)
 		return rc;
-	told = lab;
+	lab_told(lab);
 	rc = exec_frame(lab->exec, &frame, lab->op + 1, lab->statuses, &lab->result);
-	told = NULL;
 	lab->op += rc == 0;
 	return rc;
 }

@@ -65,6 +65,8 @@ int lab_send(struct lab *lab, const struct haul_changes *changes,
 	     const struct changes_sender *sender);
 /* … of no session; and clears the list. */
 int lab_run(struct lab *lab);
+/* It is this lab that is told of embeddings: for who executes by itself. */
+void lab_told(struct lab *lab);
 /* Newest row, NULL if there is none. */
 const struct lab_row *lab_find(const struct lab *lab, enum tree tree, struct tree_key key);
 /* Newest rows that are not deleted, of all trees but TREE_SESSION if not wanted: sorted, hashed. */
