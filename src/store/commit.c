@@ -191,16 +191,16 @@ static void drive_keeper(struct commit *commit, struct wakes *wakes)
 	commit_lock(commit);
 }
 
-/* One piece of work that nobody else does. What was submitted is written by the log thread; by who
+/* One piece of work that nobody else does; unlocks meanwhile. What was submitted is written by the log thread; by who
  * submits only if nobody else can, and without it he could not go on. */
-static bool drive_once(struct commit *commit, struct commit_item *item, struct wakes *wakes)
+static bool drive_once(struct commit *commit, bool submits, struct wakes *wakes)
 {
 	if (commit_can_execute(commit)) {
 		commit_execute_turn(commit, wakes);
 		return true;
 	}
 	if (commit_can_write(commit) &&
-	    (!item->submitted || !commit->threads || commit_is_teller(commit))) {
+	    (!submits || !commit->threads || commit_is_teller(commit))) {
 		commit_write_turn(commit, wakes);
 		return true;
 	}
@@ -211,15 +211,16 @@ static bool drive_once(struct commit *commit, struct commit_item *item, struct w
 	return false;
 }
 
-void commit_drive(struct commit *commit, struct commit_item *item, enum commit_stage stage)
+/* The item may be told and gone from here on, the waiter is the caller's own. */
+static void drive(struct commit *commit, struct commit_waiter *waiter, bool submits,
+		  enum commit_stage stage)
 {
-	struct commit_waiter *waiter = item->waiter;
 	struct wakes wakes;
 
 	wakes.count = 0;
 	wakes.progress = false;
 	while (waiter_stage(waiter) < stage) {
-		if (drive_once(commit, item, &wakes))
+		if (drive_once(commit, submits, &wakes))
 			continue;
 		const uint32_t seen = atomic_load_explicit(&waiter->word, memory_order_relaxed);
 		waiter->asleep = true;
@@ -262,7 +263,7 @@ void commit_run(struct commit *commit, struct commit_item *item)
 	item->queued_ns = commit->os->now_ns(commit->os);
 	commit_lock(commit);
 	item_enqueue(commit, item);
-	commit_drive(commit, item, COMMIT_TOLD);
+	drive(commit, &waiter, false, COMMIT_TOLD);
 }
 
 void commit_submit(struct commit *commit, struct commit_item *item)
@@ -274,7 +275,7 @@ void commit_submit(struct commit *commit, struct commit_item *item)
 	item->queued_ns = commit->os->now_ns(commit->os);
 	commit_lock(commit);
 	item_enqueue(commit, item);
-	commit_drive(commit, item, COMMIT_STAGED);
+	drive(commit, &waiter, true, COMMIT_STAGED);
 }
 
 void commit_pace(struct commit *commit)

@@ -35,8 +35,6 @@ void commit_tell(struct commit *commit, struct wakes *wakes);
 /* Wake one who can take what role is free. */
 void commit_handover(struct commit *commit, struct wakes *wakes);
 void commit_thread_wake(struct commit *commit, struct wakes *wakes);
-/* Until the item got to stage; unlocks at the end. */
-void commit_drive(struct commit *commit, struct commit_item *item, enum commit_stage stage);
 bool commit_is_teller(const struct commit *commit);
 
 int commit_thread_open(struct commit *commit);

@@ -6,6 +6,28 @@
 
 /* ---- making ---- */
 
+/* A store that was being made when it was stopped has no root yet: it is made now. */
+static int init_again(const struct store_deep *deep, struct media **ret_media)
+{
+	const struct media_options options = { .mode = MEDIA_WRITE,
+					       .segment_bytes = deep->segment_bytes };
+	uint8_t root[MEDIA_ROOT_MAX];
+	size_t bytes = sizeof root;
+	uint64_t version;
+	struct media *media;
+
+	int rc = media_file_open(&media, deep->vfs, &options, NULL);
+	if (rc < 0)
+		return rc;
+	rc = MEDIA_CALL(media, root_get, &version, root, &bytes);
+	if (rc == -ENOENT) {
+		*ret_media = media;
+		return 0;
+	}
+	media->calls->close(media);
+	return -EEXIST;
+}
+
 int store_init_on(const struct store_deep *deep, const uint8_t uuid[16], struct haul_err *err)
 {
 	const struct media_options options = { .mode = MEDIA_MAKE,
@@ -13,6 +35,8 @@ int store_init_on(const struct store_deep *deep, const uint8_t uuid[16], struct 
 	struct media *media;
 
 	int rc = media_file_open(&media, deep->vfs, &options, err);
+	if (rc == -EEXIST && init_again(deep, &media) == 0)
+		rc = 0;
 	if (rc < 0)
 		return rc;
 	rc = lsm_make(media, uuid, err);
