@@ -108,17 +108,27 @@ uint64_t memtable_memory(uint64_t bytes)
 	       sizeof(struct memtable);
 }
 
+/* A wish for large pages; small ones do, too. */
+static void wish_large(void *memory, uint64_t bytes)
+{
+	uint64_t from = (uint64_t)(uintptr_t)memory, to = from + bytes;
+	from = (from + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+	to = to / HUGE_PAGE * HUGE_PAGE;
+	if (from < to)
+		(void)madvise((uint8_t *)memory + (from - (uint64_t)(uintptr_t)memory), to - from,
+			      MADV_HUGEPAGE);
+}
+
 static int memtable_alloc(struct memtable *table)
 {
-	uint64_t slots = slot_count(table->bytes) * sizeof *table->slots;
+	uint64_t slots = table->slot_mask + 1;
 	table->arena = aligned_alloc(page_of(table->arena_bytes), table->arena_bytes);
-	table->slots = aligned_alloc(page_of(slots), slots);
+	/* Zeros that the kernel gives when they are touched: a store opens quickly. */
+	table->slots = calloc(slots, sizeof *table->slots);
 	if (!table->arena || !table->slots)
 		return -ENOMEM;
-	if (table->arena_bytes >= HUGE_PAGE) /* wishes; small pages do too */
-		(void)madvise(table->arena, table->arena_bytes, MADV_HUGEPAGE);
-	if (slots >= HUGE_PAGE)
-		(void)madvise(table->slots, slots, MADV_HUGEPAGE);
+	wish_large(table->arena, table->arena_bytes);
+	wish_large(table->slots, slots * sizeof *table->slots);
 	for (int i = 0; i < TREES; i++) {
 		struct memtable_tree *of = &table->tree[i];
 		of->row_bytes = row_bytes((enum tree)i);
@@ -154,7 +164,6 @@ int memtable_new(struct memtable **ret_table, uint64_t bytes)
 		return error;
 	}
 	table->secret = hash_u64((uint64_t)(uintptr_t)table ^ hash_u64((uintptr_t)table->arena));
-	memset(table->slots, 0, (table->slot_mask + 1) * sizeof *table->slots);
 	memtable_clear(table);
 	*ret_table = table;
 	return 0;

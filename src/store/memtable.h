@@ -9,7 +9,8 @@
  * Threads    one writer; any number of readers at the same time, who see rows up to the op they
  *            give (which must have been published to them with release order after it was put).
  * Errors     memtable_put: HAUL_EFULL.
- * Limits     MEMTABLE_BYTES_MAX. */
+ * Limits     MEMTABLE_BYTES_MIN … MEMTABLE_BYTES_MAX.
+ * Source     docs/design/0020. */
 #pragma once
 
 #include <stddef.h>

@@ -14,7 +14,7 @@
  * Errors     HAUL_ECORRUPT: does not verify; -EIO; HAUL_EVERSION.
  * Limits     TREE_VALUE_MAX bytes a value. Keys of one table may repeat (versions) but do not cross
  *            into the next table; versions of one key may take 4 MiB (HAUL_ELIMIT).
- * Source     docs/design/0017; blocked Bloom filter: Putze, Sanders, Singler, 2007. */
+ * Source     docs/design/0020; blocked Bloom filter: Putze, Sanders, Singler, 2007. */
 #pragma once
 
 #include <stddef.h>

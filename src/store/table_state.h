@@ -10,7 +10,7 @@
  *            checksum of the footer covers the whole tail.
  * Threads    what is in memory of an open table is not changed.
  * Units      bytes; little-endian, as all hosts are that this is built for.
- * Source     docs/design/0017; filter: blocked Bloom filter, 8 bits in 32 bytes (Putze, Sanders,
+ * Source     docs/design/0020; filter: blocked Bloom filter, 8 bits in 32 bytes (Putze, Sanders,
  *            Singler, 2007). */
 #pragma once
 
