@@ -156,7 +156,7 @@ uint32_t sample_changes(struct prng *prng, struct haul_changes *changes, uint32_
 			else
 				HAUL_ASSERT(haul_changes_end(changes) == 0);
 		}
-		if (rc < 0)
+		if (rc == HAUL_EFULL) /* an unordered list takes no group of several: -EINVAL */
 			break;
 	}
 	return haul_changes_count(changes) - from;
