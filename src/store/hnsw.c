@@ -134,7 +134,7 @@ static float distance_to(const struct origin *origin, uint32_t slot)
 		return distance;
 	}
 	hnsw->kernels->products(origin->row.data, row.data, hnsw->set->floats, 1, &distance);
-	return 1 - distance * origin->row.norms->inverse * row.norms->inverse;
+	return knn_cosine(distance, origin->row.norms, row.norms);
 }
 
 static struct origin origin_slot(const struct hnsw *hnsw, uint32_t slot)
@@ -320,7 +320,8 @@ static uint32_t descend(const struct origin *origin, uint32_t level)
 /* ---- taking a row in ---- */
 
 /* Of items, nearest first, those that no item chosen before is nearer to than the origin is: links
- * in all directions instead of many into the same heap. Returns how many, in front. */
+ * in all directions instead of many into the same heap. An item that is the same as the origin does
+ * not take the place of all others. Returns how many, in front. */
 static uint32_t choose(const struct hnsw *hnsw, struct near *items, uint32_t count, uint32_t max)
 {
 	uint32_t chosen = 0;
@@ -330,7 +331,7 @@ static uint32_t choose(const struct hnsw *hnsw, struct near *items, uint32_t cou
 		const struct near item = items[i];
 		bool apart = true;
 		for (uint32_t c = 0; c < chosen && apart; c++)
-			apart = distance_to(&origin, items[c].slot) > item.distance;
+			apart = distance_to(&origin, items[c].slot) >= item.distance;
 		if (apart)
 			items[chosen++] = item;
 	}

@@ -380,7 +380,8 @@ static void screen_rows(const struct knn *knn, const struct knn_rows *rows, floa
 		const struct knn_norm *norm = &rows->norms[i];
 		ret_bias[i] = euclidean ? norm->square * (1 - share) : 0.0F;
 		ret_scale[i] = euclidean ? -2.0F : -norm->inverse;
-		if (!(norm->square < SQUARE_MAX))
+		/* A short row next to a long query is only a matter of angles. */
+		if (!(norm->square < SQUARE_MAX && (euclidean || norm->square > SQUARE_MIN)))
 			ret_bias[i] = -INFINITY;
 	}
 }

@@ -77,6 +77,17 @@ struct knn_norm {
 	float inverse; /* 1 / length, 0 of none */
 };
 struct knn_norm knn_norm(const float *row, uint32_t floats);
+/* 1 - cosine, 0 … 2; 1 where a length is 0. */
+static inline float knn_cosine(float product, const struct knn_norm *a, const struct knn_norm *b)
+{
+	const float cosine = product * a->inverse * b->inverse;
+
+	if (cosine >= 1)
+		return 0;
+	if (cosine <= -1)
+		return 2;
+	return cosine == cosine ? 1 - cosine : 1;
+}
 
 struct knn_rows {
 	const float *data;   /* count * floats */

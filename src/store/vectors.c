@@ -195,6 +195,18 @@ static int graph_search(const struct hnsw *graph, struct knn *knn,
 	return 0;
 }
 
+/* Rows that are all alike may not lead to each other: too few hits are none. */
+static int graph_enough(const struct vectors_index *of, const struct knn *knn)
+{
+	const uint32_t enough = knn->k < of->set.live ? knn->k : of->set.live;
+
+	for (uint32_t q = 0; q < knn->count; q++) {
+		if (knn->held[q] < enough)
+			return HAUL_EFULL;
+	}
+	return 0;
+}
+
 /* Through the graph if it knows most of the rows, and what it does not know one by one. */
 static int set_search(const struct vectors_index *of, const struct haul_near *query,
 		      struct knn *knn, const struct vectors_sight *sight, uint8_t *scratch)
@@ -207,10 +219,10 @@ static int set_search(const struct vectors_index *of, const struct haul_near *qu
 		return -EINVAL;
 	if (!graph_use(of, query) || graph->taken < of->set.slots / 2)
 		return rows_compare(&of->set, knn, 0, sight);
-	const int error = graph_search(graph, knn, sight, scratch);
-	if (error < 0)
-		return error;
-	return rows_compare(&of->set, knn, graph->taken, sight);
+	int error = graph_search(graph, knn, sight, scratch);
+	if (error == 0)
+		error = rows_compare(&of->set, knn, graph->taken, sight);
+	return error < 0 ? error : graph_enough(of, knn);
 }
 
 /* Queries that fit into the caller's memory at once. */
