@@ -380,6 +380,8 @@ static void step_session(struct run *run)
 	struct frame frame;
 
 	step_flush(run);
+	if (!run->healed) /* as in step_submit */
+		return;
 	if (session->id[0] == 0) {
 		session->id[0] = prng_next(&run->prng) | 1;
 		session->id[1] = run->durable.op;
