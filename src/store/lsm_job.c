@@ -27,6 +27,8 @@ static int slice_compare(const void *a, const void *b)
 static bool table_movable(const struct lsm *lsm, const struct lsm_job *job,
 			  const struct table *table)
 {
+	if (job->compact)
+		return false; /* whoever asked for it wants every hidden row gone */
 	if (table->info.bytes < lsm_table_bytes(lsm) / SMALL_SHARE)
 		return false;
 	return job->level < LSM_COMPRESS_LEVEL || table->info.level >= LSM_COMPRESS_LEVEL;
@@ -81,25 +83,15 @@ static int tables_plan_new(const struct lsm *lsm, struct lsm_job *job)
 	return merge_new(&job->merge, job->run_count);
 }
 
-int lsm_job_open(struct lsm *lsm, struct lsm_job *job, enum tree tree, uint32_t first,
-		 uint32_t count)
+/* Takes the runs, and says of which level what they become is. */
+static void runs_take(const struct lsm *lsm, struct lsm_job *job, const struct lsm_change *span)
 {
-	HAUL_ASSERT(!job->active && count > 0);
-	const struct lsm_runs *runs = &lsm->current->tree[tree];
-	HAUL_ASSERT(first + count <= runs->count);
-	struct table_builder *builder = job->builder;
-	*job = (struct lsm_job){ .active = true, .tree = tree, .builder = builder };
-	job->view = lsm_view_current(lsm);
-	job->bottom = first + count == runs->count;
-	job->behind = first + count;
-	job->lsm = lsm;
-	job->runs = calloc(count, sizeof(struct run *));
-	if (!job->runs) {
-		lsm_job_stop(lsm, job);
-		return -ENOMEM;
-	}
-	for (uint32_t i = 0; i < count; i++) {
-		struct run *run = runs->run[first + i];
+	const struct lsm_runs *runs = &lsm->current->tree[span->tree];
+	HAUL_ASSERT(span->count > 0 && span->first + span->count <= runs->count);
+	job->bottom = span->first + span->count == runs->count;
+	job->behind = span->first + span->count;
+	for (uint32_t i = 0; i < span->count; i++) {
+		struct run *run = runs->run[span->first + i];
 		HAUL_ASSERT(!run->merging);
 		run->merging = true;
 		job->runs[job->run_count++] = run_hold(run);
@@ -108,9 +100,25 @@ int lsm_job_open(struct lsm *lsm, struct lsm_job *job, enum tree tree, uint32_t 
 	bool same = job->runs[0]->level == job->level;
 	if ((same || job->level == 0) && job->level + 1 < lsm->options.levels)
 		job->level++;
-	int rc = builder ? 0 : table_builder_new(&job->builder, lsm_table_bytes(lsm));
-	if (rc == 0)
+}
+
+int lsm_job_open(struct lsm *lsm, struct lsm_job *job, const struct lsm_change *span)
+{
+	HAUL_ASSERT(!job->active);
+	*job = (struct lsm_job){ .active = true,
+				 .lsm = lsm,
+				 .tree = span->tree,
+				 .compact = span->compact,
+				 .builder = job->builder };
+	job->view = lsm_view_current(lsm);
+	job->runs = calloc(span->count, sizeof(struct run *));
+	int rc = job->runs ? 0 : -ENOMEM;
+	if (rc == 0) {
+		runs_take(lsm, job, span);
 		rc = tables_plan_new(lsm, job);
+	}
+	if (rc == 0 && !job->builder)
+		rc = table_builder_new(&job->builder, lsm_table_bytes(lsm));
 	if (rc < 0)
 		lsm_job_stop(lsm, job);
 	return rc;

@@ -89,16 +89,15 @@ static bool runs_free(const struct lsm_runs *runs)
 	return true;
 }
 
-bool lsm_plan_compact(struct lsm *lsm, struct lsm_change *ret_span)
+bool lsm_plan_compact(const struct lsm *lsm, struct lsm_change *ret_span)
 {
 	for (uint32_t tree = 0; tree < TREES; tree++) {
 		const struct lsm_runs *runs = &lsm->current->tree[tree];
-		if (!lsm->compact_now[tree] || !runs_free(runs))
+		if (!lsm->compact_now[tree] || runs->count < 2 || !runs_free(runs))
 			continue;
-		lsm->compact_now[tree] = false;
-		if (runs->count < 2)
-			continue;
-		*ret_span = (struct lsm_change){ .tree = (enum tree)tree, .count = runs->count };
+		*ret_span = (struct lsm_change){ .tree = (enum tree)tree,
+						 .count = runs->count,
+						 .compact = true };
 		return true;
 	}
 	return false;

@@ -144,6 +144,7 @@ struct lsm_change {
 	enum tree tree;
 	uint32_t first, count;
 	struct run *run;
+	bool compact; /* as a span to be merged: nothing is moved, every hidden row goes */
 };
 struct lsm_view *lsm_view_change_new(const struct lsm_view *base, const struct lsm_change *changes,
 				     uint32_t count);
@@ -162,14 +163,13 @@ void lsm_memory_drop(struct lsm_memory *memory);
 int lsm_flush_step(struct lsm *lsm, struct lsm_memory *frozen);
 int lsm_flush_finish(struct lsm *lsm, struct lsm_memory *frozen);
 void lsm_flush_stop(struct lsm *lsm);
-int lsm_job_open(struct lsm *lsm, struct lsm_job *job, enum tree tree, uint32_t first,
-		 uint32_t count);
+int lsm_job_open(struct lsm *lsm, struct lsm_job *job, const struct lsm_change *span);
 int lsm_job_step(struct lsm *lsm, struct lsm_job *job);
 void lsm_job_stop(struct lsm *lsm, struct lsm_job *job);
 /* Runs of a level that have to be merged: true and where. */
 bool lsm_plan_level(const struct lsm *lsm, uint32_t level, struct lsm_change *ret_span);
 bool lsm_plan_idle(const struct lsm *lsm, struct lsm_change *ret_span);
-bool lsm_plan_compact(struct lsm *lsm, struct lsm_change *ret_span);
+bool lsm_plan_compact(const struct lsm *lsm, struct lsm_change *ret_span);
 /* Fill in debt_level and work. */
 void lsm_plan_debt(struct lsm *lsm);
 

@@ -124,7 +124,7 @@ static int flush_some(struct lsm *lsm)
 static int job_some(struct lsm *lsm, struct lsm_job *job, const struct lsm_change *span)
 {
 	if (span) {
-		int rc = lsm_job_open(lsm, job, span->tree, span->first, span->count);
+		int rc = lsm_job_open(lsm, job, span);
 		if (rc < 0)
 			return rc;
 	}
@@ -152,17 +152,36 @@ static void compact_take(struct lsm *lsm)
 		lsm->compact_now[tree] = true;
 }
 
+/* Trees of which it was asked and that it concerns. */
+static bool compact_waits(struct lsm *lsm)
+{
+	bool waits = false;
+	compact_take(lsm);
+	for (uint32_t tree = 0; tree < TREES; tree++) {
+		if (lsm->current->tree[tree].count < 2)
+			lsm->compact_now[tree] = false;
+		waits = waits || lsm->compact_now[tree];
+	}
+	return waits;
+}
+
+/* Comes after what is merged already. What fails begins anew. */
 static int compact_some(struct lsm *lsm)
 {
 	struct lsm_job *job = &lsm->jobs[LSM_JOB_EXTRA];
-	struct lsm_change span;
-	compact_take(lsm);
-	if (job->active && job->compact)
-		return job_some(lsm, job, NULL);
-	if (job->active || !lsm_plan_compact(lsm, &span))
-		return 0;
-	int rc = job_some(lsm, job, &span);
-	job->compact = job->active;
+	struct lsm_change span = { .tree = job->tree };
+	bool waits = compact_waits(lsm);
+	bool compacts = job->active && job->compact;
+	int rc = 0;
+	if (job->active && (waits || compacts)) {
+		rc = job_some(lsm, job, NULL);
+	} else if (!job->active && waits && lsm_plan_compact(lsm, &span)) {
+		compacts = true;
+		lsm->compact_now[span.tree] = false;
+		rc = job_some(lsm, job, &span);
+	}
+	if (rc < 0 && compacts)
+		lsm->compact_now[span.tree] = true;
 	return rc;
 }
 

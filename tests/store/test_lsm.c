@@ -1,0 +1,643 @@
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/lsm_lab.h"
+#include "store/table_cache.h"
+
+static struct lsm_lab *lab_new(void)
+{
+	struct lsm_lab *lab = calloc(1, sizeof *lab);
+	assert_non_null(lab);
+	lsm_lab_init(lab, 11);
+	assert_int_equal(lsm_lab_open(lab), 0);
+	return lab;
+}
+
+static void lab_free(struct lsm_lab *lab)
+{
+	lsm_lab_done(lab);
+	free(lab);
+}
+
+static void put_some(struct lsm_lab *lab, enum tree tree, uint32_t from, uint32_t to, bool deleted)
+{
+	for (uint32_t k = from; k < to; k++)
+		lsm_lab_put(lab, tree, k, 40, deleted);
+	assert_int_equal(lsm_lab_frame(lab), 0);
+	lsm_lab_publish(lab, lab->place.op);
+}
+
+/* What is in the memory table becomes a run, and no merge follows. */
+static void flush_only(struct lsm_lab *lab)
+{
+	int rc;
+	while ((rc = lsm_freeze(lab->lsm, &lab->place)) == -EAGAIN)
+		assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
+	assert_int_equal(rc, 0);
+	while (lsm_checkpoint(lab->lsm).op < lab->place.op)
+		assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
+}
+
+static struct haul_store_status status_of(struct lsm_lab *lab)
+{
+	struct haul_store_status status = { .op_last = 0 };
+	lsm_status(lab->lsm, &status);
+	return status;
+}
+
+/* ---- opening ---- */
+
+static void root_replace(struct lsm_lab *lab, const void *data, size_t bytes)
+{
+	uint8_t before[MEDIA_ROOT_MAX];
+	size_t before_bytes = sizeof before;
+	uint64_t version;
+	assert_int_equal(MEDIA_CALL(lab->media, root_get, &version, before, &before_bytes), 0);
+	assert_int_equal(MEDIA_CALL(lab->media, root_cas, version, data, bytes), 0);
+}
+
+/* A root that is none, of a newer version, or damaged would be believed. */
+static void test_lsm_open__refuses_a_root_it_cannot_trust(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	put_some(lab, TREE_NODE, 0, 20, false);
+	flush_only(lab);
+	uint8_t good[MEDIA_ROOT_MAX];
+	size_t bytes = sizeof good;
+	uint64_t version;
+	assert_int_equal(MEDIA_CALL(lab->media, root_get, &version, good, &bytes), 0);
+	static const struct {
+		size_t at, bytes;
+		int error;
+		const char *text;
+	} cases[] = {
+		{ 16, 0, HAUL_ECORRUPT, "none of a store" },
+		{ 20, 0, HAUL_EVERSION, "version" },
+		{ 50, 0, HAUL_ECORRUPT, "checksum" },
+		{ 0, 40, HAUL_ECORRUPT, "bytes" },
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		uint8_t bad[MEDIA_ROOT_MAX];
+		memcpy(bad, good, bytes);
+		bad[cases[i].at] ^= 0x40;
+		root_replace(lab, bad, cases[i].bytes ? cases[i].bytes : bytes);
+		lsm_lab_close(lab);
+		assert_int_equal(lsm_lab_open(lab), cases[i].error);
+		assert_non_null(strstr(lab->err.text, cases[i].text));
+		lab->vfs = vfs_sim_vfs(lab->sim);
+		const struct media_options write = { .mode = MEDIA_WRITE };
+		assert_int_equal(media_file_open(&lab->media, lab->vfs, &write, &lab->err), 0);
+		root_replace(lab, good, bytes);
+	}
+	lsm_lab_close(lab);
+	assert_int_equal(lsm_lab_open(lab), 0);
+	lsm_lab_check_executor(lab);
+	lab_free(lab);
+}
+
+/* A manifest or table that is damaged or missing would be opened without what was in it. */
+static void test_lsm_open__refuses_damaged_blobs(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	put_some(lab, TREE_NODE, 0, 20, false);
+	flush_only(lab);
+	uint64_t manifest = lab->lsm->root.blob;
+	uint64_t blobs[] = { manifest,
+			     lab->lsm->current->tree[TREE_NODE].run[0]->table[0]->info.blob };
+	lsm_lab_close(lab);
+	for (size_t i = 0; i < 2; i++) {
+		char name[64];
+		snprintf(name, sizeof name, "blob/%016llx", (unsigned long long)blobs[i]);
+		uint64_t bytes;
+		uint8_t *data = vfs_sim_bytes(lab->sim, name, &bytes);
+		assert_non_null(data);
+		uint64_t at = i == 0 ? 60 : bytes - 10; /* in a table: the footer */
+		data[at] ^= 1;
+		assert_int_equal(lsm_lab_open(lab), HAUL_ECORRUPT);
+		assert_true(lab->err.text[0] != 0);
+		data[at] ^= 1;
+	}
+	assert_int_equal(lsm_lab_open(lab), 0);
+	assert_int_equal(MEDIA_CALL(lab->media, blob_delete, manifest), 0);
+	lsm_lab_close(lab);
+	assert_int_equal(lsm_lab_open(lab), -ENOENT);
+	assert_non_null(strstr(lab->err.text, "manifest"));
+	lab_free(lab);
+}
+
+/* Whoever may only read would delete what a writer is about to name. */
+static void test_lsm_open__read_only_changes_nothing(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	put_some(lab, TREE_NODE, 0, 20, false);
+	flush_only(lab);
+	_Alignas(MEDIA_ALIGN) static const uint8_t stray[MEDIA_ALIGN];
+	assert_int_equal(MEDIA_CALL(lab->media, blob_put, 1000, stray, sizeof stray), 0);
+	lsm_lab_close(lab);
+	lab->options.read_only = true;
+	assert_int_equal(lsm_lab_open(lab), 0);
+	assert_true(MEDIA_CALL(lab->media, blob_bytes, 1000) > 0);
+	uint64_t op;
+	struct lsm_view *view = lsm_view_take(lab->lsm, &op);
+	lsm_lab_check(lab, view, op);
+	lsm_view_drop(lab->lsm, view);
+	lsm_lab_close(lab);
+	lab->options.read_only = false;
+	assert_int_equal(lsm_lab_open(lab), 0);
+	lsm_lab_check_blobs(lab);
+	assert_true(lab->lsm->blob_next > 1000); /* and no number is used twice */
+	lab_free(lab);
+}
+
+/* ---- freezing and flushing ---- */
+
+/* A writer would be told to go on although there is nowhere to put rows, or to wait for nothing. */
+static void test_lsm_ready__says_when_to_wait(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	assert_int_equal(lsm_freeze(lab->lsm, &lab->place), 0);
+	assert_null(lab->lsm->frozen); /* nothing was there */
+	put_some(lab, TREE_NODE, 0, 5, false);
+	assert_null(lab->lsm->frozen);
+	assert_int_equal(lsm_freeze(lab->lsm, &lab->place), 0);
+	assert_non_null(lab->lsm->frozen);
+	put_some(lab, TREE_NODE, 5, 9, false);
+	assert_int_equal(lsm_freeze(lab->lsm, &lab->place), -EAGAIN);
+	assert_int_equal(lsm_ready(lab->lsm, &lab->place), 0); /* there is room all the same */
+	while (memtable_used(lab->lsm->active->table) < LAB_MEMTABLE)
+		lsm_lab_put(lab, TREE_NODE, 9, 500, false);
+	lab->place.op++;
+	lab->place.position += 4096;
+	assert_int_equal(lsm_ready(lab->lsm, &lab->place), -EAGAIN);
+	assert_true(lsm_busy(lab->lsm));
+	while (lsm_ready(lab->lsm, &lab->place) == -EAGAIN)
+		assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
+	lsm_lab_check_executor(lab);
+	lab_free(lab);
+}
+
+/* Frames that wrote no rows would keep the log for ever. */
+static void test_lsm_ready__a_long_log_is_reason_enough(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	for (uint32_t i = 0; i < 100; i++) {
+		assert_int_equal(lsm_lab_frame(lab), 0);
+		assert_int_equal(lsm_lab_settle(lab), 0);
+	}
+	uint64_t behind = lab->place.position - lsm_checkpoint(lab->lsm).position;
+	assert_true(behind < 64 * 1024);
+	assert_int_equal(status_of(lab).level[0].runs, 0);
+	lab_free(lab);
+}
+
+/* A root would name rows of frames that a crash takes back. */
+static void test_lsm_step__a_flush_waits_for_the_log(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	put_some(lab, TREE_NODE, 0, 20, false);
+	assert_int_equal(lsm_freeze(lab->lsm, &lab->place), 0);
+	for (uint32_t i = 0; i < 50; i++)
+		assert_true(lsm_step(lab->lsm, lab->place.op - 1) >= 0);
+	assert_int_equal(lsm_step(lab->lsm, lab->place.op - 1), 0);
+	assert_int_equal(lsm_checkpoint(lab->lsm).op, 0);
+	assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
+	assert_int_equal(lsm_checkpoint(lab->lsm).op, lab->place.op);
+	assert_int_equal(lsm_checkpoint(lab->lsm).chain, lab->place.chain);
+	lab_free(lab);
+}
+
+/* A reader that is slower than a flush would stop writers, or lose its rows under its hands. */
+static void test_lsm_view__keeps_its_memory_table(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	uint64_t op[3];
+	struct lsm_view *view[3];
+	put_some(lab, TREE_NODE, 0, 20, false);
+	view[0] = lsm_view_take(lab->lsm, &op[0]);
+	flush_only(lab);
+	put_some(lab, TREE_NODE, 0, 20, true);
+	flush_only(lab); /* the third is in use */
+	put_some(lab, TREE_NODE, 10, 30, false);
+	lsm_lab_check(lab, view[0], op[0]);
+	view[1] = lsm_view_take(lab->lsm, &op[1]);
+	flush_only(lab);
+	put_some(lab, TREE_NODE, 5, 15, false);
+	view[2] = lsm_view_take(lab->lsm, &op[2]);
+	assert_int_equal(lsm_freeze(lab->lsm, &lab->place), -EAGAIN); /* all three are held */
+	for (uint32_t i = 0; i < 3; i++)
+		lsm_lab_check(lab, view[i], op[i]);
+	lsm_view_drop(lab->lsm, view[0]);
+	flush_only(lab);
+	lsm_lab_check(lab, view[1], op[1]);
+	lsm_lab_check(lab, view[2], op[2]);
+	lsm_view_drop(lab->lsm, view[1]);
+	lsm_view_drop(lab->lsm, view[2]);
+	assert_int_equal(lsm_lab_settle(lab), 0);
+	lsm_lab_check_blobs(lab); /* what views kept is gone */
+	lab_free(lab);
+}
+
+/* Rows that were put and not published would be seen. */
+static void test_lsm_view__sees_what_is_published(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	put_some(lab, TREE_NODE, 0, 20, false);
+	lsm_lab_put(lab, TREE_NODE, 3, 10, true);
+	lsm_lab_put(lab, TREE_NODE, 30, 10, false);
+	assert_int_equal(lsm_lab_frame(lab), 0);
+	uint64_t op;
+	struct lsm_view *view = lsm_view_take(lab->lsm, &op);
+	assert_int_equal(op, lab->place.op - 1);
+	lsm_lab_check(lab, view, op);
+	flush_only(lab);
+	lsm_view_drop(lab->lsm, view);
+	view = lsm_view_take(lab->lsm, &op);
+	assert_int_equal(op, lab->place.op - 1);
+	lsm_lab_check(lab, view, op); /* the flush kept what is still seen */
+	lsm_view_drop(lab->lsm, view);
+	lab_free(lab);
+}
+
+/* ---- pins ---- */
+
+/* Merging would take versions away from a snapshot, or keep them when nobody looks any more. */
+static void test_lsm_pin__keeps_versions_until_unpinned(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	uint64_t pins[LSM_PINS], none;
+	for (uint32_t i = 0; i < LSM_PINS; i++) {
+		put_some(lab, TREE_NODE, 0, 3, i % 4 == 3);
+		assert_int_equal(lsm_pin(lab->lsm, &pins[i]), 0);
+	}
+	assert_int_equal(lsm_pin(lab->lsm, &none), -EBUSY);
+	put_some(lab, TREE_NODE, 0, 3, false);
+	assert_int_equal(lsm_lab_flush(lab), 0);
+	lsm_compact(lab->lsm);
+	assert_int_equal(lsm_lab_settle(lab), 0);
+	uint64_t op;
+	struct lsm_view *view = lsm_view_take(lab->lsm, &op);
+	for (uint32_t i = 0; i < LSM_PINS; i++)
+		lsm_lab_check(lab, view, pins[i]);
+	lsm_view_drop(lab->lsm, view);
+	struct haul_store_status status = status_of(lab);
+	uint64_t rows = 0;
+	for (uint32_t level = 0; level < 4; level++)
+		rows += status.level[level].rows;
+	assert_int_equal(rows, 3 * (LSM_PINS + 1));
+	for (uint32_t i = 0; i < LSM_PINS; i++)
+		lsm_unpin(lab->lsm, pins[i]);
+	put_some(lab, TREE_NODE, 3, 4, false);
+	flush_only(lab);
+	lsm_compact(lab->lsm);
+	assert_int_equal(lsm_lab_settle(lab), 0);
+	status = status_of(lab);
+	rows = 0;
+	for (uint32_t level = 0; level < 4; level++)
+		rows += status.level[level].rows;
+	assert_int_equal(rows, 4);
+	lab_free(lab);
+}
+
+/* ---- merging ---- */
+
+/* Deletions would stay for ever, and with them the space of what they hide. */
+static void test_lsm_compact__leaves_nothing_of_what_was_deleted(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	for (uint32_t tree = 0; tree < TREES; tree++)
+		put_some(lab, (enum tree)tree, 0, 50, false);
+	assert_int_equal(lsm_lab_flush(lab), 0);
+	for (uint32_t tree = 0; tree < TREES; tree++)
+		put_some(lab, (enum tree)tree, 0, 50, true);
+	assert_int_equal(lsm_lab_flush(lab), 0);
+	lsm_compact(lab->lsm);
+	assert_int_equal(lsm_lab_settle(lab), 0);
+	struct haul_store_status status = status_of(lab);
+	for (uint32_t level = 0; level < 4; level++)
+		assert_int_equal(status.level[level].rows, 0);
+	lsm_lab_check_executor(lab);
+	lsm_lab_check_blobs(lab);
+	lsm_lab_close(lab);
+	assert_int_equal(lsm_lab_open(lab), 0); /* a root without a manifest */
+	assert_int_equal(lsm_checkpoint(lab->lsm).op, lab->place.op);
+	lsm_lab_check_executor(lab);
+	lab_free(lab);
+}
+
+/* The defect of merging that stops at a full batch and forgets the rest: all rows of all runs are
+ * there after any number of merges. */
+static void test_lsm_merge__drops_no_rows(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	lab->options.level_factor = 2;
+	lsm_lab_close(lab);
+	assert_int_equal(lsm_lab_open(lab), 0);
+	for (uint32_t k = 0; k < LAB_KEYS; k++) {
+		put_some(lab, TREE_NODE, k * 7 % LAB_KEYS, k * 7 % LAB_KEYS + 1, false);
+		if (k % 4 == 0)
+			flush_only(lab);
+	}
+	assert_int_equal(lsm_lab_flush(lab), 0);
+	struct haul_store_status status = status_of(lab);
+	uint64_t rows = 0;
+	for (uint32_t level = 0; level < 4; level++)
+		rows += status.level[level].rows;
+	assert_int_equal(rows, LAB_KEYS);
+	assert_true(status.merges > 5);
+	lsm_lab_check_executor(lab);
+	lab_free(lab);
+}
+
+/* Ascending keys would be written again at every level although nothing overlaps. */
+static void test_lsm_merge__moves_tables_that_overlap_nothing(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	for (uint32_t k = 0; k + 16 <= LAB_KEYS; k += 16) {
+		for (uint32_t i = k; i < k + 16; i++)
+			lsm_lab_put(lab, TREE_NODE, i, 700, false);
+		assert_int_equal(lsm_lab_frame(lab), 0);
+		lsm_lab_publish(lab, lab->place.op);
+		assert_true(lsm_step(lab->lsm, lab->place.op) >= 0);
+	}
+	assert_int_equal(lsm_lab_settle(lab), 0);
+	struct haul_store_status status = status_of(lab);
+	assert_true(status.merges >= 1);
+	assert_true(status.bytes_flushed > 64 * 1024);
+	assert_true(status.bytes_merged < status.bytes_flushed / 4);
+	lsm_lab_check_executor(lab);
+	lsm_lab_check_blobs(lab);
+	lab_free(lab);
+}
+
+/* Small tables that are moved and moved would become ever more. */
+static void test_lsm_merge__joins_small_tables(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	for (uint32_t k = 0; k < 60; k++) {
+		put_some(lab, TREE_NODE, k, k + 1, false);
+		flush_only(lab);
+	}
+	assert_int_equal(lsm_lab_settle(lab), 0);
+	struct haul_store_status status = status_of(lab);
+	uint64_t tables = 0;
+	for (uint32_t level = 0; level < 4; level++)
+		tables += status.level[level].tables;
+	assert_true(tables < 8);
+	lab_free(lab);
+}
+
+/* A store at rest would be left with runs that every read has to ask, or would never rest. */
+static void test_lsm_step__rests_with_few_runs(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	lab->options.level_factor = 10;
+	lsm_lab_close(lab);
+	assert_int_equal(lsm_lab_open(lab), 0);
+	for (uint32_t i = 0; i < 9; i++) {
+		put_some(lab, TREE_NODE, 0, 60, false);
+		flush_only(lab);
+	}
+	assert_int_equal(lsm_lab_runs(lab, TREE_NODE), 9);
+	assert_int_equal(lsm_step(lab->lsm, lab->place.op), 0); /* something was put meanwhile */
+	assert_true(lsm_busy(lab->lsm));
+	assert_int_equal(lsm_lab_settle(lab), 0);
+	assert_int_equal(lsm_lab_runs(lab, TREE_NODE), 1);
+	assert_false(lsm_busy(lab->lsm));
+	uint64_t merged = status_of(lab).bytes_merged;
+	assert_int_equal(lsm_lab_settle(lab), 0);
+	assert_int_equal(status_of(lab).bytes_merged, merged);
+	lab_free(lab);
+}
+
+/* The last level would grow by a run with every merge, and overwritten rows with it. */
+static void test_lsm_merge__last_level_stays_small(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	lab->options.levels = 2;
+	lab->options.level_factor = 4;
+	lsm_lab_close(lab);
+	assert_int_equal(lsm_lab_open(lab), 0);
+	for (uint32_t i = 0; i < 100; i++) {
+		put_some(lab, TREE_NODE, 0, 60, false);
+		flush_only(lab);
+		while (lsm_step(lab->lsm, lab->place.op) == 1)
+			continue;
+		uint32_t runs = lsm_lab_runs(lab, TREE_NODE);
+		assert_true(runs <= 4 + 4);
+	}
+	assert_true(status_of(lab).level[1].runs <= 4);
+	lsm_lab_check_executor(lab);
+	lab_free(lab);
+}
+
+/* ---- looking ---- */
+
+/* New ascending ids would cost a look at filters and tables. */
+static void test_lsm_find__keys_behind_all_tables_meet_none(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	for (uint32_t i = 0; i < 5; i++) {
+		put_some(lab, TREE_NODE, i * 10, i * 10 + 10, false);
+		flush_only(lab);
+	}
+	struct table_cache_status before, after;
+	table_cache_status(lab->lsm->cache, &before);
+	struct table_ask asks[64];
+	for (uint32_t i = 0; i < 64; i++)
+		asks[i] = (struct table_ask){ .key = lab_key(TREE_NODE, 60 + (i * 37) % 64),
+					      .hash = 77 };
+	assert_int_equal(lsm_find(lab->lsm, TREE_NODE, asks, 64, NULL), 0);
+	table_cache_status(lab->lsm->cache, &after);
+	assert_int_equal(after.hits + after.misses, before.hits + before.misses);
+	for (uint32_t i = 0; i < 64; i++) {
+		assert_int_equal(asks[i].row.op, 0);
+		assert_int_equal(asks[i].hash, 77); /* not even hashed */
+	}
+	lab_free(lab);
+}
+
+/* More keys than the executor looks for at once would be cut off, or sorted wrongly. */
+static void test_lsm_find__takes_any_number_of_keys(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	for (uint32_t i = 0; i < 3; i++) {
+		put_some(lab, TREE_OUT, i, LAB_KEYS - i, false);
+		flush_only(lab);
+	}
+	uint32_t count = LSM_FIND * 2 + 100;
+	struct table_ask *asks = calloc(count, sizeof *asks);
+	assert_non_null(asks);
+	for (uint32_t i = 0; i < count; i++)
+		asks[i].key = lab_key(TREE_OUT, (uint32_t)(hash_u64(i) % LAB_KEYS));
+	assert_int_equal(lsm_find(lab->lsm, TREE_OUT, asks, count, NULL), 0);
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t k = (uint32_t)(hash_u64(i) % LAB_KEYS);
+		uint64_t run = k < 3 ? k : 2;
+		if (k >= LAB_KEYS - 2)
+			run = LAB_KEYS - 1 - k;
+		assert_int_equal(asks[i].row.op, run + 1);
+	}
+	free(asks);
+	lab_free(lab);
+}
+
+/* A value for which there is no room would be missing without a word. */
+static void test_lsm_find__says_that_the_arena_is_full(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	put_some(lab, TREE_NODE, 0, 60, false);
+	flush_only(lab);
+	assert_int_equal(lsm_ready(lab->lsm, &lab->place), 0); /* lets the memory table go */
+	struct table_ask asks[60];
+	for (uint32_t i = 0; i < 60; i++)
+		asks[i] = (struct table_ask){ .key = lab_key(TREE_NODE, i) };
+	struct arena arena = { .data = lab->arena.data, .bytes = 400 };
+	assert_int_equal(lsm_find(lab->lsm, TREE_NODE, asks, 60, &arena), HAUL_EFULL);
+	assert_int_equal(asks[0].status, 0);
+	assert_int_equal(asks[59].status, HAUL_EFULL);
+	lab_free(lab);
+}
+
+/* ---- holding back ---- */
+
+/* Commits would stop at a cliff: none is held back while there is little debt, none for more than
+ * 20 ms, and what is asked never jumps. */
+static void test_lsm_throttle__grows_without_a_cliff(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	assert_int_equal(lsm_throttle_ns(lab->lsm), 0);
+	put_some(lab, TREE_NODE, 0, 5, false);
+	assert_int_equal(lsm_freeze(lab->lsm, &lab->place), 0);
+	int64_t before = 0;
+	uint32_t free_of_it = 0;
+	while (memtable_used(lab->lsm->active->table) < LAB_MEMTABLE) {
+		lsm_lab_put(lab, TREE_NODE, 7, 8, false);
+		int64_t ns = lsm_throttle_ns(lab->lsm);
+		free_of_it += ns == 0;
+		assert_true(ns >= before && ns - before < 2000000 && ns <= 20000000);
+		before = ns;
+	}
+	assert_true(before > 15000000);
+	assert_true(free_of_it > 10);
+	while (lsm_step(lab->lsm, lab->place.op + 1) == 1)
+		continue;
+	lab->place.op++;
+	lab->place.position += 4096;
+	assert_int_equal(lsm_ready(lab->lsm, &lab->place), 0);
+	assert_int_equal(lsm_throttle_ns(lab->lsm), 0);
+	lab_free(lab);
+}
+
+/* Runs would pile up without end when merges cannot keep up. */
+static void test_lsm_throttle__counts_runs_that_wait(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	int64_t before = 0;
+	uint32_t runs = 0;
+	while (before < 20000000) {
+		put_some(lab, TREE_NODE, 0, 5, false);
+		flush_only(lab); /* flushes go first: no merge is done */
+		runs++;
+		int64_t ns = lsm_throttle_ns(lab->lsm);
+		assert_true(ns >= before);
+		assert_true(runs > lab->options.level_factor || ns == 0);
+		before = ns;
+	}
+	assert_int_equal(runs, 2 * lab->options.level_factor);
+	while (runs < 5 * lab->options.level_factor) {
+		assert_int_equal(lsm_ready(lab->lsm, &lab->place), 0);
+		put_some(lab, TREE_NODE, 0, 5, false);
+		flush_only(lab);
+		runs++;
+	}
+	assert_int_equal(lsm_ready(lab->lsm, &lab->place), -EAGAIN);
+	while (lsm_ready(lab->lsm, &lab->place) == -EAGAIN)
+		assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
+	assert_int_equal(lsm_lab_settle(lab), 0);
+	assert_int_equal(lsm_throttle_ns(lab->lsm), 0);
+	lsm_lab_check_executor(lab);
+	lab_free(lab);
+}
+
+/* Figures that do not add up: levels, write amplification, memory. */
+static void test_lsm_status__adds_up(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	put_some(lab, TREE_NODE, 0, 50, false);
+	flush_only(lab);
+	put_some(lab, TREE_OUT, 0, 50, false);
+	flush_only(lab);
+	put_some(lab, TREE_NODE, 0, 10, false);
+	struct haul_store_status status = status_of(lab);
+	assert_int_equal(status.level_count, 4);
+	assert_int_equal(status.level[0].runs, 2);
+	assert_int_equal(status.level[0].rows, 100);
+	assert_int_equal(status.level[0].bytes, status.bytes_flushed);
+	assert_int_equal(status.flushes, 2);
+	assert_int_equal(status.checkpoints, 2);
+	assert_int_equal(status.bytes_merged, 0);
+	assert_int_equal(status.op_checkpoint, lab->place.op - 1);
+	assert_int_equal(status.memtable_bytes, memtable_used(lab->lsm->active->table));
+	assert_int_equal(status.debt_bytes, 0);
+	assert_true(status.memory_bytes > 3 * LAB_MEMTABLE + LAB_CACHE);
+	put_some(lab, TREE_NODE, 0, 50, false);
+	flush_only(lab);
+	put_some(lab, TREE_NODE, 0, 50, false);
+	flush_only(lab);
+	assert_true(status_of(lab).debt_bytes > 0); /* three runs: to be merged */
+	assert_int_equal(lsm_lab_settle(lab), 0);
+	status = status_of(lab);
+	assert_true(status.bytes_merged > 0 && status.merges > 0 && status.debt_bytes == 0);
+	lab_free(lab);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_lsm_open__refuses_a_root_it_cannot_trust),
+		cmocka_unit_test(test_lsm_open__refuses_damaged_blobs),
+		cmocka_unit_test(test_lsm_open__read_only_changes_nothing),
+		cmocka_unit_test(test_lsm_ready__says_when_to_wait),
+		cmocka_unit_test(test_lsm_ready__a_long_log_is_reason_enough),
+		cmocka_unit_test(test_lsm_step__a_flush_waits_for_the_log),
+		cmocka_unit_test(test_lsm_view__keeps_its_memory_table),
+		cmocka_unit_test(test_lsm_view__sees_what_is_published),
+		cmocka_unit_test(test_lsm_pin__keeps_versions_until_unpinned),
+		cmocka_unit_test(test_lsm_compact__leaves_nothing_of_what_was_deleted),
+		cmocka_unit_test(test_lsm_merge__drops_no_rows),
+		cmocka_unit_test(test_lsm_merge__moves_tables_that_overlap_nothing),
+		cmocka_unit_test(test_lsm_merge__joins_small_tables),
+		cmocka_unit_test(test_lsm_step__rests_with_few_runs),
+		cmocka_unit_test(test_lsm_merge__last_level_stays_small),
+		cmocka_unit_test(test_lsm_find__keys_behind_all_tables_meet_none),
+		cmocka_unit_test(test_lsm_find__takes_any_number_of_keys),
+		cmocka_unit_test(test_lsm_find__says_that_the_arena_is_full),
+		cmocka_unit_test(test_lsm_throttle__grows_without_a_cliff),
+		cmocka_unit_test(test_lsm_throttle__counts_runs_that_wait),
+		cmocka_unit_test(test_lsm_status__adds_up),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
