@@ -142,8 +142,8 @@ int media_blob_put(struct media *base, uint64_t blob, const void *data, size_t b
 	if (rc < 0)
 		return rc;
 	media_number_name(name, "blob", blob);
-	file_forget(media, blob);
 	rc = VFS_CALL(media->vfs, unlink, media->vfs, name);
+	file_forget(media, blob);
 	if (rc == 0 || rc == -ENOENT)
 		rc = VFS_CALL(media->vfs, open, media->vfs, name, VFS_CREATE, true, &file);
 	if (rc < 0)
@@ -170,9 +170,11 @@ int media_blob_delete(struct media *base, uint64_t blob)
 
 	if (rc < 0)
 		return rc;
-	file_forget(media, blob);
 	media_number_name(name, "blob", blob);
-	return VFS_CALL(media->vfs, unlink, media->vfs, name);
+	rc = VFS_CALL(media->vfs, unlink, media->vfs, name);
+	/* Behind it: else somebody could open it in between, and keep it. */
+	file_forget(media, blob);
+	return rc;
 }
 
 /* ---- reading ---- */
