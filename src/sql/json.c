@@ -138,14 +138,9 @@ static int gather_all(struct gather *gather, json_t *object, struct haul_err *er
 	return 0;
 }
 
-int json_to_properties(const char *text, uint8_t *buffer, struct haul_properties *ret_properties,
-		       struct haul_err *err)
+int json_take_properties(struct json_t *object, uint8_t *buffer,
+			 struct haul_properties *ret_properties, struct haul_err *err)
 {
-	json_error_t at;
-	json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, &at);
-	if (object == NULL)
-		return haul_err_set(err, -EINVAL, "properties are no JSON: %s, at character %d",
-				    at.text, at.position);
 	size_t count = json_object_size(object);
 	int error = 0;
 	if (!json_is_object(object))
@@ -153,11 +148,13 @@ int json_to_properties(const char *text, uint8_t *buffer, struct haul_properties
 	else if (count > HAUL_PROPERTY_COUNT_MAX)
 		error = haul_err_set(err, HAUL_ELIMIT, "%zu properties, at most %d", count,
 				     HAUL_PROPERTY_COUNT_MAX);
+	if (error < 0)
+		return error;
 	struct gather *gather = calloc(1, sizeof *gather);
 	if (gather != NULL)
 		gather->properties = calloc(count + 1, sizeof *gather->properties);
 	if (gather == NULL || gather->properties == NULL)
-		error = -ENOMEM;
+		error = haul_err_set(err, -ENOMEM, "no memory for %zu properties", count);
 	if (error == 0)
 		error = gather_all(gather, object, err);
 	if (error == 0) {
@@ -171,6 +168,18 @@ int json_to_properties(const char *text, uint8_t *buffer, struct haul_properties
 	if (gather != NULL)
 		free(gather->properties);
 	free(gather);
+	return error;
+}
+
+int json_to_properties(const char *text, uint8_t *buffer, struct haul_properties *ret_properties,
+		       struct haul_err *err)
+{
+	json_error_t at;
+	json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, &at);
+	if (object == NULL)
+		return haul_err_set(err, -EINVAL, "properties are no JSON: %s, at character %d",
+				    at.text, at.position);
+	int error = json_take_properties(object, buffer, ret_properties, err);
 	json_decref(object);
 	return error;
 }
