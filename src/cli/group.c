@@ -84,7 +84,7 @@ static char *help_filter(int key, const char *text, void *input)
 {
 	const struct choice *choice = input;
 	char *list = NULL;
-	size_t bytes;
+	size_t bytes, width = 8;
 	FILE *out;
 
 	if (key != ARGP_KEY_HELP_POST_DOC || choice == NULL)
@@ -94,8 +94,12 @@ static char *help_filter(int key, const char *text, void *input)
 		return NULL;
 	fprintf(out, "%c%ss:\n", toupper((unsigned char)choice->group->noun[0]),
 		choice->group->noun + 1);
+	for (size_t i = 0; i < choice->group->count; i++) {
+		size_t name = strlen(choice->group->commands[i].name);
+		width = name > width ? name : width;
+	}
 	for (size_t i = 0; i < choice->group->count; i++)
-		fprintf(out, "  %-8s %s\n", choice->group->commands[i].name,
+		fprintf(out, "  %-*s %s\n", (int)width, choice->group->commands[i].name,
 			choice->group->commands[i].help);
 	fprintf(out, "\n%s", text ? text : "");
 	if (fclose(out)) {

@@ -1,0 +1,182 @@
+/* haul store check and repair: what is wrong with a store that nobody has open. */
+#include <argp.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+
+#include "cli/progress.h"
+#include "cli/store.h"
+
+enum { KEY_ACCEPT = 256, KEY_JSON, KEY_QUIET };
+
+struct request {
+	const char *path;
+	bool accept, json, quiet;
+	/* while it runs */
+	struct progress progress;
+	json_t *findings;
+	uint64_t count, losses;
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct request *request = state->input;
+	switch (key) {
+	case KEY_ACCEPT:
+		request->accept = true;
+		return 0;
+	case KEY_JSON:
+		request->json = true;
+		return 0;
+	case KEY_QUIET:
+		request->quiet = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		if (state->arg_num > 0)
+			argp_error(state, "one FOLDER at a time, '%s' is a second", arg);
+		request->path = arg;
+		return 0;
+	case ARGP_KEY_NO_ARGS:
+		argp_error(state, "FOLDER is missing");
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static int show_progress(uint64_t done, uint64_t total, void *arg)
+{
+	struct request *request = arg;
+	progress_show(&request->progress, done, total);
+	return store_cmd_stopped();
+}
+
+static void tell(const struct haul_store_finding *finding, void *arg)
+{
+	struct request *request = arg;
+	request->count++;
+	request->losses += finding->loss;
+	if (request->json) {
+		(void)json_array_append_new(request->findings,
+					    json_pack("{s:s, s:s, s:b}", "place", finding->place,
+						      "what", finding->what, "loss",
+						      (int)finding->loss));
+		return;
+	}
+	progress_wipe(&request->progress);
+	printf("%s: %s%s\n", finding->place, finding->what,
+	       finding->loss ? "" : " (nothing acknowledged is affected)");
+}
+
+static void print_json(const struct request *request)
+{
+	json_t *root = json_pack("{s:I, s:I, s:O}", "findings", (json_int_t)request->count,
+				 "losses", (json_int_t)request->losses, "found", request->findings);
+	(void)json_dumpf(root, stdout, JSON_INDENT(1));
+	putchar('\n');
+	json_decref(root);
+}
+
+static int fail(const struct request *request, int rc, const struct haul_err *err)
+{
+	if (rc == -ECANCELED) {
+		fprintf(stderr, "haul: store: stopped: not all of %s was looked at\n",
+			request->path);
+		return CLI_FAILED;
+	}
+	if (rc == -EBUSY) {
+		fprintf(stderr, "haul: store: %s is open in another process: end that first\n",
+			request->path);
+		return CLI_FAILED;
+	}
+	return cli_fail("store", err);
+}
+
+int store_cmd_check(int argc, char **argv)
+{
+	static const struct argp_option options[] = {
+		{ "json", KEY_JSON, NULL, 0, "one JSON document", 0 },
+		{ "quiet", KEY_QUIET, NULL, 0, "no progress on stderr", 0 },
+		{ 0 },
+	};
+	static const struct argp argp = {
+		.options = options,
+		.parser = parse,
+		.args_doc = "FOLDER",
+		.doc = "Read all of a store and verify it: root, every block of every table and "
+		       "their order, the log, both ways of every edge, keys and kinds. Nothing is "
+		       "changed. The exit status is 1 when something is found.\v"
+		       "Examples:\n"
+		       "  haul store check graph\n"
+		       "  haul store check graph --json\n",
+	};
+	struct request request = { 0 };
+	struct haul_err err = { 0 };
+	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
+		return CLI_USAGE;
+	request.findings = json_array();
+	store_cmd_catch_signals();
+	progress_begin(&request.progress, "check", "bytes", request.quiet);
+	const int rc = haul_store_check(request.path, tell, show_progress, &request, &err);
+	progress_end(&request.progress);
+	if (rc >= 0 && request.json)
+		print_json(&request);
+	else if (rc == 0)
+		printf("%s: all good\n", request.path);
+	json_decref(request.findings);
+	if (rc < 0)
+		return fail(&request, rc, &err);
+	if (rc > 0 && !request.json)
+		printf("%s: %d findings, %" PRIu64
+		       " of them in what was acknowledged; 'haul store repair' says what would be "
+		       "lost\n",
+		       request.path, rc, request.losses);
+	return store_cmd_end_output(rc > 0 ? CLI_FAILED : CLI_OK);
+}
+
+static void print_repaired(const struct request *request)
+{
+	if (request->count == 0)
+		printf("%s: nothing to repair\n", request->path);
+	else if (!request->accept)
+		printf("%s: nothing was changed; --accept-loss does it\n", request->path);
+	else
+		printf("%s: repaired\n", request->path);
+}
+
+int store_cmd_repair(int argc, char **argv)
+{
+	static const struct argp_option options[] = {
+		{ "accept-loss", KEY_ACCEPT, NULL, 0, "do it: what is told is lost then", 0 },
+		{ "json", KEY_JSON, NULL, 0, "one JSON document", 0 },
+		{ 0 },
+	};
+	static const struct argp argp = {
+		.options = options,
+		.parser = parse,
+		.args_doc = "FOLDER",
+		.doc = "Say what it takes to open a damaged store again, and what that would lose. "
+		       "With --accept-loss the log is cut where it is broken, and tables that "
+		       "cannot be read are dropped; keep a copy of the folder before. The exit "
+		       "status is 1 when there is damage that was not repaired.\v"
+		       "Examples:\n"
+		       "  haul store repair graph\n"
+		       "  haul store repair graph --accept-loss\n",
+	};
+	struct request request = { 0 };
+	struct haul_err err = { 0 };
+	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
+		return CLI_USAGE;
+	request.findings = json_array();
+	progress_begin(&request.progress, "repair", "bytes", true);
+	const int rc = haul_store_repair(request.path, request.accept, tell, &request, &err);
+	if (rc >= 0 && request.json)
+		print_json(&request);
+	else if (rc >= 0)
+		print_repaired(&request);
+	json_decref(request.findings);
+	if (rc < 0)
+		return fail(&request, rc, &err);
+	return store_cmd_end_output(rc > 0 && !request.accept ? CLI_FAILED : CLI_OK);
+}

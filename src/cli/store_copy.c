@@ -1,0 +1,176 @@
+/* haul store compact, backup and restore. */
+#include <argp.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/progress.h"
+#include "cli/quantity.h"
+#include "cli/store.h"
+
+enum { KEY_QUIET = 256 };
+
+struct request {
+	struct store_cmd_where where; /* only memory is taken */
+	const char *words[2];
+	uint32_t wanted;
+	const char *usage;
+	bool quiet;
+	struct progress progress;
+};
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct request *request = state->input;
+	switch (key) {
+	case KEY_QUIET:
+		request->quiet = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		if (state->arg_num >= request->wanted)
+			argp_error(state, "'%s' is too much: wanted is %s", arg, request->usage);
+		request->words[state->arg_num] = arg;
+		return 0;
+	case ARGP_KEY_END:
+		if (state->arg_num < request->wanted)
+			argp_error(state, "wanted: %s", request->usage);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static const struct argp_option options[] = {
+	{ "quiet", KEY_QUIET, NULL, 0, "no progress on stderr", 0 },
+	{ 0 },
+};
+
+static int show_progress(uint64_t done, uint64_t total, void *arg)
+{
+	struct request *request = arg;
+	progress_show(&request->progress, done, total);
+	return store_cmd_stopped();
+}
+
+static int open_store(struct request *request, struct haul_store **ret_store)
+{
+	struct haul_err err = { 0 };
+	const int rc = haul_store_open(ret_store, request->words[0], NULL, &err);
+	if (rc == -EBUSY) {
+		fprintf(stderr, "haul: store: %s is open in another process: end that first\n",
+			request->words[0]);
+		return CLI_FAILED;
+	}
+	return rc < 0 ? cli_fail("store", &err) : CLI_OK;
+}
+
+/* What is wrong with closing is that the last checkpoint could not be made; the log has it all. */
+static int close_store(const struct request *request, struct haul_store *store, int code)
+{
+	const int rc = haul_store_close(store);
+	return rc < 0 && code == CLI_OK ? store_cmd_fail(request->words[0], rc) : code;
+}
+
+static uint64_t bytes_of(struct haul_store *store)
+{
+	struct haul_store_status status;
+	uint64_t bytes = 0;
+	haul_store_status(store, &status);
+	for (uint32_t i = 0; i < status.level_count; i++)
+		bytes += status.level[i].bytes;
+	return bytes;
+}
+
+int store_cmd_compact(int argc, char **argv)
+{
+	static const struct argp argp = {
+		.options = options,
+		.parser = parse,
+		.args_doc = "FOLDER",
+		.doc = "Merge all tables of a store into one run a tree, so that reads look into "
+		       "one place and what was deleted takes no room.\v"
+		       "Example:\n"
+		       "  haul store compact graph\n",
+	};
+	struct request request = { .wanted = 1, .usage = "FOLDER" };
+	struct haul_store *store = NULL;
+	char before[QUANTITY_TEXT], after[QUANTITY_TEXT];
+	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
+		return CLI_USAGE;
+	store_cmd_catch_signals();
+	if (open_store(&request, &store) != CLI_OK)
+		return CLI_FAILED;
+	quantity_memory_text(bytes_of(store), before);
+	progress_begin(&request.progress, "compact", "bytes", request.quiet);
+	const int rc = haul_store_compact(store, show_progress, &request);
+	progress_end(&request.progress);
+	quantity_memory_text(bytes_of(store), after);
+	int code = rc < 0 ? store_cmd_fail(request.words[0], rc) : CLI_OK;
+	code = close_store(&request, store, code);
+	if (code == CLI_OK)
+		printf("%s: %s of tables, were %s\n", request.words[0], after, before);
+	return store_cmd_end_output(code);
+}
+
+static int say_copied(const struct request *request, int rc, const struct haul_err *err)
+{
+	if (rc == -ECANCELED)
+		fprintf(stderr, "haul: store: stopped: %s is not complete; delete it\n",
+			request->words[1]);
+	else if (rc < 0)
+		return cli_fail("store", err);
+	return rc < 0 ? CLI_FAILED : CLI_OK;
+}
+
+int store_cmd_backup(int argc, char **argv)
+{
+	static const struct argp argp = {
+		.options = options,
+		.parser = parse,
+		.args_doc = "FOLDER BACKUP",
+		.doc = "Copy the durable state of a store into a new folder, and verify the copy. "
+		       "'haul store restore' makes a store of it again.\v"
+		       "Example:\n"
+		       "  haul store backup graph graph.backup\n",
+	};
+	struct request request = { .wanted = 2, .usage = "FOLDER BACKUP" };
+	struct haul_store *store = NULL;
+	struct haul_err err = { 0 };
+	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
+		return CLI_USAGE;
+	store_cmd_catch_signals();
+	if (open_store(&request, &store) != CLI_OK)
+		return CLI_FAILED;
+	progress_begin(&request.progress, "backup", "bytes", request.quiet);
+	const int rc = haul_store_backup(store, request.words[1], show_progress, &request, &err);
+	progress_end(&request.progress);
+	int code = close_store(&request, store, say_copied(&request, rc, &err));
+	if (code == CLI_OK)
+		printf("%s: a backup of %s\n", request.words[1], request.words[0]);
+	return store_cmd_end_output(code);
+}
+
+int store_cmd_restore(int argc, char **argv)
+{
+	static const struct argp argp = {
+		.options = options,
+		.parser = parse,
+		.args_doc = "BACKUP FOLDER",
+		.doc = "Verify a backup and make a store of it in a new folder.\v"
+		       "Example:\n"
+		       "  haul store restore graph.backup graph\n",
+	};
+	struct request request = { .wanted = 2, .usage = "BACKUP FOLDER" };
+	struct haul_err err = { 0 };
+	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
+		return CLI_USAGE;
+	store_cmd_catch_signals();
+	progress_begin(&request.progress, "restore", "bytes", request.quiet);
+	const int rc = haul_store_restore(request.words[0], request.words[1], show_progress,
+					  &request, &err);
+	progress_end(&request.progress);
+	const int code = say_copied(&request, rc, &err);
+	if (code == CLI_OK)
+		printf("%s: the store of %s\n", request.words[1], request.words[0]);
+	return store_cmd_end_output(code);
+}
