@@ -119,9 +119,12 @@ static void run_each(struct exec *exec, const struct frame_section *section, int
 	const struct frame_event *events = frame_events(exec->frame, section);
 	const enum haul_change change = section->change;
 
-	for (uint32_t i = 0; i < section->count && exec->error == 0; i++)
-		statuses[events[i].status_at] =
-			run_one(exec, change, &events[i], section->first + i);
+	for (uint32_t i = 0; i < section->count && exec->error == 0; i++) {
+		const uint32_t number = section->first + i;
+		if (i + EXEC_AHEAD < section->count)
+			exec_look_ahead(exec, change, &events[i + EXEC_AHEAD], number + EXEC_AHEAD);
+		statuses[events[i].status_at] = run_one(exec, change, &events[i], number);
+	}
 }
 
 /* Events of a section of a group until one fails, which gets its status. */
@@ -132,7 +135,10 @@ static int run_section(struct exec *exec, const struct frame_section *section, i
 	int status = 0;
 
 	for (uint32_t i = 0; i < section->count && status == 0; i++) {
-		status = run_one(exec, change, &events[i], section->first + i);
+		const uint32_t number = section->first + i;
+		if (i + EXEC_AHEAD < section->count)
+			exec_look_ahead(exec, change, &events[i + EXEC_AHEAD], number + EXEC_AHEAD);
+		status = run_one(exec, change, &events[i], number);
 		statuses[events[i].status_at] = status;
 		if (exec->error != 0)
 			status = exec->error;

@@ -229,3 +229,27 @@ int exec_look_again(struct exec *exec, enum look which, uint32_t at)
 		look->asks[look->refilled[i]] = asks[i];
 	return exec->error = look->asks[at].status;
 }
+
+/* Slots of the memory table were fetched to be asked, but filters of many runs have driven them out
+ * since. */
+void exec_look_ahead(struct exec *exec, enum haul_change change, const struct frame_event *event,
+		     uint32_t number)
+{
+	const struct exec_look *look = exec->look;
+	const uint32_t own = exec->own[number];
+
+	if (change == HAUL_CREATE_NODE) {
+		const struct tree_key key = { { event->a } };
+		lsm_prefetch(exec->lsm, TREE_NODE, &key);
+		if (exec->frame->data[event->heap + 6] != 0)
+			lsm_prefetch(exec->lsm, TREE_NAME,
+				     &look[LOOK_NAME].asks[exec->other[number]].key);
+	} else if (change == HAUL_CREATE_EDGE) {
+		const struct tree_key in =
+			exec_edge_key(event->b, event->type, event->disc, event->a);
+		lsm_prefetch(exec->lsm, TREE_OUT, &look[LOOK_EDGE].asks[own].key);
+		lsm_prefetch(exec->lsm, TREE_IN, &in);
+	} else if (change == HAUL_SET_EMBEDDING) {
+		lsm_prefetch(exec->lsm, TREE_EMBEDDING, &look[LOOK_EMBEDDING].asks[own].key);
+	}
+}

@@ -26,13 +26,12 @@ static int check_name(struct exec *exec, const struct frame_event *event, uint32
 	return le64_load(row.value) == event->a ? 0 : -EEXIST;
 }
 
-static void put_name(struct exec *exec, const struct haul_node *node, uint64_t id)
+static void put_name(struct exec *exec, const struct tree_key *name, uint64_t id)
 {
-	const struct tree_key key = name_of(node);
 	uint8_t value[8];
 
 	le64_store(value, id);
-	exec_put(exec, TREE_NAME, &key, value, sizeof value);
+	exec_put(exec, TREE_NAME, name, value, sizeof value);
 }
 
 static void put_kind(struct exec *exec, const struct haul_node *node, uint64_t id)
@@ -84,8 +83,10 @@ static int replace(struct exec *exec, uint64_t id, const struct tree_row *old,
 	exec_put(exec, TREE_NODE, &key, record, bytes);
 	if (name && before.key_bytes != 0)
 		drop_name(exec, &before);
-	if (name && after.key_bytes != 0)
-		put_name(exec, &after, id);
+	if (name && after.key_bytes != 0) {
+		const struct tree_key to = name_of(&after);
+		put_name(exec, &to, id);
+	}
 	if (kind && before.kind != 0)
 		drop_kind(exec, &before, id);
 	if (kind && after.kind != 0)
@@ -121,7 +122,7 @@ int exec_create_node(struct exec *exec, const struct frame_event *event, uint32_
 		return error;
 	exec_put(exec, TREE_NODE, &key, record, event->bytes);
 	if (node.key_bytes != 0)
-		put_name(exec, &node, event->a);
+		put_name(exec, &exec->look[LOOK_NAME].asks[exec->other[number]].key, event->a);
 	if (node.kind != 0)
 		put_kind(exec, &node, event->a);
 	return 0;

@@ -28,6 +28,7 @@ enum {
 	EXEC_ARENA = 4 << 20,
 	EXEC_REFILL = 1 << 20,     /* arenas for what does not fit into the first, one a look */
 	EXEC_REFILL_ASKS = 64,     /* asked for again at once */
+	EXEC_AHEAD = 8,            /* changes whose rows are fetched ahead */
 	EXEC_WRITTEN_WORDS = 4096, /* of 64 bits: 32 for each change of the largest frame */
 	EXEC_WRITTEN_SHIFT = 46,   /* of a hash: which of the 2^18 bits */
 };
@@ -91,6 +92,10 @@ void exec_look_free(struct exec *exec);
 int exec_look_frame(struct exec *exec);
 /* An answer that did not fit into memory, or could not be read. */
 int exec_look_again(struct exec *exec, enum look look, uint32_t at);
+
+/* What event `number`, of this change, is going to look for in memory and to write. */
+void exec_look_ahead(struct exec *exec, enum haul_change change, const struct frame_event *event,
+		     uint32_t number);
 
 /* Which bit stands for a key: set when this frame has written a row of it. */
 static inline uint64_t exec_bit(const struct exec *exec, enum tree tree, const struct tree_key *key)

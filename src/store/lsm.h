@@ -67,6 +67,8 @@ int lsm_find(struct lsm *lsm, enum tree tree, struct table_ask *asks, uint32_t c
 /* The memory tables only, and no table: for what is known to have been looked for already. */
 void lsm_find_memory(struct lsm *lsm, enum tree tree, const struct tree_key *key,
 		     struct tree_row *ret_row);
+/* The key will be put soon: fetch what that will touch. */
+void lsm_prefetch(struct lsm *lsm, enum tree tree, const struct tree_key *key);
 int lsm_put(struct lsm *lsm, enum tree tree, const struct tree_key *key, uint64_t op,
 	    const struct tree_row *row);
 /* All rows with the first word `word`, newest versions, not deleted ones; executor's sight. told

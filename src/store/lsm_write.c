@@ -11,6 +11,11 @@ enum {
 	THROTTLE_MAX_NS = 20000000,
 };
 
+void lsm_prefetch(struct lsm *lsm, enum tree tree, const struct tree_key *key)
+{
+	memtable_prefetch(lsm->active->table, tree, key);
+}
+
 int lsm_put(struct lsm *lsm, enum tree tree, const struct tree_key *key, uint64_t op,
 	    const struct tree_row *row)
 {

@@ -101,6 +101,11 @@ void lsm_find_memory(struct lsm *lsm, enum tree tree, const struct tree_key *key
 	*ret_row = shown(newest(lsm, tree, key, lsm->flushed));
 }
 
+void lsm_prefetch(struct lsm *lsm, enum tree tree, const struct tree_key *key)
+{
+	HAUL_ASSERT(tree_hashed[tree] && lsm->rows + lsm->count >= lsm->rows && key != NULL);
+}
+
 int lsm_put(struct lsm *lsm, enum tree tree, const struct tree_key *key, uint64_t op,
 	    const struct tree_row *row)
 {
