@@ -70,14 +70,14 @@ struct haul_property {
 	uint32_t data_bytes;
 };
 
-/* Properties as they are stored and sent. Zero is "none". */
+/* Properties as they are stored and sent, in the order of their names. Zero is "none". */
 struct haul_properties {
 	const uint8_t *data;
 	uint32_t bytes;
 	uint32_t count;
 };
-/* Encode into buffer; names have to differ. HAUL_EFULL if bytes are too few, -EINVAL, HAUL_ELIMIT.
- * */
+/* Encode into buffer; given in any order, names have to differ. HAUL_EFULL if bytes are too few,
+ * -EINVAL, HAUL_ELIMIT. */
 HAUL_API int haul_properties_encode(const struct haul_property *properties, uint32_t count,
 				    uint8_t *buffer, uint32_t bytes,
 				    struct haul_properties *ret_properties);
@@ -152,15 +152,17 @@ enum haul_change_flags {
 
 struct haul_change_options {
 	uint32_t flags;            /* of enum haul_change_flags */
-	uint64_t expected_version; /* 0 = any; otherwise HAUL_ESTALE if the record has another */
+	uint64_t expected_version; /* 0 = any; otherwise HAUL_ESTALE if the record has another.
+				    * Of a create only with HAUL_UPSERT, and it has to be there */
 };
 
 /* What became of one change, a column entry:
  * 0; -EEXIST (create: is there; or another node has the key); -ENOENT (no such record; an end of
  * the edge); HAUL_ESTALE (expected_version); -ENOTEMPTY (node has edges or embeddings and no
  * DETACH); HAUL_ELIMIT (a node with more than 65536 edges cannot be detached at once; merged
- * properties too long); -EINVAL (dimensions differ from the index's); -ECANCELED (it would have
- * been done, but another of its group failed). */
+ * properties too long; the frame would write more than a frame may, 24 MiB: commit fewer changes at
+ * once); -EINVAL (dimensions differ from those of the index's other embeddings); -ECANCELED (it
+ * would have been done, but another of its group failed). */
 
 enum haul_changes_flags { HAUL_CHANGES_UNORDERED = 1 };
 
@@ -173,7 +175,8 @@ HAUL_API void haul_changes_clear(struct haul_changes *changes);
 HAUL_API uint32_t haul_changes_count(const struct haul_changes *changes);
 HAUL_API uint64_t haul_changes_bytes(const struct haul_changes *changes);
 
-/* A group: all of it or nothing. Groups do not nest: -EINVAL. */
+/* A group: all of it or nothing. Groups do not nest: -EINVAL. With HAUL_CHANGES_UNORDERED the second
+ * change of a group is -EINVAL: several have an order. */
 HAUL_API int haul_changes_begin(struct haul_changes *changes);
 HAUL_API int haul_changes_end(struct haul_changes *changes);
 /* Forget the changes of the group that is open. */
