@@ -206,6 +206,7 @@ int lsm_open(struct lsm **ret_lsm, const struct lsm_options *options, uint8_t re
 	memcpy(lsm->uuid, lsm->root.uuid, sizeof lsm->uuid);
 	lsm->published = lsm->root.place.op;
 	lsm->quiet_op = UINT64_MAX;
+	lsm_view_follow(lsm);
 	lsm_plan_debt(lsm);
 	memcpy(ret_uuid, lsm->uuid, sizeof lsm->uuid);
 	*ret_place = lsm->root.place;
@@ -222,6 +223,7 @@ void lsm_close(struct lsm *lsm)
 		lsm_job_stop(lsm, &lsm->jobs[i]);
 	lsm_memory_drop(lsm->active);
 	lsm_memory_drop(lsm->frozen);
+	lsm_view_drop(lsm, lsm->base);
 	lsm_view_drop(lsm, lsm->current);
 	lsm_view_reap(lsm);
 	for (uint32_t i = 0; i < LSM_JOBS; i++)

@@ -90,7 +90,7 @@ static int tree_close(struct lsm *lsm)
 /* Whether something older of this tree may be hidden by a deletion. */
 static bool tree_below(struct lsm *lsm, enum tree tree)
 {
-	return lsm->current->tree[tree].count > 0; /* runs change in this thread only */
+	return lsm->base->tree[tree].count > 0;
 }
 
 static int tree_step(struct lsm *lsm)
@@ -175,7 +175,7 @@ int lsm_flush_finish(struct lsm *lsm, struct lsm_memory *frozen)
 			changes[count++] = (struct lsm_change){ .tree = (enum tree)tree,
 								.run = flush->made[tree] };
 	}
-	struct lsm_view *view = lsm_view_change_new(lsm->current, changes, count);
+	struct lsm_view *view = lsm_view_change_new(lsm->base, changes, count);
 	if (!view)
 		return -ENOMEM;
 	view->place = frozen->place;

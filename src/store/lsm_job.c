@@ -86,7 +86,7 @@ static int tables_plan_new(const struct lsm *lsm, struct lsm_job *job)
 /* Takes the runs, and says of which level what they become is. */
 static void runs_take(const struct lsm *lsm, struct lsm_job *job, const struct lsm_change *span)
 {
-	const struct lsm_runs *runs = &lsm->current->tree[span->tree];
+	const struct lsm_runs *runs = &lsm->base->tree[span->tree];
 	HAUL_ASSERT(span->count > 0 && span->first + span->count <= runs->count);
 	job->bottom = span->first + span->count == runs->count;
 	job->behind = span->first + span->count;
@@ -280,7 +280,7 @@ static uint32_t level_now(const struct lsm_job *job, const struct lsm_runs *runs
 
 static int job_finish(struct lsm *lsm, struct lsm_job *job)
 {
-	const struct lsm_runs *runs = &lsm->current->tree[job->tree];
+	const struct lsm_runs *runs = &lsm->base->tree[job->tree];
 	struct lsm_change change = { .tree = job->tree, .count = job->run_count };
 	change.first = runs_at(runs, job->runs[0]);
 	uint32_t level = level_now(job, runs, change.first);
@@ -291,7 +291,7 @@ static int job_finish(struct lsm *lsm, struct lsm_job *job)
 		for (uint32_t i = 0; i < job->out_count; i++)
 			(void)table_hold(job->out[i]); /* job->out has its own until it is done */
 	}
-	struct lsm_view *view = lsm_view_change_new(lsm->current, &change, 1);
+	struct lsm_view *view = lsm_view_change_new(lsm->base, &change, 1);
 	int rc = view ? lsm_commit(lsm, view) : -ENOMEM;
 	if (rc < 0)
 		lsm_view_drop(lsm, view);

@@ -42,7 +42,7 @@ bool lsm_plan_level(const struct lsm *lsm, uint32_t level, struct lsm_change *re
 	struct lsm_change most = { .count = 0 };
 	bool last = level + 1 >= lsm->options.levels;
 	for (uint32_t tree = 0; tree < TREES; tree++) {
-		const struct lsm_runs *runs = &lsm->current->tree[tree];
+		const struct lsm_runs *runs = &lsm->base->tree[tree];
 		struct lsm_change group = level_group(runs, (enum tree)tree, level);
 		bool due = group.count >= lsm->options.level_factor ||
 			   (last && last_level_grown(runs, &group));
@@ -71,7 +71,7 @@ static uint32_t idle_runs(const struct lsm_runs *runs)
 bool lsm_plan_idle(const struct lsm *lsm, struct lsm_change *ret_span)
 {
 	for (uint32_t tree = 0; tree < TREES; tree++) {
-		uint32_t count = idle_runs(&lsm->current->tree[tree]);
+		uint32_t count = idle_runs(&lsm->base->tree[tree]);
 		if (count < 2)
 			continue;
 		*ret_span = (struct lsm_change){ .tree = (enum tree)tree, .count = count };
@@ -92,7 +92,7 @@ static bool runs_free(const struct lsm_runs *runs)
 bool lsm_plan_compact(const struct lsm *lsm, struct lsm_change *ret_span)
 {
 	for (uint32_t tree = 0; tree < TREES; tree++) {
-		const struct lsm_runs *runs = &lsm->current->tree[tree];
+		const struct lsm_runs *runs = &lsm->base->tree[tree];
 		if (!lsm->compact_now[tree] || runs->count < 2 || !runs_free(runs))
 			continue;
 		*ret_span = (struct lsm_change){ .tree = (enum tree)tree,
@@ -117,7 +117,7 @@ void lsm_plan_debt(struct lsm *lsm)
 	uint32_t factor = lsm->options.level_factor, worst = 0;
 	uint64_t memory = 0;
 	for (uint32_t tree = 0; tree < TREES; tree++) {
-		const struct lsm_runs *runs = &lsm->current->tree[tree];
+		const struct lsm_runs *runs = &lsm->base->tree[tree];
 		for (uint32_t level = 0; level < lsm->options.levels; level++) {
 			uint32_t count = level_runs(runs, level);
 			worst = count > worst ? count : worst;

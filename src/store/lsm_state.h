@@ -114,6 +114,7 @@ struct lsm {
 	struct lsm_scratch *scratch;
 
 	/* background */
+	struct lsm_view *base; /* held: the current one when the step began, or what it installed */
 	struct lsm_flush flush;
 	struct lsm_job jobs[LSM_JOBS];
 	uint64_t *doubt; /* manifests whose root may or may not have been written */
@@ -151,6 +152,8 @@ struct lsm_view *lsm_view_change_new(const struct lsm_view *base, const struct l
 /* Put it in the place of the current one, with the memory tables of that; `flushed`: without the
  * frozen one. Takes over the hold of view. */
 void lsm_view_install(struct lsm *lsm, struct lsm_view *view, bool flushed);
+/* base becomes the current one. Its runs are the same, for only the background changes runs. */
+void lsm_view_follow(struct lsm *lsm);
 /* Free views that nobody holds, clear memory tables. Background. */
 void lsm_view_reap(struct lsm *lsm);
 /* Ops that somebody may look from, without the visible one; returns how many. */

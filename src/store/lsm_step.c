@@ -96,18 +96,10 @@ int lsm_commit(struct lsm *lsm, const struct lsm_view *view)
 
 /* ---- one piece ---- */
 
-static struct lsm_memory *frozen_of(struct lsm *lsm)
-{
-	(void)pthread_mutex_lock(&lsm->lock);
-	struct lsm_memory *frozen = lsm->current->frozen;
-	(void)pthread_mutex_unlock(&lsm->lock);
-	return frozen; /* only this thread takes it out of the view */
-}
-
 /* 1: done something; 0: there was nothing to do, or it has to wait for the log. */
 static int flush_some(struct lsm *lsm)
 {
-	struct lsm_memory *frozen = frozen_of(lsm);
+	struct lsm_memory *frozen = lsm->base->frozen;
 	if (!frozen)
 		return 0;
 	struct lsm_flush *flush = &lsm->flush;
@@ -158,7 +150,7 @@ static bool compact_waits(struct lsm *lsm)
 	bool waits = false;
 	compact_take(lsm);
 	for (uint32_t tree = 0; tree < TREES; tree++) {
-		if (lsm->current->tree[tree].count < 2)
+		if (lsm->base->tree[tree].count < 2)
 			lsm->compact_now[tree] = false;
 		waits = waits || lsm->compact_now[tree];
 	}
@@ -188,10 +180,8 @@ static int compact_some(struct lsm *lsm)
 /* Whether nothing was written since the last call that came so far. */
 static bool quiet(struct lsm *lsm)
 {
-	(void)pthread_mutex_lock(&lsm->lock);
-	uint64_t used = memtable_used(lsm->current->active->table);
-	uint64_t op = lsm->current->place.op;
-	(void)pthread_mutex_unlock(&lsm->lock);
+	uint64_t used = memtable_used(lsm->base->active->table);
+	uint64_t op = lsm->base->place.op;
 	bool same = used == lsm->quiet_used && op == lsm->quiet_op;
 	lsm->quiet_used = used;
 	lsm->quiet_op = op;
@@ -228,6 +218,7 @@ int lsm_step(struct lsm *lsm, uint64_t durable)
 {
 	HAUL_ASSERT(!lsm->options.read_only);
 	lsm->durable = durable;
+	lsm_view_follow(lsm);
 	lsm_view_reap(lsm);
 	int rc = flush_some(lsm);
 	if (rc == 0)

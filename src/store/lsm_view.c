@@ -147,6 +147,14 @@ void lsm_view_install(struct lsm *lsm, struct lsm_view *view, bool flushed)
 	lsm->current = view;
 	(void)pthread_mutex_unlock(&lsm->lock);
 	lsm_view_drop(lsm, before);
+	lsm_view_follow(lsm);
+}
+
+void lsm_view_follow(struct lsm *lsm)
+{
+	struct lsm_view *before = lsm->base;
+	lsm->base = lsm_view_current(lsm);
+	lsm_view_drop(lsm, before);
 }
 
 void lsm_view_reap(struct lsm *lsm)

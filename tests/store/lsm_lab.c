@@ -84,13 +84,17 @@ static const struct lab_version *model_get(const struct lsm_lab *lab, enum tree 
 
 /* ---- opening ---- */
 
-void lsm_lab_init(struct lsm_lab *lab, uint64_t seed)
+static void vfs_open(struct lsm_lab *lab)
 {
-	memset(lab, 0, sizeof *lab);
-	prng_init(&lab->prng, seed);
-	os_sim_init(&lab->os, seed);
-	assert_int_equal(vfs_sim_open(&lab->sim, LAB_DISK, seed), 0);
-	lab->vfs = vfs_sim_vfs(lab->sim);
+	if (lab->folder)
+		assert_int_equal(vfs_linux_open(&lab->vfs, lab->folder), 0);
+	else
+		lab->vfs = vfs_sim_vfs(lab->sim);
+}
+
+static void store_make(struct lsm_lab *lab)
+{
+	vfs_open(lab);
 	const struct media_options options = { .mode = MEDIA_MAKE, .segment_bytes = SEGMENT };
 	assert_int_equal(media_file_open(&lab->media, lab->vfs, &options, &lab->err), 0);
 	static const uint8_t uuid[16] = "lsm_lab";
@@ -113,10 +117,29 @@ void lsm_lab_init(struct lsm_lab *lab, uint64_t seed)
 	assert_non_null(lab->arena.data);
 }
 
+void lsm_lab_init(struct lsm_lab *lab, uint64_t seed)
+{
+	memset(lab, 0, sizeof *lab);
+	prng_init(&lab->prng, seed);
+	os_sim_init(&lab->os, seed);
+	assert_int_equal(vfs_sim_open(&lab->sim, LAB_DISK, seed), 0);
+	store_make(lab);
+}
+
+void lsm_lab_init_in(struct lsm_lab *lab, const char *folder)
+{
+	memset(lab, 0, sizeof *lab);
+	prng_init(&lab->prng, 1);
+	os_sim_init(&lab->os, 1);
+	lab->folder = folder;
+	store_make(lab);
+}
+
 void lsm_lab_done(struct lsm_lab *lab)
 {
 	lsm_lab_close(lab);
-	vfs_sim_close(lab->sim);
+	if (lab->sim)
+		vfs_sim_close(lab->sim);
 	lsm_scratch_free(lab->scratch);
 	free(lab->arena.data);
 	free(lab->rows);
@@ -128,7 +151,7 @@ void lsm_lab_done(struct lsm_lab *lab)
 
 int lsm_lab_open(struct lsm_lab *lab)
 {
-	lab->vfs = vfs_sim_vfs(lab->sim);
+	vfs_open(lab);
 	const struct media_options options = { .mode = lab->options.read_only ? MEDIA_READ
 									      : MEDIA_WRITE };
 	int rc = media_file_open(&lab->media, lab->vfs, &options, &lab->err);

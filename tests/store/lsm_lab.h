@@ -41,6 +41,7 @@ struct lab_row {
 };
 
 struct lsm_lab {
+	const char *folder; /* NULL: on the simulated disk */
 	struct vfs_sim *sim;
 	struct vfs *vfs;
 	struct media *media;
@@ -59,6 +60,8 @@ struct lsm_lab {
 };
 
 void lsm_lab_init(struct lsm_lab *lab, uint64_t seed);
+/* In a real, empty folder: for threads, which the simulated disk does not bear. */
+void lsm_lab_init_in(struct lsm_lab *lab, const char *folder);
 void lsm_lab_done(struct lsm_lab *lab);
 /* As lsm_open; and close, media included. */
 int lsm_lab_open(struct lsm_lab *lab);
