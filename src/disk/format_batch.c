@@ -2,7 +2,7 @@
 #include <assert.h>
 
 #include "base/assert.h"
-#include "disk/checksum.h"
+#include "base/checksum.h"
 #include "disk/format.h"
 #include "disk/format_head.h"
 

@@ -6,7 +6,7 @@
 #include <haul/cache.h>
 #include "base/assert.h"
 #include "base/bytes.h"
-#include "disk/checksum.h"
+#include "base/checksum.h"
 
 static_assert(CACHE_KEY_STORED_MAX == HAUL_CACHE_KEY_MAX + 8, "a key and a version");
 

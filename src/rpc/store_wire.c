@@ -2,9 +2,9 @@
 
 #include <errno.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/assert.h"
+#include "base/checksum.h"
 
 /* ---- frames ---- */
 

@@ -5,9 +5,9 @@
 #include "store/frame.h"
 
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/assert.h"
+#include "base/checksum.h"
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "frames are in the order of the machine");
 

@@ -12,8 +12,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
-#include <xxhash.h>
 
+#include "base/checksum.h"
 #include "store/log.h"
 
 enum {

@@ -4,9 +4,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/assert.h"
+#include "base/checksum.h"
 
 enum { ROOT_VERSION = 1, MANIFEST_VERSION = 1 };
 #define ROOT_MAGIC     UINT32_C(0x524c5548) /* "HULR" */

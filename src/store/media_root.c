@@ -9,9 +9,9 @@
  *
  * Whoever opens for writing puts the bad one right before anything else. */
 #include <string.h>
-#include <xxhash.h>
 
 #include "base/assert.h"
+#include "base/checksum.h"
 #include "store/media_state.h"
 
 enum { ROOT_MAGIC = 0x524c5548 /* "HULR" */, ROOT_HEAD = 64, BAD_MAX = 1 };

@@ -4,9 +4,9 @@
  * index. What is looked at afterwards (lengths, ends) keeps a table that was made by a stranger
  * from leading out of its memory; order is looked at by table_check only. */
 #include <lz4.h>
-#include <xxhash.h>
 
 #include <haul/err.h>
+#include "base/checksum.h"
 #include "store/table_state.h"
 
 uint64_t table_block_check(const struct table_block *block)

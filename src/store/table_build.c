@@ -9,9 +9,9 @@
 #include <lz4.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <xxhash.h>
 
 #include <haul/err.h>
+#include "base/checksum.h"
 #include "store/table_state.h"
 
 enum {

@@ -1,9 +1,9 @@
 /* Opening a table: its tail is read, proven, and stays in memory. */
 #include <errno.h>
 #include <stdlib.h>
-#include <xxhash.h>
 
 #include <haul/err.h>
+#include "base/checksum.h"
 #include "store/table_state.h"
 
 /* What keeps the offsets of a footer within its blob. */
