@@ -37,6 +37,7 @@ struct run_walk {
 	uint32_t table, end;
 	uint32_t ahead;
 	bool bypass, open;
+	bool ended;  /* a row was behind `to` */
 	bool filter; /* leave tables out whose filter knows no row with the hash `prefix` */
 	uint64_t prefix;
 	struct tree_key from, to;
