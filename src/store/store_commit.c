@@ -22,6 +22,11 @@ int haul_store_commit(struct haul_store *store, const struct haul_changes *chang
 	if (rc < 0)
 		return rc;
 	item.count = haul_changes_count(changes);
+	if (item.count == 0) { /* no frame */
+		if (ret_commit != NULL)
+			*ret_commit = (struct haul_commit){ .op = log_durable(store->log) };
+		return commit_error(&store->commit);
+	}
 	commit_pace(&store->commit);
 	commit_run(&store->commit, &item);
 	if (item.error == 0 && ret_commit != NULL)
