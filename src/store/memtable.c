@@ -91,12 +91,12 @@ static uint64_t arena_bytes(uint64_t bytes)
 	return (all + page_of(all) - 1) / page_of(all) * page_of(all);
 }
 
+/* One in five stays empty, so every probe ends soon. Not a power of two: that could be twice as
+ * much. */
 static uint64_t slot_count(uint64_t bytes)
 {
-	uint64_t slots = 1024;
-	while (slots < bytes / SLOT_BYTES_MIN + bytes / SLOT_BYTES_MIN / 4)
-		slots *= 2;
-	return slots;
+	uint64_t used = bytes / SLOT_BYTES_MIN;
+	return used + used / 4 + 1;
 }
 
 uint64_t memtable_memory(uint64_t bytes)
@@ -121,7 +121,7 @@ static void wish_large(void *memory, uint64_t bytes)
 
 static int memtable_alloc(struct memtable *table)
 {
-	uint64_t slots = table->slot_mask + 1;
+	uint64_t slots = table->slot_count;
 	table->arena = aligned_alloc(page_of(table->arena_bytes), table->arena_bytes);
 	/* Zeros that the kernel gives when they are touched: a store opens quickly. */
 	table->slots = calloc(slots, sizeof *table->slots);
@@ -154,7 +154,7 @@ int memtable_new(struct memtable **ret_table, uint64_t bytes)
 	table->bytes = bytes;
 	table->arena_bytes = arena_bytes(bytes);
 	table->chunk_shift = chunk_shift(bytes);
-	table->slot_mask = slot_count(bytes) - 1;
+	table->slot_count = slot_count(bytes);
 	while (table->arena_bytes / MEMTABLE_UNIT >> table->ref_bits)
 		table->ref_bits++;
 	HAUL_ASSERT(table->ref_bits < 31);
@@ -187,7 +187,7 @@ void memtable_clear(struct memtable *table)
 {
 	memtable_runs_drop(table);
 	if (table->used)
-		memset(table->slots, 0, (table->slot_mask + 1) * sizeof *table->slots);
+		memset(table->slots, 0, table->slot_count * sizeof *table->slots);
 	table->used = 0;
 	table->heap = CACHE_LINE; /* ref 0 and 1 name nothing */
 	table->top = table->arena_bytes;
@@ -220,6 +220,12 @@ static uint64_t hash_key(uint64_t hash, const uint64_t *key, uint32_t words)
 	for (uint32_t i = 1; i < words; i++)
 		hash = hash_u64(hash ^ key[i]);
 	return hash;
+}
+
+/* By the lower half of the hash; the tag is from the upper one. */
+static uint64_t home_of(const struct memtable *table, uint64_t hash)
+{
+	return (hash & UINT32_MAX) * table->slot_count >> 32;
 }
 
 /* Tag of a hash: its upper bits, the lowest of them says which kind of slot. */
@@ -269,9 +275,9 @@ static struct probe probe_of(const struct memtable *table, enum tree tree, const
 static uint32_t probe_find(const struct memtable *table, const struct probe *probe,
 			   uint64_t *ret_slot)
 {
-	uint64_t at = probe->hash & table->slot_mask, hole = UINT64_MAX;
+	uint64_t at = home_of(table, probe->hash), hole = UINT64_MAX;
 	uint32_t mask = ref_mask(table);
-	for (uint64_t steps = 0; steps <= table->slot_mask; steps++) {
+	for (uint64_t steps = 0; steps < table->slot_count; steps++) {
 		uint32_t slot = __atomic_load_n(&table->slots[at], __ATOMIC_ACQUIRE);
 		uint32_t ref = slot & mask;
 		if (slot == 0)
@@ -284,7 +290,7 @@ static uint32_t probe_find(const struct memtable *table, const struct probe *pro
 			*ret_slot = at;
 			return ref;
 		}
-		at = (at + 1) & table->slot_mask;
+		at = at + 1 == table->slot_count ? 0 : at + 1;
 	}
 	*ret_slot = hole == UINT64_MAX ? at : hole;
 	return 0;
@@ -297,9 +303,9 @@ void memtable_prefetch(const struct memtable *table, enum tree tree, const struc
 		return;
 	uint64_t hash = hash_word(table, tree, key->word[0]);
 	if (of->prefix)
-		__builtin_prefetch(&table->slots[hash & table->slot_mask], 1);
+		__builtin_prefetch(&table->slots[home_of(table, hash)], 1);
 	hash = hash_key(hash, key->word, of->words);
-	__builtin_prefetch(&table->slots[hash & table->slot_mask], 1);
+	__builtin_prefetch(&table->slots[home_of(table, hash)], 1);
 }
 
 uint32_t memtable_first(const struct memtable *table, enum tree tree, uint64_t word)

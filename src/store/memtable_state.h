@@ -65,8 +65,8 @@ struct memtable {
 	uint64_t top;         /* start of chunks */
 	uint32_t chunk_shift; /* log2 of the rows of a chunk */
 	uint32_t ref_bits;
-	uint32_t *slots; /* atomic */
-	uint64_t slot_mask;
+	uint32_t *slots;     /* atomic */
+	uint64_t slot_count; /* < 2^32 */
 	uint64_t secret;
 	struct memtable_tree tree[TREES];
 };

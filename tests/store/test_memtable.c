@@ -395,7 +395,7 @@ static void test_memtable__aborts_leave_no_trace(void **state)
 		assert_int_equal(row.op, 1);
 	}
 	uint64_t used = 0;
-	for (uint64_t i = 0; i <= table->slot_mask; i++)
+	for (uint64_t i = 0; i < table->slot_count; i++)
 		used += (table->slots[i] & ((UINT32_C(1) << table->ref_bits) - 1)) > 1;
 	assert_int_equal(used, 2); /* of the key, of its first word */
 	memtable_free(table);
