@@ -12,7 +12,8 @@
 #include "store/log_head.h"
 
 enum {
-	WINDOW = LOG_RECORD_MAX + (1 << 20), /* a record from anywhere in a block, and some more */
+	WINDOW = 1 << 20,                     /* or a segment, where that is smaller */
+	WINDOW_MAX = LOG_RECORD_MAX + WINDOW, /* a record from anywhere in a block, and some more */
 	PIECE = 64 << 10,
 };
 
@@ -20,7 +21,8 @@ enum {
 struct window {
 	struct media *media;
 	uint8_t *data;
-	uint64_t start, bytes; /* bytes < WINDOW: the log ends there, or cannot be read */
+	uint64_t capacity;
+	uint64_t start, bytes; /* bytes < capacity: the log ends there, or cannot be read */
 	int error;             /* at start + bytes */
 };
 
@@ -40,25 +42,41 @@ struct replay {
  * one block. */
 static void window_load(struct window *window, uint64_t start)
 {
-	uint64_t piece = WINDOW;
+	uint64_t piece = window->capacity;
 
 	window->start = start / MEDIA_ALIGN * MEDIA_ALIGN;
 	window->bytes = 0;
 	window->error = 0;
-	while (window->bytes < WINDOW && piece >= MEDIA_ALIGN) {
-		uint64_t left = WINDOW - window->bytes;
+	while (window->bytes < window->capacity) {
+		uint64_t left = window->capacity - window->bytes;
 		int64_t got = MEDIA_CALL(window->media, log_read, window->start + window->bytes,
 					 window->data + window->bytes, left < piece ? left : piece);
 
 		if (got == 0)
 			return;
-		if (got > 0)
+		if (got > 0) {
 			window->bytes += (uint64_t)got;
-		else if (piece == MEDIA_ALIGN)
+		} else if (piece > MEDIA_ALIGN) {
+			piece = piece > PIECE ? PIECE : MEDIA_ALIGN;
+		} else {
 			window->error = (int)got;
-		if (got < 0)
-			piece = piece > PIECE ? PIECE : piece == PIECE ? MEDIA_ALIGN : 0;
+			return;
+		}
 	}
+}
+
+/* Large enough for any record; few logs have one. */
+static int window_alloc(struct window *window, uint64_t capacity)
+{
+	uint8_t *data = aligned_alloc(MEDIA_ALIGN, capacity);
+
+	if (data == NULL)
+		return -ENOMEM;
+	free(window->data);
+	window->data = data;
+	window->capacity = capacity;
+	window->bytes = 0;
+	return 0;
 }
 
 /* Bytes at a position that follow each other; loads. *ret_error: what is behind the end. NULL if
@@ -66,6 +84,10 @@ static void window_load(struct window *window, uint64_t start)
 static const uint8_t *window_at(struct window *window, uint64_t position, uint64_t bytes)
 {
 	HAUL_ASSERT(bytes <= LOG_RECORD_MAX + LOG_UNIT);
+	if (bytes > window->capacity - MEDIA_ALIGN && window_alloc(window, WINDOW_MAX) < 0) {
+		window->error = -ENOMEM;
+		return NULL;
+	}
 	if (position < window->start || position + bytes > window->start + window->bytes)
 		window_load(window, position);
 	if (position + bytes > window->start + window->bytes)
@@ -255,8 +277,8 @@ static struct replay *replay_new(struct media *media)
 	if (replay == NULL)
 		return NULL;
 	replay->window.media = media;
-	replay->window.data = aligned_alloc(MEDIA_ALIGN, WINDOW);
-	if (replay->window.data != NULL)
+	if (window_alloc(&replay->window,
+			 media->segment_bytes < WINDOW ? media->segment_bytes : WINDOW) == 0)
 		return replay;
 	free(replay);
 	return NULL;

@@ -131,7 +131,6 @@ static void media_close(struct media *media)
 	media_log_close(file);
 	media_blobs_close(file);
 	media_root_close(file);
-	free(file->zeros);
 	free(file->root.block);
 	free(file);
 }
@@ -164,15 +163,11 @@ static int media_new(struct media_file **ret_file, struct vfs *vfs,
 	file->media.read_only = options->mode == MEDIA_READ;
 	file->media.segment_bytes =
 		options->segment_bytes > 0 ? options->segment_bytes : MEDIA_SEGMENT;
-	file->zeros = aligned_alloc(MEDIA_ALIGN, MEDIA_CHUNK);
 	file->root.block = aligned_alloc(MEDIA_ALIGN, MEDIA_ALIGN);
-	if (file->zeros == NULL || file->root.block == NULL) {
-		free(file->zeros);
-		free(file->root.block);
+	if (file->root.block == NULL) {
 		free(file);
 		return -ENOMEM;
 	}
-	memset(file->zeros, 0, MEDIA_CHUNK);
 	*ret_file = file;
 	return 0;
 }
@@ -224,7 +219,6 @@ int media_file_open(struct media **ret_media, struct vfs *vfs, const struct medi
 			media_root_close(file);
 	}
 	if (rc < 0) {
-		free(file->zeros);
 		free(file->root.block);
 		free(file);
 		return rc;

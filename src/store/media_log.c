@@ -8,6 +8,7 @@
  * Making takes long, so it is done ahead, by another thread than appends; the table is locked only
  * to look something up. A segment's file is used by the thread that appends alone; one that is
  * renamed lies before `trimmed`, where nobody appends. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -91,8 +92,8 @@ static int zeros_write(struct media_file *media, struct vfs_file *file, uint64_t
 {
 	int rc = 0;
 
-	for (uint64_t at = from; rc == 0 && at < to; at += MEDIA_CHUNK) {
-		uint64_t bytes = to - at < MEDIA_CHUNK ? to - at : MEDIA_CHUNK;
+	for (uint64_t at = from; rc == 0 && at < to; at += media->zeros_bytes) {
+		uint64_t bytes = to - at < media->zeros_bytes ? to - at : media->zeros_bytes;
 
 		rc = VFS_CALL(media->vfs, write, file, media->zeros, bytes, at, false);
 	}
@@ -464,7 +465,15 @@ int media_log_open(struct media_file *media, struct haul_err *err)
 	HAUL_ASSERT(media->media.segment_bytes % MEDIA_ALIGN == 0);
 	pthread_mutex_init(&media->log.making, NULL);
 	pthread_mutex_init(&media->log.lock, NULL);
-	rc = VFS_CALL(media->vfs, list, media->vfs, "log", segment_seen, media);
+	media->zeros_bytes = media->media.segment_bytes < MEDIA_CHUNK
+				     ? (uint32_t)media->media.segment_bytes
+				     : MEDIA_CHUNK;
+	media->zeros = aligned_alloc(MEDIA_ALIGN, media->zeros_bytes);
+	rc = media->zeros == NULL
+		     ? -ENOMEM
+		     : VFS_CALL(media->vfs, list, media->vfs, "log", segment_seen, media);
+	if (media->zeros != NULL)
+		memset(media->zeros, 0, media->zeros_bytes);
 	if (rc == 0 && !media->media.read_only)
 		rc = segments_settle(media);
 	if (rc == 0)
@@ -479,6 +488,8 @@ void media_log_close(struct media_file *media)
 		if (media->log.open[i].file != NULL)
 			VFS_CALL(media->vfs, close, media->log.open[i].file);
 	memset(media->log.open, 0, sizeof media->log.open);
+	free(media->zeros);
+	media->zeros = NULL;
 	pthread_mutex_destroy(&media->log.making);
 	pthread_mutex_destroy(&media->log.lock);
 }

@@ -64,8 +64,9 @@ struct media_root {
 struct media_file {
 	struct media media; /* first: it is found by it */
 	struct vfs *vfs;
-	uint8_t *zeros; /* MEDIA_CHUNK */
-	int broken;     /* 0, or what the first sync that failed said */
+	uint8_t *zeros;       /* so many as are written at a time */
+	uint32_t zeros_bytes; /* MEDIA_CHUNK, or a segment */
+	int broken;           /* 0, or what the first sync that failed said */
 	struct media_log log;
 	struct media_blobs blobs;
 	struct media_root root;

@@ -125,7 +125,8 @@ static void test_media_open__not_a_store(void **state)
 	assert_int_equal(names, 0);
 }
 
-/* A store is made in a folder of its own: neither over another, nor beside what is no part of it. */
+/* A store is made in a folder of its own: neither over another, nor beside what is no part of it.
+ */
 static void test_media_make__wants_an_empty_folder(void **state)
 {
 	struct lab *lab = *state;
