@@ -125,7 +125,8 @@ void lsm_walk_close(struct lsm_walk *walk);
  * to be tried again. What only helps readers begins when nothing was put since the call before, so
  * call once more a while after it said 0. */
 int lsm_step(struct lsm *lsm, uint64_t durable);
-bool lsm_busy(struct lsm *lsm); /* whether lsm_step would do something */
+/* Whether lsm_step has something to do that does not wait for writers to rest. */
+bool lsm_busy(struct lsm *lsm);
 /* Merge all runs into one a tree; call lsm_step until it says 0. */
 void lsm_compact(struct lsm *lsm);
 /* How long the frame just executed shall be held back, so that merges keep up: grows smoothly with

@@ -199,19 +199,20 @@ static int idle_some(struct lsm *lsm)
 	return lsm_plan_idle(lsm, &span) ? job_some(lsm, job, &span) : 0;
 }
 
-/* What lsm_busy may look at from another thread. */
+/* What others may look at; merging that waits until nobody writes is no work. */
 static void work_note(struct lsm *lsm)
 {
 	struct lsm_change span;
-	bool work = lsm->jobs[LSM_JOB_EXTRA].active || lsm_plan_idle(lsm, &span);
+	bool work = false;
 	for (uint32_t level = 0; level < lsm->options.levels && !work; level++)
 		work = lsm->jobs[level].active || lsm_plan_level(lsm, level, &span);
-	for (uint32_t tree = 0; tree < TREES; tree++)
-		work = work || lsm->compact_now[tree];
+	work = work || compact_waits(lsm) || lsm->jobs[LSM_JOB_EXTRA].compact;
 	__atomic_store_n(&lsm->work, work, __ATOMIC_RELAXED);
 	__atomic_store_n(&lsm->flush_built, lsm->flush.active && lsm->flush.built,
 			 __ATOMIC_RELAXED);
-	lsm_plan_debt(lsm);
+	if (lsm->changed)
+		lsm_plan_debt(lsm);
+	lsm->changed = false;
 }
 
 int lsm_step(struct lsm *lsm, uint64_t durable)

@@ -148,6 +148,7 @@ void lsm_view_install(struct lsm *lsm, struct lsm_view *view, bool flushed)
 	(void)pthread_mutex_unlock(&lsm->lock);
 	lsm_view_drop(lsm, before);
 	lsm_view_follow(lsm);
+	lsm->changed = true;
 }
 
 void lsm_view_follow(struct lsm *lsm)

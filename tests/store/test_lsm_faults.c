@@ -37,7 +37,8 @@ static int play(struct lsm_lab *lab)
 }
 
 /* A full disk or a disk that could not read or write once would cost rows, or stop the background
- * for ever: after the error everything is still found, and the next try does what was to be done. */
+ * for ever: after the error everything is still found, and the next try does what was to be
+ * done. */
 static void fault_passes(enum vfs_sim_call call, int error, uint64_t skip)
 {
 	struct lsm_lab *lab = lab_new(skip);
