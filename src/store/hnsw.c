@@ -93,28 +93,31 @@ static uint32_t links_max(uint32_t level)
 	return level == 0 ? HNSW_LINKS_BOTTOM : HNSW_LINKS;
 }
 
+static int chunk_more(struct hnsw *hnsw, uint8_t **chunks, uint32_t *count, uint32_t max)
+{
+	if (*count == max || vector_pool_left(hnsw->set->pool) <= VECTOR_RESERVE)
+		return HAUL_EFULL;
+	chunks[*count] = vector_set_chunk(hnsw->set);
+	if (chunks[*count] == NULL)
+		return HAUL_EFULL;
+	++*count;
+	return 0;
+}
+
 /* Chunks for a slot and its records of `level` levels. */
 static int links_room(struct hnsw *hnsw, uint32_t slot, uint32_t level)
 {
 	struct vector_chunks *chunks = hnsw->set->chunks;
+	int error = 0;
 
-	while (hnsw->link_chunks <= slot / LINKS_CHUNK) {
-		if (hnsw->link_chunks == VECTOR_CHUNKS_LINKS)
-			return HAUL_EFULL;
-		uint8_t *chunk = vector_set_chunk(hnsw->set);
-		if (chunk == NULL)
-			return HAUL_EFULL;
-		chunks->links[hnsw->graph][hnsw->link_chunks++] = chunk;
-	}
-	while ((uint64_t)hnsw->upper_chunks * UPPER_CHUNK < (uint64_t)hnsw->upper_used + level) {
-		if (hnsw->upper_chunks == VECTOR_CHUNKS_UPPER)
-			return HAUL_EFULL;
-		uint8_t *chunk = vector_set_chunk(hnsw->set);
-		if (chunk == NULL)
-			return HAUL_EFULL;
-		chunks->upper[hnsw->graph][hnsw->upper_chunks++] = chunk;
-	}
-	return 0;
+	while (error == 0 && hnsw->link_chunks <= slot / LINKS_CHUNK)
+		error = chunk_more(hnsw, chunks->links[hnsw->graph], &hnsw->link_chunks,
+				   VECTOR_CHUNKS_LINKS);
+	while (error == 0 &&
+	       (uint64_t)hnsw->upper_chunks * UPPER_CHUNK < (uint64_t)hnsw->upper_used + level)
+		error = chunk_more(hnsw, chunks->upper[hnsw->graph], &hnsw->upper_chunks,
+				   VECTOR_CHUNKS_UPPER);
+	return error;
 }
 
 /* ---- distances ---- */

@@ -88,8 +88,21 @@ void vector_set_init(struct vector_set *set, struct vector_pool *pool, uint32_t 
 
 static void chunks_put(struct vector_set *set, uint8_t **chunks, uint32_t count)
 {
-	for (uint32_t i = 0; i < count && chunks[i] != NULL; i++)
+	for (uint32_t i = 0; i < count && chunks[i] != NULL; i++) {
 		vector_pool_put(set->pool, chunks[i]);
+		chunks[i] = NULL;
+		set->taken--;
+	}
+}
+
+void vector_set_unlink(struct vector_set *set)
+{
+	struct vector_chunks *chunks = set->chunks;
+
+	for (uint32_t i = 0; i < VECTOR_GRAPHS && chunks != NULL; i++) {
+		chunks_put(set, chunks->links[i], VECTOR_CHUNKS_LINKS);
+		chunks_put(set, chunks->upper[i], VECTOR_CHUNKS_UPPER);
+	}
 }
 
 void vector_set_clear(struct vector_set *set)
@@ -100,10 +113,8 @@ void vector_set_clear(struct vector_set *set)
 		return;
 	chunks_put(set, chunks->rows, VECTOR_CHUNKS_ROWS);
 	chunks_put(set, chunks->heads, VECTOR_CHUNKS_HEADS);
-	for (uint32_t i = 0; i < VECTOR_GRAPHS; i++) {
-		chunks_put(set, chunks->links[i], VECTOR_CHUNKS_LINKS);
-		chunks_put(set, chunks->upper[i], VECTOR_CHUNKS_UPPER);
-	}
+	vector_set_unlink(set);
+	HAUL_ASSERT(set->taken == 1);
 	vector_pool_put(set->pool, (uint8_t *)chunks);
 	vector_set_init(set, set->pool, set->dimensions);
 }

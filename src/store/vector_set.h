@@ -24,7 +24,8 @@ enum {
 	VECTOR_CHUNKS_HEADS = 2000,
 	VECTOR_CHUNKS_LINKS = 4000,
 	VECTOR_CHUNKS_UPPER = 1000,
-	VECTOR_GRAPHS = 2, /* one a metric */
+	VECTOR_GRAPHS = 2,  /* one a metric */
+	VECTOR_RESERVE = 8, /* chunks that are left to rows by graphs */
 };
 
 struct vector_pool {
@@ -72,6 +73,8 @@ int vector_set_put(struct vector_set *set, uint64_t id, const uint8_t *vector);
 void vector_set_drop(struct vector_set *set, uint64_t id);
 /* No graph names any row any more: close the gaps. */
 void vector_set_pack(struct vector_set *set);
+/* Chunks of graphs go back to the pool. */
+void vector_set_unlink(struct vector_set *set);
 
 /* ---- rows ---- */
 

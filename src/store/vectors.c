@@ -153,7 +153,7 @@ int vectors_step(struct vectors *vectors)
 			    pthread_rwlock_trywrlock(&of->lock) != 0)
 				continue;
 			if (of->filled && of->set.live >= VECTORS_INDEX_MIN)
-				more = vectors_grow(of, graph, VECTORS_ADD, vectors->step_scratch,
+				more = vectors_grow(of, graph, VECTORS_STEP, vectors->step_scratch,
 						    NULL);
 			(void)pthread_rwlock_unlock(&of->lock);
 		}

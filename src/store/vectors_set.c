@@ -42,6 +42,26 @@ static bool others_give(struct vectors *vectors, const struct vectors_index *but
 	return true;
 }
 
+static void graphs_init(struct vectors *vectors, struct vectors_index *of)
+{
+	hnsw_init(&of->graph[HAUL_EUCLIDEAN], &of->set, vectors->kernels, HAUL_EUCLIDEAN);
+	hnsw_init(&of->graph[HAUL_COSINE], &of->set, vectors->kernels, HAUL_COSINE);
+}
+
+/* Graphs give their memory to rows. false: they had none. */
+static bool graphs_give(struct vectors *vectors, struct vectors_index *of)
+{
+	const uint32_t taken = of->set.taken;
+
+	vector_set_unlink(&of->set);
+	if (of->set.taken == taken)
+		return false;
+	of->set.named = 0;
+	vector_set_pack(&of->set);
+	graphs_init(vectors, of);
+	return true;
+}
+
 /* What was put is what the tree says: so a row that was dropped for want of room is put again. */
 static int set_put(struct vectors *vectors, struct vectors_index *of, uint64_t node,
 		   const struct vectors_row *row)
@@ -50,14 +70,8 @@ static int set_put(struct vectors *vectors, struct vectors_index *of, uint64_t n
 
 	do {
 		error = vector_set_put(&of->set, node, row->vector);
-	} while (error == HAUL_EFULL && others_give(vectors, of));
+	} while (error == HAUL_EFULL && (others_give(vectors, of) || graphs_give(vectors, of)));
 	return error;
-}
-
-static void graphs_init(struct vectors *vectors, struct vectors_index *of)
-{
-	hnsw_init(&of->graph[HAUL_EUCLIDEAN], &of->set, vectors->kernels, HAUL_EUCLIDEAN);
-	hnsw_init(&of->graph[HAUL_COSINE], &of->set, vectors->kernels, HAUL_COSINE);
 }
 
 /* A new set begins with its first row. */

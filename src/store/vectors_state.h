@@ -13,6 +13,7 @@
 enum {
 	VECTORS_STAGED_MAX = 32768,
 	VECTORS_ADD = 32,       /* rows that one search takes into the graph */
+	VECTORS_STEP = 8,       /* … and one step, while searches wait */
 	VECTORS_DEAD_SHARE = 4, /* a graph is made anew when every so many rows are dropped */
 	VECTORS_RETRY = 64,     /* searches until a set that did not fit is tried again */
 	VECTORS_ASKS = 512,     /* changed rows that are looked up at once */

@@ -6,14 +6,14 @@
 #include "store/reader_lab.h"
 #include "store/vectors_state.h"
 
-enum { NODES = 13000, DIMENSIONS = 24, CLUSTERS = 60, QUERIES = 100, K = 10 };
+enum { NODES = 13000, ALL = 30000, DIMENSIONS = 24, CLUSTERS = 60, QUERIES = 100, K = 10 };
 
 struct fixture {
 	struct reader_lab lab;
 	struct prng prng;
 	float centre[CLUSTERS][DIMENSIONS];
-	float *vector; /* NODES + 1 */
-	bool there[NODES + 1];
+	float *vector; /* ALL + 1 */
+	bool there[ALL + 1];
 	float queries[QUERIES * DIMENSIONS];
 	struct haul_near_hit got[QUERIES * K], exact[QUERIES * K];
 };
@@ -28,7 +28,7 @@ static int open_with(void **state, uint64_t bytes)
 						    .vectors_bytes = bytes,
 						    .memtable_bytes = 4 << 20 };
 	reader_lab_init(&f->lab, &options);
-	f->vector = calloc((size_t)(NODES + 1) * DIMENSIONS, sizeof *f->vector);
+	f->vector = calloc((size_t)(ALL + 1) * DIMENSIONS, sizeof *f->vector);
 	assert_non_null(f->vector);
 	for (uint32_t i = 0; i < CLUSTERS * DIMENSIONS; i++)
 		f->centre[i / DIMENSIONS][i % DIMENSIONS] = (float)(prng_unit(&f->prng) * 20 - 10);
@@ -45,6 +45,12 @@ static int open_all(void **state)
 static int open_tight(void **state)
 {
 	return open_with(state, 10 * VECTOR_CHUNK);
+}
+
+/* Enough for both, until there are more rows. */
+static int open_close(void **state)
+{
+	return open_with(state, (18 + VECTOR_RESERVE) * VECTOR_CHUNK);
 }
 
 static int close_all(void **state)
@@ -99,7 +105,7 @@ static double recall(struct fixture *f, enum haul_metric metric)
 	assert_int_equal(haul_reader_near(f->lab.reader, &near, f->exact), QUERIES);
 	for (uint32_t i = 0; i < QUERIES * K; i++) {
 		const struct haul_near_hit *hit = &f->got[i];
-		assert_in_range(hit->node, 1, NODES);
+		assert_in_range(hit->node, 1, ALL);
 		assert_true(f->there[hit->node]);
 		if (i % K > 0)
 			assert_true(
@@ -253,6 +259,34 @@ static void test_hnsw__is_left_out_without_memory(void **state)
 	assert_true(recall(f, HAUL_COSINE) >= 0.95);
 }
 
+/* More rows than fit beside the graph take its memory; they are not compared in the tree instead. */
+static void test_hnsw__gives_its_memory_to_rows(void **state)
+{
+	struct fixture *f = *state;
+	const struct vectors_index *of = &f->lab.vectors->index[0];
+	bool given = false;
+
+	fill(f);
+	(void)recall(f, HAUL_EUCLIDEAN);
+	while (vectors_step(f->lab.vectors) > 0)
+		continue;
+	assert_int_equal(graph_of(f, HAUL_EUCLIDEAN)->taken, NODES);
+	for (uint32_t node = NODES + 1; node <= ALL; node++) {
+		set_random(f, node);
+		if (node % 500 != 0)
+			continue;
+		const uint32_t before = graph_of(f, HAUL_EUCLIDEAN)->taken;
+		/* One that was there before, so that there are gaps. */
+		f->there[node / 4] = false;
+		reader_lab_embedding_drop(&f->lab, 0, node / 4);
+		(void)reader_lab_frame(&f->lab);
+		assert_true(recall(f, HAUL_EUCLIDEAN) >= 0.95);
+		assert_true(of->filled);
+		given = given || graph_of(f, HAUL_EUCLIDEAN)->taken < before;
+	}
+	assert_true(given);
+}
+
 /* The same rows in the same order give the same graph: the same answers, bit by bit. */
 static void test_hnsw__is_the_same_again(void **state)
 {
@@ -286,6 +320,7 @@ int main(void)
 		TEST(test_hnsw__finds_what_is_left_of_a_cluster, open_all),
 		TEST(test_hnsw__stands_rows_that_are_all_alike, open_all),
 		TEST(test_hnsw__is_left_out_without_memory, open_tight),
+		TEST(test_hnsw__gives_its_memory_to_rows, open_close),
 		TEST(test_hnsw__is_the_same_again, open_all),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
