@@ -138,7 +138,7 @@ int haul_client_open(struct haul_client **ret_client, const char *address,
 	client->retry_ns = CLIENT_RETRY_NS;
 	(void)pthread_mutex_init(&client->lock, NULL);
 	(void)pthread_cond_init(&client->changed, NULL);
-	link_init(&client->link, &client->target, client->os);
+	link_begin(&client->link, &client->target, client->os);
 	client_stats_init(client);
 	int rc = read_options(client, options, err);
 	if (rc == 0)

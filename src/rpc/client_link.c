@@ -19,7 +19,7 @@ int link_target_read(struct link_target *target, const char *address, const char
 	return address_token(token_file, target->token, &target->token_bytes, err);
 }
 
-void link_init(struct link *link, const struct link_target *target, struct os *os)
+void link_begin(struct link *link, const struct link_target *target, struct os *os)
 {
 	*link = (struct link){ .target = target, .os = os, .fd = -1 };
 }

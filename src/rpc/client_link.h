@@ -37,7 +37,7 @@ static_assert((int)WIRE_WELCOME_BYTES <= (int)WIRE_ERROR_BYTES, "the longest fir
 
 int link_target_read(struct link_target *target, const char *address, const char *token_file,
 		     struct haul_err *err);
-void link_init(struct link *link, const struct link_target *target, struct os *os);
+void link_begin(struct link *link, const struct link_target *target, struct os *os);
 /* 0 or negative. */
 int link_start(struct link *link, int64_t patience_ns, struct haul_err *err);
 /* 1: it is there; 0: not yet. */

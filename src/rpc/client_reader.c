@@ -141,7 +141,7 @@ static int receive_result(struct client_reader *reader, int64_t until_ns)
 static int ask_once(struct client_reader *reader, int64_t until_ns)
 {
 	if (reader->link.state != LINK_UP) {
-		link_init(&reader->link, &reader->client->target, reader->client->os);
+		link_begin(&reader->link, &reader->client->target, reader->client->os);
 		const int rc = link_dial(&reader->link, LINK_PATIENCE_NS, NULL);
 		if (rc < 0)
 			return rc;
@@ -635,7 +635,7 @@ int haul_client_reader(struct haul_client *client, uint64_t bytes, struct haul_r
 		return -ENOMEM;
 	reader->reader.calls = &reader_calls;
 	reader->client = client;
-	link_init(&reader->link, &client->target, client->os);
+	link_begin(&reader->link, &client->target, client->os);
 	*ret_reader = &reader->reader;
 	return 0;
 }
