@@ -175,8 +175,8 @@ HAUL_API void haul_changes_clear(struct haul_changes *changes);
 HAUL_API uint32_t haul_changes_count(const struct haul_changes *changes);
 HAUL_API uint64_t haul_changes_bytes(const struct haul_changes *changes);
 
-/* A group: all of it or nothing. Groups do not nest: -EINVAL. With HAUL_CHANGES_UNORDERED the second
- * change of a group is -EINVAL: several have an order. */
+/* A group: all of it or nothing. Groups do not nest: -EINVAL. With HAUL_CHANGES_UNORDERED the
+ * second change of a group is -EINVAL: several have an order. */
 HAUL_API int haul_changes_begin(struct haul_changes *changes);
 HAUL_API int haul_changes_end(struct haul_changes *changes);
 /* Forget the changes of the group that is open. */

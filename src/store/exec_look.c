@@ -7,8 +7,8 @@
  * Values go into one arena. Those that do not fit get HAUL_EFULL and are asked for again when it is
  * their turn, with some of those behind them, into an arena of their look: so what a change has
  * found of one tree stays while it looks into another. Those asked for again before, and not used
- * yet, lose their values then and have to be asked for once more. Keys that the frame has written by
- * then are left out: what is found for them now may belong to a group that is going to fail. */
+ * yet, lose their values then and have to be asked for once more. Keys that the frame has written
+ * by then are left out: what is found for them now may belong to a group that is going to fail. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

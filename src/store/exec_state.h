@@ -129,6 +129,7 @@ static inline int exec_find(struct exec *exec, enum look look, uint32_t at,
 	}
 	if (ask->status != 0) {
 		const int error = exec_look_again(exec, look, at);
+		HAUL_ASSERT(error <= 0);
 		if (error != 0)
 			return error;
 	}
@@ -168,7 +169,8 @@ static inline struct tree_key exec_edge_key(uint64_t from, uint32_t type, uint32
 	return (struct tree_key){ { from, (uint64_t)type << 32 | disc, to } };
 }
 
-/* Note a change of an embedding, before the index is changed. room: whether so many can be noted. */
+/* Note a change of an embedding, before the index is changed. room: whether so many can be noted.
+ * */
 bool exec_stage_room(const struct exec *exec, uint32_t count);
 void exec_stage(struct exec *exec, uint32_t index, uint64_t node);
 /* … and one less is in the index. */

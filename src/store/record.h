@@ -38,9 +38,9 @@ void record_get_node(const uint8_t *data, uint32_t bytes, struct haul_node *node
 void record_get_edge(const uint8_t *data, uint32_t bytes, struct haul_edge *edge);
 void record_get_embedding(const uint8_t *data, uint32_t bytes, struct haul_embedding *embedding);
 
-/* Key of the row of TREE_NAME that leads from a text key to the id of its node; the value is the id,
- * 8 bytes. Two texts may share it by a chance of 2^-128, or because somebody wanted it: who finds a
- * node by it compares the text of its key. */
+/* Key of the row of TREE_NAME that leads from a text key to the id of its node; the value is the
+ * id, 8 bytes. Two texts may share it by a chance of 2^-128, or because somebody wanted it: who
+ * finds a node by it compares the text of its key. */
 static inline struct tree_key record_name(const char *key, uint32_t bytes)
 {
 	const XXH128_hash_t hash = XXH3_128bits(key, bytes);
