@@ -148,6 +148,7 @@ static void all_same(const struct memtable *table, const struct model *model, ui
 		enum tree tree = (enum tree)prng_below(prng, TREES);
 		struct tree_key key = key_make(tree, prng, 220);
 		uint64_t op_max = prng_below(prng, 3) ? UINT64_MAX : prng_below(prng, (uint32_t)op);
+		memtable_prefetch(table, tree, &key); /* says nothing, does nothing */
 		if (tree_hashed[tree])
 			get_same(table, model, tree, &key, op_max);
 		if (i % 4)
@@ -293,6 +294,38 @@ static void test_memtable__a_walk_keeps_its_rows(void **state)
 	memtable_walk_close(&walk);
 	memtable_walk_close(&other);
 	memtable_walk_close(&other);
+	memtable_free(table);
+}
+
+/* Values of which only a few fit into a piece: some would be cut, or left out. */
+static void test_memtable__long_values_are_walked(void **state)
+{
+	(void)state;
+	struct memtable *table;
+	struct memtable_walk walk = { .op_max = 9 };
+	struct rows rows;
+	static uint8_t value[TREE_VALUE_MAX];
+	assert_int_equal(memtable_new(&table, 8 << 20), 0);
+	for (uint64_t i = 0; i < 100; i++) {
+		struct tree_key key = { { 99 - i, 0, 0 } };
+		struct tree_row put = { .value = value,
+					.bytes = TREE_VALUE_MAX - 500 * (uint32_t)i };
+		memset(value, (int)i, sizeof value);
+		assert_int_equal(memtable_put(table, TREE_NODE, &key, 1, &put), 0);
+	}
+	assert_int_equal(memtable_walk_open(&walk, table, TREE_NODE, NULL, false), 0);
+	uint32_t count = 0;
+	while (walk.source.next(&walk.source, &rows) == 1) {
+		for (uint32_t i = 0; i < rows.count; i++, count++) {
+			uint32_t start = i ? rows.end[i - 1] : 0, put = 99 - count;
+			assert_int_equal(rows.key[i], count);
+			assert_int_equal(rows.end[i] - start, TREE_VALUE_MAX - 500 * put);
+			assert_int_equal(rows.heap[start], put);
+			assert_int_equal(rows.heap[rows.end[i] - 1], put);
+		}
+	}
+	assert_int_equal(count, 100);
+	memtable_walk_close(&walk);
 	memtable_free(table);
 }
 
@@ -523,6 +556,7 @@ int main(void)
 		cmocka_unit_test(test_memtable__sorts_any_keys),
 		cmocka_unit_test(test_memtable__orders_grow_with_the_rows),
 		cmocka_unit_test(test_memtable__a_walk_keeps_its_rows),
+		cmocka_unit_test(test_memtable__long_values_are_walked),
 		cmocka_unit_test(test_memtable__long_prefixes_are_whole),
 		cmocka_unit_test(test_memtable__takes_all_that_was_counted),
 		cmocka_unit_test(test_memtable__aborts_leave_no_trace),

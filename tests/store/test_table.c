@@ -293,6 +293,7 @@ static void filters_pass(const struct fixture *f)
 		struct tree_key key = key_of(&rows, i);
 		while (tree_key_compare(&key, &f->tables.info[table].last) > 0)
 			table++;
+		table_filter_prefetch(f->table[table], table_hash(&key, rows.words));
 		assert_true(table_filter_pass(f->table[table], table_hash(&key, rows.words)));
 		if (f->tables.info[table].tree == TREE_OUT)
 			assert_true(table_filter_pass(f->table[table], table_hash(&key, 1)));
@@ -685,6 +686,219 @@ static void test_table__full_arena_is_told(void **state)
 	drop_tables(f);
 }
 
+/* ---- tables that verify and are wrong all the same ---- */
+
+struct forged {
+	struct blob_lab_blob *blob;
+	struct table_footer *footer;
+	struct table_entry *entry;
+	struct table_info info;
+};
+
+static struct forged forge(struct fixture *f)
+{
+	struct forged forged = { .info = f->tables.info[0] };
+	forged.blob = &f->lab.blob[forged.info.blob];
+	uint8_t *data = forged.blob->data;
+	forged.footer = (struct table_footer *)(void *)(data + forged.blob->bytes -
+							sizeof(struct table_footer));
+	forged.entry = (struct table_entry *)(void *)(data + forged.footer->index);
+	return forged;
+}
+
+static struct rows forged_rows(const struct forged *forged, uint32_t block)
+{
+	const uint8_t *data = forged->blob->data + forged->entry[block].offset;
+	return table_rows((const struct table_block *)(const void *)data);
+}
+
+static uint64_t *forged_key(const struct rows *rows, uint32_t row)
+{
+	return (uint64_t *)(uintptr_t)(rows->key + (size_t)row * rows->words);
+}
+
+static uint64_t *forged_op(const struct rows *rows, uint32_t row)
+{
+	return (uint64_t *)(uintptr_t)(rows->op + row);
+}
+
+/* Put all checksums right. */
+static void reseal(struct forged *forged)
+{
+	uint8_t *data = forged->blob->data;
+	struct table_footer *footer = forged->footer;
+	for (uint32_t i = 0; i < footer->blocks; i++) {
+		struct table_block *block =
+			(struct table_block *)(void *)(data + forged->entry[i].offset);
+		block->check = table_block_check(block);
+		forged->entry[i].check = block->check;
+	}
+	footer->check = XXH3_64bits(data + footer->tail,
+				    footer->bytes - footer->tail - sizeof footer->check);
+	forged->info.checksum = footer->check;
+	forged->info.op_max = footer->op_max;
+	forged->info.last = footer->last;
+	forged->info.bytes = footer->bytes;
+}
+
+/* Move the blocks from `block` on, and the tail. */
+static struct forged forge_gap(struct fixture *f, uint32_t block, uint64_t gap)
+{
+	struct forged forged = forge(f);
+	uint64_t from = forged.entry[block].offset, bytes = forged.blob->bytes + gap;
+	uint8_t *data = calloc(1, bytes);
+	assert_non_null(data);
+	memcpy(data, forged.blob->data, from);
+	memcpy(data + from + gap, forged.blob->data + from, forged.blob->bytes - from);
+	free(forged.blob->data);
+	*forged.blob = (struct blob_lab_blob){ .data = data, .bytes = bytes };
+	struct table_footer *footer =
+		(struct table_footer *)(void *)(data + bytes - sizeof *footer);
+	footer->tail += gap;
+	footer->index += gap;
+	footer->bytes += gap;
+	forged = forge(f);
+	for (uint32_t i = block; i < footer->blocks; i++)
+		forged.entry[i].offset += gap;
+	return forged;
+}
+
+static void keep_text(uint64_t offset, const char *what, void *arg)
+{
+	(void)offset;
+	const char **text = arg;
+	*text = what;
+}
+
+static void found(struct fixture *f, struct forged *forged, const char *expected)
+{
+	const char *text = "nothing";
+	reseal(forged);
+	assert_true(table_check(&f->lab.media, &forged->info, keep_text, &text) > 0);
+	assert_string_equal(text, expected);
+	drop_tables(f);
+}
+
+static struct forged forge_new(struct fixture *f, struct prng *prng)
+{
+	struct table_builder_options options;
+	blob_lab_options(&f->tables, TREE_OUT, &options);
+	options.table_bytes = 1 << 20;
+	options.block_bytes = 1024;
+	model_start(&f->model, TREE_OUT);
+	for (uint64_t i = 0; i < 60; i++)
+		model_add(&f->model, (uint64_t[]){ 1, i / 10, i }, 7 + i % 3, 30, prng);
+	build(f, &options, prng);
+	return forge(f);
+}
+
+/* Rows out of order, a filter that denies them, a footer that lies: a bug, or a forger, made a
+ * table that verifies. */
+static void test_table__check_finds_what_checksums_do_not(void **state)
+{
+	struct fixture *f = *state;
+	struct prng prng;
+	test_prng(&prng);
+	struct forged forged = forge_new(f, &prng);
+	struct rows rows = forged_rows(&forged, 1);
+	memcpy(forged_key(&rows, 1), forged_key(&rows, 0), sizeof(uint64_t) * rows.words);
+	memcpy(forged_op(&rows, 1), forged_op(&rows, 0), sizeof(uint64_t));
+	found(f, &forged, "a row is not behind the one before it");
+
+	forged = forge_new(f, &prng);
+	rows = forged_rows(&forged, 0);
+	*forged_op(&rows, 2) = 2000000;
+	found(f, &forged, "a row is newer than the footer says");
+
+	forged = forge_new(f, &prng);
+	memset(f->lab.blob[forged.info.blob].data + forged.footer->tail, 0, TABLE_FILTER_LINE * 2);
+	found(f, &forged, "the filter denies a row that is there");
+
+	forged = forge_new(f, &prng);
+	forged.footer->last = forged.entry[0].first;
+	found(f, &forged, "a row is outside of the keys that the footer names");
+
+	forged = forge_new(f, &prng);
+	forged.footer->last.word[2]++;
+	found(f, &forged, "the footer says another last key or op");
+
+	forged = forge_new(f, &prng);
+	forged.entry[1].flags ^= TABLE_CONTINUES;
+	found(f, &forged, "the index says another first key");
+
+	forge_new(f, &prng);
+	forged = forge_gap(f, 0, MEDIA_ALIGN);
+	found(f, &forged, "the first block is not at the start");
+
+	forge_new(f, &prng);
+	forged = forge_gap(f, 1, 32 * (uint64_t)MEDIA_ALIGN);
+	found(f, &forged, "blocks are too far apart");
+
+	forged = forge_new(f, &prng);
+	forged.blob->data = realloc(forged.blob->data, forged.blob->bytes + 1);
+	assert_non_null(forged.blob->data);
+	forged.blob->bytes++;
+	const char *text = NULL;
+	assert_int_equal(table_check(&f->lab.media, &forged.info, keep_text, &text), 1);
+	assert_string_equal(text, "the blob is longer or shorter than its table");
+	f->lab.fail_after = 3;
+	assert_int_equal(table_check(&f->lab.media, &forged.info, keep_text, &text), 2);
+	drop_tables(f);
+}
+
+/* A packed block that does not unpack, but verifies: unpacking would leave its memory, or what was
+ * there before be told. */
+static void test_table__forged_packing_is_found(void **state)
+{
+	struct fixture *f = *state;
+	struct prng prng;
+	struct table_builder_options options;
+	struct table *table;
+	struct table_walk walk;
+	struct rows rows;
+	struct haul_err err;
+	test_prng(&prng);
+	blob_lab_options(&f->tables, TREE_KIND, &options);
+	options.table_bytes = 1 << 20;
+	options.compress = true;
+	model_start(&f->model, TREE_KIND);
+	for (uint64_t i = 0; i < 300; i++)
+		model_add(&f->model, (uint64_t[]){ 1, i }, 1, 0, &prng);
+	build(f, &options, &prng);
+	struct forged forged = forge(f);
+	struct table_block *block = (struct table_block *)(void *)forged.blob->data;
+	assert_int_equal(block->packing, TABLE_LZ4);
+	forged.blob->data[TABLE_HEAD] ^= 0xf0;
+	reseal(&forged);
+	assert_int_equal(table_open(&table, &f->lab.media, f->cache, &forged.info, &err), 0);
+	for (int bypass = 0; bypass < 2; bypass++) {
+		assert_int_equal(table_walk_open(&walk, table, NULL, 1, bypass), 0);
+		assert_int_equal(walk.source.next(&walk.source, &rows), HAUL_ECORRUPT);
+		table_walk_close(&walk);
+	}
+	table_drop(table);
+	drop_tables(f);
+}
+
+/* A blob that became shorter while its table was open: what was in memory before would be told. */
+static void test_table__short_blob_is_found(void **state)
+{
+	struct fixture *f = *state;
+	struct prng prng;
+	struct table_walk walk;
+	struct rows rows;
+	test_prng(&prng);
+	small_table(f, false, &prng);
+	f->lab.blob[f->tables.info[0].blob].bytes = 512;
+	for (int bypass = 0; bypass < 2; bypass++) {
+		assert_int_equal(table_walk_open(&walk, f->table[0], NULL, 2, bypass), 0);
+		assert_int_equal(walk.source.next(&walk.source, &rows), HAUL_ECORRUPT);
+		table_walk_close(&walk);
+	}
+	drop_tables(f);
+	table_builder_free(NULL);
+}
+
 /* Memory that there is not would be used, or what was taken before would be lost. */
 static void test_table__no_memory_is_told(void **state)
 {
@@ -750,6 +964,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_table__builder_tells_its_limits, open_all,
 						close_all),
 		cmocka_unit_test_setup_teardown(test_table__full_arena_is_told, open_all,
+						close_all),
+		cmocka_unit_test_setup_teardown(test_table__check_finds_what_checksums_do_not,
+						open_all, close_all),
+		cmocka_unit_test_setup_teardown(test_table__forged_packing_is_found, open_all,
+						close_all),
+		cmocka_unit_test_setup_teardown(test_table__short_blob_is_found, open_all,
 						close_all),
 		cmocka_unit_test_setup_teardown(test_table__no_memory_is_told, open_all, close_all),
 	};
