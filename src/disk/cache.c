@@ -110,11 +110,11 @@ static int cache_open_rest(struct haul_cache *cache, struct haul_cache_options *
 	rc = cache_open_parts(cache, options, err);
 	if (rc < 0)
 		goto close_parts;
-	rc = keeper_open(cache);
+	rc = cache_keeper_open(cache);
 	if (rc == 0)
 		return 0;
 	(void)haul_err_set(err, rc, "cannot start a thread: %s", haul_strerror(rc));
-	keeper_close(cache);
+	cache_keeper_close(cache);
 close_parts:
 	(void)cache_close_parts(cache);
 	free(cache->parts);
@@ -156,7 +156,7 @@ int haul_cache_close(struct haul_cache *cache)
 {
 	if (cache == NULL)
 		return 0;
-	keeper_close(cache);
+	cache_keeper_close(cache);
 	int rc = cache_close_parts(cache);
 	free(cache->parts);
 	waves_close(cache);

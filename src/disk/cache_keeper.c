@@ -42,7 +42,7 @@ static void *keeper_run(void *arg)
 	return NULL;
 }
 
-void keeper_call(struct keeper *keeper, int64_t at_ns)
+void cache_keeper_call(struct keeper *keeper, int64_t at_ns)
 {
 	(void)pthread_mutex_lock(&keeper->lock);
 	if (at_ns < keeper->at_ns) {
@@ -52,7 +52,7 @@ void keeper_call(struct keeper *keeper, int64_t at_ns)
 	(void)pthread_mutex_unlock(&keeper->lock);
 }
 
-int keeper_open(struct haul_cache *cache)
+int cache_keeper_open(struct haul_cache *cache)
 {
 	struct keeper *keeper = &cache->keeper;
 	pthread_condattr_t monotonic;
@@ -72,7 +72,7 @@ int keeper_open(struct haul_cache *cache)
 	return -rc;
 }
 
-void keeper_close(struct haul_cache *cache)
+void cache_keeper_close(struct haul_cache *cache)
 {
 	struct keeper *keeper = &cache->keeper;
 	if (keeper->running) {

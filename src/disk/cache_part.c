@@ -202,7 +202,7 @@ void part_unlock(struct part *part)
 		if (part->disk->in_flight > 0)
 			at = earlier(at, part_now(part) + PART_KEEP_NS);
 		part->kept = true;
-		keeper_call(&part->cache->keeper, at);
+		cache_keeper_call(&part->cache->keeper, at);
 	}
 	(void)pthread_mutex_unlock(&part->lock);
 }

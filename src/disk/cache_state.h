@@ -130,10 +130,10 @@ struct shard_wait *told_begin(struct told *told, struct part *part, struct waite
 void told_cancel(struct told *told);
 
 /* ---- cache_keeper.c ---- */
-int keeper_open(struct haul_cache *cache);
-void keeper_close(struct haul_cache *cache);
+int cache_keeper_open(struct haul_cache *cache);
+void cache_keeper_close(struct haul_cache *cache);
 /* Come at that time at the latest. Any thread. */
-void keeper_call(struct keeper *keeper, int64_t at_ns);
+void cache_keeper_call(struct keeper *keeper, int64_t at_ns);
 
 /* ---- keys: cache_store.c ---- */
 /* Hash the key, find its partition. -EINVAL for an empty key, HAUL_ELIMIT for one too long. */
