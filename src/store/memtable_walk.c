@@ -126,6 +126,17 @@ static int runs_take(struct memtable_walk_state *state, uint64_t op_max)
 	return error;
 }
 
+/* The lock is held while somebody sorts: a walk by chain, which the writer takes, stays clear of
+ * it. */
+static void runs_let_go(struct memtable_walk_state *state)
+{
+	struct memtable_tree *of = (struct memtable_tree *)(uintptr_t)state->of;
+	pthread_mutex_lock(&of->lock);
+	for (uint32_t r = 0; r < state->runs; r++)
+		run_let_go(state->run[r]);
+	pthread_mutex_unlock(&of->lock);
+}
+
 /* ---- opening ---- */
 
 static int key_compare(const uint64_t *a, const uint64_t *b, uint32_t words)
@@ -276,11 +287,8 @@ void memtable_walk_close(struct memtable_walk *walk)
 	struct memtable_walk_state *state = walk->state;
 	if (!state)
 		return;
-	struct memtable_tree *of = (struct memtable_tree *)(uintptr_t)state->of;
-	pthread_mutex_lock(&of->lock);
-	for (uint32_t r = 0; r < state->runs; r++)
-		run_let_go(state->run[r]);
-	pthread_mutex_unlock(&of->lock);
+	if (state->runs > 0)
+		runs_let_go(state);
 	free(state->key);
 	free(state->chain);
 	free(state);
