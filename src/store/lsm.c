@@ -171,6 +171,7 @@ static int state_open(struct lsm *lsm, struct haul_err *err)
 		rc = manifest_load(lsm->media, &lsm->root, &manifest, err);
 	if (rc < 0)
 		return rc;
+	HAUL_ASSERT(manifest);
 	rc = view_open(lsm, manifest, err);
 	if (rc == 0)
 		rc = blobs_open(lsm, manifest, err);

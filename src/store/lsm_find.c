@@ -243,7 +243,8 @@ static uint32_t open_shrink(struct lsm_scratch *scratch, uint32_t from, uint32_t
 	}
 	if (left == to)
 		return count;
-	memmove(scratch->open + left, scratch->open + to, (count - to) * sizeof scratch->open[0]);
+	memmove(scratch->open + left, scratch->open + to,
+		(count - to) * sizeof(struct table_ask *));
 	return count - (to - left);
 }
 

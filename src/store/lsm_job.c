@@ -63,6 +63,7 @@ static int tables_plan_new(const struct lsm *lsm, struct lsm_job *job)
 	uint32_t tables = 0;
 	for (uint32_t i = 0; i < job->run_count; i++)
 		tables += job->runs[i]->count;
+	HAUL_ASSERT(tables > 0);
 	job->slices = calloc(tables, sizeof *job->slices);
 	job->spans = calloc(tables, sizeof *job->spans);
 	job->walks = calloc(job->run_count, sizeof *job->walks);

@@ -121,7 +121,7 @@ struct lsm {
 	uint32_t doubt_count, doubt_room;
 	uint64_t quiet_used, quiet_op; /* at the last step that found nothing else */
 	bool compact_now[TREES];
-	bool changed; /* the runs, since the debt was counted */
+	bool changed;     /* the runs, since the debt was counted */
 	uint32_t compact; /* atomic: lsm_compact was called */
 	uint64_t durable;
 

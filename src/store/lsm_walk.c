@@ -13,8 +13,8 @@ struct lsm_walk {
 	bool ended;
 	uint32_t memory_count, run_count, source_count;
 	struct memtable_walk memory[2];
-	struct run_walk *runs;
 	struct source **sources;
+	struct run_walk runs[];
 };
 
 /* Filters of tables and chains of memory tables know first words of these. */
@@ -25,12 +25,15 @@ static bool prefix_known(enum tree tree)
 
 static int memory_open(struct lsm_walk *walk, const struct lsm_memory *memory)
 {
-	if (!memory || memtable_rows(memory->table, walk->options.tree) == 0)
+	const struct lsm_walk_options *options = &walk->options;
+	if (!memory || memtable_rows(memory->table, options->tree) == 0)
+		return 0;
+	bool prefix = options->prefix && prefix_known(options->tree);
+	if (prefix && !memtable_prefix(memory->table, options->tree, options->from.word[0]))
 		return 0;
 	struct memtable_walk *at = &walk->memory[walk->memory_count];
-	*at = (struct memtable_walk){ .op_max = walk->options.op_max };
-	int rc = memtable_walk_open(at, memory->table, walk->options.tree, &walk->options.from,
-				    walk->options.prefix && prefix_known(walk->options.tree));
+	*at = (struct memtable_walk){ .op_max = options->op_max };
+	int rc = memtable_walk_open(at, memory->table, options->tree, &options->from, prefix);
 	if (rc < 0)
 		return rc;
 	walk->memory_count++;
@@ -74,10 +77,6 @@ static int sources_open(struct lsm_walk *walk, struct lsm_view *view)
 {
 	const struct lsm_walk_options *options = &walk->options;
 	const struct lsm_runs *runs = &view->tree[options->tree];
-	walk->runs = malloc((runs->count + 1) * sizeof *walk->runs);
-	walk->sources = calloc(runs->count + 2, sizeof(struct source *));
-	if (!walk->runs || !walk->sources)
-		return -ENOMEM;
 	int rc = memory_open(walk, view->active);
 	if (rc == 0)
 		rc = memory_open(walk, view->frozen);
@@ -86,8 +85,9 @@ static int sources_open(struct lsm_walk *walk, struct lsm_view *view)
 	uint64_t prefix = options->prefix ? table_hash(&options->from, 1) : 0;
 	for (uint32_t i = 0; i < runs->count; i++)
 		run_open(walk, runs->run[i], prefix);
-	rc = merge_new(&walk->merge, walk->source_count);
-	if (rc < 0)
+	walk->ended = walk->source_count == 0;
+	rc = walk->ended ? 0 : merge_new(&walk->merge, walk->source_count);
+	if (rc < 0 || walk->ended)
 		return rc;
 	return merge_start(walk->merge, options->tree, walk->sources, walk->source_count, false);
 }
@@ -96,10 +96,13 @@ int lsm_walk_open(struct lsm_walk **ret_walk, struct lsm_view *view,
 		  const struct lsm_walk_options *options)
 {
 	HAUL_ASSERT(!options->prefix || options->from.word[0] == options->to.word[0]);
-	struct lsm_walk *walk = calloc(1, sizeof *walk);
+	uint32_t runs = view->tree[options->tree].count;
+	struct lsm_walk *walk = malloc(sizeof *walk + runs * sizeof walk->runs[0] +
+				       (runs + 2) * sizeof(struct source *));
 	if (!walk)
 		return -ENOMEM;
-	walk->options = *options;
+	*walk = (struct lsm_walk){ .options = *options };
+	walk->sources = (struct source **)(void *)(walk->runs + runs);
 	if (walk->options.op_max > LSM_OP_MAX)
 		walk->options.op_max = LSM_OP_MAX;
 	walk->words = tree_words[options->tree];
@@ -167,8 +170,6 @@ void lsm_walk_close(struct lsm_walk *walk)
 	for (uint32_t i = 0; i < walk->run_count; i++)
 		run_walk_done(&walk->runs[i]);
 	merge_free(walk->merge);
-	free(walk->sources);
-	free(walk->runs);
 	free(walk);
 }
 

@@ -315,6 +315,12 @@ uint32_t memtable_first(const struct memtable *table, enum tree tree, uint64_t w
 	return probe_find(table, &probe, &slot);
 }
 
+bool memtable_prefix(const struct memtable *table, enum tree tree, uint64_t word)
+{
+	HAUL_ASSERT(table->tree[tree].prefix);
+	return memtable_first(table, tree, word) != 0;
+}
+
 /* ---- put and get ---- */
 
 static struct memtable_row *row_take(struct memtable *table, struct memtable_tree *of)

@@ -41,6 +41,10 @@ void memtable_prefetch(const struct memtable *table, enum tree tree, const struc
 void memtable_get(const struct memtable *table, enum tree tree, const struct tree_key *key,
 		  uint64_t op_max, struct tree_row *ret_row);
 
+/* Whether there is a row with this first word at all, seen or not (TREE_OUT, TREE_IN,
+ * TREE_OF_NODE). */
+bool memtable_prefix(const struct memtable *table, enum tree tree, uint64_t word);
+
 /* Rows put since the mark are never seen by anyone (abort of a group). */
 struct memtable_mark {
 	uint64_t used;

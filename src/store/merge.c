@@ -60,40 +60,32 @@ struct merge {
 	uint8_t *heap;
 };
 
+/* One block of memory, for walks are opened for every query. */
 int merge_new(struct merge **ret_merge, uint32_t inputs)
 {
-	struct merge *merge = calloc(1, sizeof *merge);
+	uint32_t room = inputs ? inputs : 1;
+	struct merge *merge = malloc(
+		sizeof *merge +
+		room * (sizeof *merge->heads + sizeof *merge->inputs + sizeof *merge->losers) +
+		OUT_ROWS * (TREE_WORDS_MAX * sizeof *merge->key + sizeof *merge->op +
+			    sizeof *merge->end) +
+		OUT_HEAP);
 	if (!merge)
 		return -ENOMEM;
-	uint32_t room = inputs ? inputs : 1;
-	merge->inputs_max = room;
-	merge->inputs = calloc(room, sizeof *merge->inputs);
-	merge->heads = calloc(room, sizeof *merge->heads);
-	merge->losers = calloc(room, sizeof *merge->losers);
-	merge->key = malloc(OUT_ROWS * TREE_WORDS_MAX * sizeof *merge->key);
-	merge->op = malloc(OUT_ROWS * sizeof *merge->op);
-	merge->end = malloc(OUT_ROWS * sizeof *merge->end);
-	merge->heap = malloc(OUT_HEAP);
-	if (!merge->inputs || !merge->heads || !merge->losers || !merge->key || !merge->op ||
-	    !merge->end || !merge->heap) {
-		merge_free(merge);
-		return -ENOMEM;
-	}
+	*merge = (struct merge){ .inputs_max = room };
+	merge->heads = (struct head *)(merge + 1);
+	merge->inputs = (struct input *)(merge->heads + room);
+	merge->key = (uint64_t *)(merge->inputs + room);
+	merge->op = merge->key + (size_t)OUT_ROWS * TREE_WORDS_MAX;
+	merge->losers = (uint32_t *)(merge->op + OUT_ROWS);
+	merge->end = merge->losers + room;
+	merge->heap = (uint8_t *)(merge->end + OUT_ROWS);
 	*ret_merge = merge;
 	return 0;
 }
 
 void merge_free(struct merge *merge)
 {
-	if (!merge)
-		return;
-	free(merge->heap);
-	free(merge->end);
-	free(merge->op);
-	free(merge->key);
-	free(merge->losers);
-	free(merge->heads);
-	free(merge->inputs);
 	free(merge);
 }
 

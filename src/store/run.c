@@ -7,7 +7,8 @@
 struct run *run_new(enum tree tree, uint32_t level, struct table *const *tables, uint32_t count)
 {
 	HAUL_ASSERT(count > 0);
-	size_t bytes = sizeof(struct run) + count * (sizeof *tables + sizeof(struct run_bound));
+	size_t bytes =
+		sizeof(struct run) + count * (sizeof(struct table *) + sizeof(struct run_bound));
 	struct run *run = malloc(bytes);
 	if (!run)
 		return NULL;
