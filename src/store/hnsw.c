@@ -205,7 +205,7 @@ static void best_sort(struct scratch *scratch)
 
 /* ---- searching a level ---- */
 
-static struct scratch scratch_of(uint8_t *memory)
+static struct scratch scratch_in(uint8_t *memory)
 {
 	struct scratch scratch = { .visited = (uint32_t *)(void *)memory };
 
@@ -395,9 +395,9 @@ static void level_add(struct hnsw *hnsw, struct scratch *scratch, const struct o
 		link_back(hnsw, scratch, level, scratch->best[i], slot);
 }
 
-int hnsw_add(struct hnsw *hnsw, uint8_t *memory)
+int hnsw_add(struct hnsw *hnsw, uint8_t *scratch)
 {
-	struct scratch scratch = scratch_of(memory);
+	struct scratch work = scratch_in(scratch);
 	const uint32_t slot = hnsw->taken, level = level_of(vector_set_id(hnsw->set, slot));
 	const struct origin origin = origin_slot(hnsw, slot);
 	const int error = links_room(hnsw, slot, level);
@@ -416,7 +416,7 @@ int hnsw_add(struct hnsw *hnsw, uint8_t *memory)
 		if (hnsw->any && level < hnsw->top)
 			from = descend(&origin, level);
 		for (uint32_t l = level < hnsw->top ? level : hnsw->top; hnsw->any; l--) {
-			level_add(hnsw, &scratch, &origin, l, &from);
+			level_add(hnsw, &work, &origin, l, &from);
 			if (l == 0)
 				break;
 		}
@@ -434,9 +434,9 @@ int hnsw_add(struct hnsw *hnsw, uint8_t *memory)
 
 /* ---- searching ---- */
 
-int hnsw_search(const struct hnsw *hnsw, const struct hnsw_query *query, uint8_t *memory)
+int hnsw_search(const struct hnsw *hnsw, const struct hnsw_query *query, uint8_t *scratch)
 {
-	struct scratch scratch = scratch_of(memory);
+	struct scratch work = scratch_in(scratch);
 	const struct origin origin = { .hnsw = hnsw, .knn = query->knn, .query = query->query };
 	const struct level_search search = {
 		.origin = &origin, .level = 0, .width = query->width, .live = true
@@ -445,11 +445,11 @@ int hnsw_search(const struct hnsw *hnsw, const struct hnsw_query *query, uint8_t
 	HAUL_ASSERT(query->width >= 1 && query->width <= HNSW_WIDTH_MAX);
 	if (!hnsw->any)
 		return 0;
-	level_search(&search, &scratch, descend(&origin, 0));
-	if (scratch.visits >= scratch.visited_slots / 2)
+	level_search(&search, &work, descend(&origin, 0));
+	if (work.visits >= work.visited_slots / 2)
 		return HAUL_EFULL;
-	for (uint32_t i = 0; i < scratch.best_count; i++)
-		knn_offer(query->knn, query->query, vector_set_id(hnsw->set, scratch.best[i].slot),
-			  scratch.best[i].distance);
+	for (uint32_t i = 0; i < work.best_count; i++)
+		knn_offer(query->knn, query->query, vector_set_id(hnsw->set, work.best[i].slot),
+			  work.best[i].distance);
 	return 0;
 }

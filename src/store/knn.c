@@ -4,9 +4,9 @@
  * at most n * u * |q| * |v| (and a little), and n * u * 2 * |q| * |v| <= n * u * (q^2 + v^2). So
  * when the distance that the row kernel computes is at most d, then v^2 - 2 q.v, as the screen
  * computes it, is at most d - q^2 + share * (q^2 + v^2), where share covers the errors of both. The
- * part with v^2 is taken off the bias of the row, the rest makes the limit of the query. Halves have
- * 8 bits: each product is off by at most 2^-7 more. Lengths whose squares might not fit, or vanish,
- * are never screened out. */
+ * part with v^2 is taken off the bias of the row, the rest makes the limit of the query. Halves
+ * have 8 bits: each product is off by at most 2^-7 more. Lengths whose squares might not fit, or
+ * vanish, are never screened out. */
 #include "store/knn.h"
 
 #include <math.h>

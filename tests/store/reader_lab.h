@@ -1,9 +1,9 @@
-/* store/reader_lab.h — a merge tree on a simulated disk, filled row by row, and a reader of it.
+/* store/reader_lab.h — a merge tree on a simulated disk, filled row by row, and its reader.
  *
- * Model      The rows are those that the executor would write; what stands in them is made of id and
- *            version, so that it can be checked without being kept. A frame begins by itself and
- *            ends with reader_lab_frame, or when it is long. What the tests have put they keep in
- *            models of their own.
+ * Model      The rows are those that the executor would write; what stands in them is made of id
+ *            and version, so that it can be checked without being kept. A frame begins by itself
+ *            and ends with reader_lab_frame, or when it is long. What the tests have put they keep
+ *            in models of their own.
  * Threads    one. Errors: asserts. */
 #pragma once
 

@@ -259,7 +259,7 @@ static void test_hnsw__is_left_out_without_memory(void **state)
 	assert_true(recall(f, HAUL_COSINE) >= 0.95);
 }
 
-/* More rows than fit beside the graph take its memory; they are not compared in the tree instead. */
+/* More rows than fit beside the graph take its memory; the tree is not compared instead. */
 static void test_hnsw__gives_its_memory_to_rows(void **state)
 {
 	struct fixture *f = *state;

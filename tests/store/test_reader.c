@@ -270,83 +270,102 @@ static void vector_make(float *vector, uint64_t node, uint64_t version, uint32_t
 		vector[i] = (float)(int8_t)hash_u64(node * 31 + version * 7 + i);
 }
 
-/* Embeddings by name and in order: what was set last, aligned, with all that belongs to them. */
-static void test_reader__gets_and_scans_embeddings(void **state)
-{
-	struct fixture *f = *state;
-	uint64_t version[2][EMBEDDINGS + 1] = { { 0 } };
-	struct haul_embedding got[EMBEDDINGS * 2];
-	static float vector[HAUL_DIMENSIONS_MAX];
-	const uint32_t dimensions[2] = { 3, 4096 };
+struct embeddings {
+	uint64_t version[2][EMBEDDINGS + 1]; /* 0 = not there */
+	uint32_t dimensions[2];
+	struct haul_embedding got[EMBEDDINGS];
+	float vector[HAUL_DIMENSIONS_MAX];
+};
 
+static void embeddings_random(struct fixture *f, struct embeddings *model)
+{
 	for (uint32_t i = 0; i < 300; i++) {
 		const uint32_t index = prng_below(&f->prng, 2);
 		const uint64_t node = 1 + prng_below(&f->prng, EMBEDDINGS);
 		(void)reader_lab_frame(&f->lab);
 		if (prng_below(&f->prng, 4) == 0) {
 			reader_lab_embedding_drop(&f->lab, index, node);
-			version[index][node] = 0;
+			model->version[index][node] = 0;
 			continue;
 		}
-		version[index][node] = reader_lab_op(&f->lab);
-		vector_make(vector, node, version[index][node], dimensions[index]);
-		reader_lab_embedding(&f->lab,
-				     &(struct haul_embedding){ .node = node,
-							       .index = index,
-							       .dimensions = dimensions[index],
-							       .vector = vector });
+		model->version[index][node] = reader_lab_op(&f->lab);
+		vector_make(model->vector, node, model->version[index][node],
+			    model->dimensions[index]);
+		reader_lab_embedding(
+			&f->lab, &(struct haul_embedding){ .node = node,
+							   .index = index,
+							   .dimensions = model->dimensions[index],
+							   .vector = model->vector });
 	}
 	(void)reader_lab_frame(&f->lab);
-	for (uint32_t index = 0; index < 2; index++) {
-		for (uint32_t i = 0; i < EMBEDDINGS; i++)
-			f->ids[i] = i + 1;
-		for (uint32_t done = 0; done < EMBEDDINGS;) {
-			const struct haul_embedding_names names = { .nodes = f->ids + done,
-								    .count = EMBEDDINGS - done,
-								    .index = index };
-			const int count =
-				haul_reader_get_embeddings(f->lab.reader, &names, got, f->statuses);
-			assert_true(count > 0);
-			for (int i = 0; i < count; i++, done++) {
-				const uint64_t node = done + 1;
-				const bool there = version[index][node] != 0;
-				assert_int_equal(f->statuses[i], there ? 0 : -ENOENT);
-				if (!there)
-					continue;
-				vector_make(vector, node, version[index][node], dimensions[index]);
-				assert_int_equal(got[i].node, node);
-				assert_int_equal(got[i].index, index);
-				assert_int_equal(got[i].version, version[index][node]);
-				assert_int_equal(got[i].dimensions, dimensions[index]);
-				assert_int_equal((uintptr_t)got[i].vector % sizeof(float), 0);
-				assert_memory_equal(got[i].vector, vector,
-						    dimensions[index] * sizeof(float));
-			}
-		}
-	}
-	struct haul_cursor cursor = { { 0 } };
-	uint32_t index = 0;
-	uint64_t node = 1;
-	for (int count;
-	     (count = haul_reader_scan_embeddings(f->lab.reader, &cursor, got, 7)) != 0;) {
+}
+
+static void expect_embedding(struct embeddings *model, uint32_t index, uint64_t node,
+			     const struct haul_embedding *got)
+{
+	const uint32_t dimensions = model->dimensions[index];
+
+	vector_make(model->vector, node, model->version[index][node], dimensions);
+	assert_int_equal(got->node, node);
+	assert_int_equal(got->index, index);
+	assert_int_equal(got->version, model->version[index][node]);
+	assert_int_equal(got->dimensions, dimensions);
+	assert_int_equal((uintptr_t)got->vector % sizeof(float), 0);
+	assert_memory_equal(got->vector, model->vector, dimensions * sizeof(float));
+}
+
+/* Embeddings by name: what was set last, aligned, with all that belongs to them. */
+static void test_reader__gets_embeddings_by_name(void **state)
+{
+	struct fixture *f = *state;
+	static struct embeddings model;
+
+	model = (struct embeddings){ .dimensions = { 3, HAUL_DIMENSIONS_MAX } };
+	embeddings_random(f, &model);
+	for (uint32_t i = 0; i < EMBEDDINGS; i++)
+		f->ids[i] = i + 1;
+	for (uint32_t done = 0; done < 2 * EMBEDDINGS;) {
+		const uint32_t index = done / EMBEDDINGS, at = done % EMBEDDINGS;
+		const struct haul_embedding_names names = { .nodes = f->ids + at,
+							    .count = EMBEDDINGS - at,
+							    .index = index };
+		const int count =
+			haul_reader_get_embeddings(f->lab.reader, &names, model.got, f->statuses);
 		assert_true(count > 0);
-		for (int i = 0; i < count; i++, node++) {
-			while (index < 2 && version[index][node] == 0) {
-				index += node == EMBEDDINGS;
-				node = node == EMBEDDINGS ? 1 : node + 1;
-			}
-			assert_true(index < 2);
-			vector_make(vector, node, version[index][node], dimensions[index]);
-			assert_int_equal(got[i].index, index);
-			assert_int_equal(got[i].node, node);
-			assert_memory_equal(got[i].vector, vector,
-					    dimensions[index] * sizeof(float));
-			if (node == EMBEDDINGS) {
-				index++;
-				node = 0;
-			}
+		for (int i = 0; i < count; i++, done++) {
+			const uint64_t node = done % EMBEDDINGS + 1;
+			const bool there = model.version[index][node] != 0;
+			assert_int_equal(f->statuses[i], there ? 0 : -ENOENT);
+			if (there)
+				expect_embedding(&model, index, node, &model.got[i]);
 		}
 	}
+}
+
+/* A scan meets all embeddings once, by index and node. */
+static void test_reader__scans_embeddings_in_pages(void **state)
+{
+	struct fixture *f = *state;
+	static struct embeddings model;
+	struct haul_cursor cursor = { { 0 } };
+	uint32_t at = 0;
+	int count;
+
+	model = (struct embeddings){ .dimensions = { 3, HAUL_DIMENSIONS_MAX } };
+	embeddings_random(f, &model);
+	while ((count = haul_reader_scan_embeddings(f->lab.reader, &cursor, model.got, 7)) > 0) {
+		for (int i = 0; i < count; i++, at++) {
+			while (at < 2 * EMBEDDINGS &&
+			       model.version[at / EMBEDDINGS][at % EMBEDDINGS + 1] == 0)
+				at++;
+			assert_true(at < 2 * EMBEDDINGS);
+			expect_embedding(&model, at / EMBEDDINGS, at % EMBEDDINGS + 1,
+					 &model.got[i]);
+		}
+	}
+	assert_int_equal(count, 0);
+	for (; at < 2 * EMBEDDINGS; at++)
+		assert_int_equal(model.version[at / EMBEDDINGS][at % EMBEDDINGS + 1], 0);
 }
 
 /* ---- states, ends, faults ---- */
@@ -576,7 +595,8 @@ int main(void)
 		TEST(test_reader__scans_nodes_in_pages),
 		TEST(test_reader__goes_on_behind_what_was_told),
 		TEST(test_reader__ends_at_the_last_id),
-		TEST(test_reader__gets_and_scans_embeddings),
+		TEST(test_reader__gets_embeddings_by_name),
+		TEST(test_reader__scans_embeddings_in_pages),
 		TEST(test_reader__sees_one_state_while_pinned),
 		TEST(test_reader__says_when_too_many_are_pinned),
 		TEST(test_reader__is_interrupted_once),
