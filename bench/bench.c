@@ -15,12 +15,13 @@ extern const struct bench bench_map;
 extern const struct bench bench_message;
 extern const struct bench bench_pool;
 extern const struct bench bench_sizer;
+extern const struct bench bench_store;
 extern const struct bench bench_tap;
 extern const struct bench bench_wire;
 
 const struct bench *const bench_list[] = {
 	&bench_disk,  &bench_map, &bench_message, &bench_pool,
-	&bench_sizer, &bench_tap, &bench_wire,    NULL,
+	&bench_sizer, &bench_store, &bench_tap, &bench_wire,    NULL,
 };
 
 /* All runs of one case: two samples a pair. */
