@@ -296,6 +296,7 @@ static struct ring *ring_take(struct linux_vfs *vfs)
 	uint32_t first = __atomic_fetch_add(&vfs->ring_next, 1, __ATOMIC_RELAXED);
 	struct ring *ring;
 
+	HAUL_ASSERT(vfs->ring_count > 0);
 	for (uint32_t i = 0; i < vfs->ring_count; i++) {
 		ring = &vfs->rings[(first + i) % vfs->ring_count];
 		if (pthread_mutex_trylock(&ring->lock) == 0)
@@ -437,10 +438,14 @@ static int linux_list(struct vfs *vfs, const char *name, int (*visit)(const char
 			O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *folder = fd < 0 ? NULL : fdopendir(fd);
 	const struct dirent *entry;
-	int rc = folder == NULL ? -errno : 0;
+	int rc = 0;
 
-	if (folder == NULL && fd >= 0)
-		close(fd);
+	if (folder == NULL) {
+		rc = -errno;
+		if (fd >= 0)
+			close(fd);
+		return rc;
+	}
 	while (rc == 0) {
 		errno = 0;
 		entry = readdir(folder);
@@ -451,8 +456,7 @@ static int linux_list(struct vfs *vfs, const char *name, int (*visit)(const char
 		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
 			rc = visit(entry->d_name, arg);
 	}
-	if (folder != NULL)
-		closedir(folder);
+	closedir(folder);
 	return rc;
 }
 

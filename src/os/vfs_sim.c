@@ -66,22 +66,17 @@ static void crash_torn(struct change *change, struct prng *prng)
 /* As it is on the disk for certain. */
 static uint32_t crash_undo(struct vfs_sim *sim)
 {
-	uint32_t count = 0, undecided = 0;
-	struct change **all;
+	struct change *last = NULL;
+	uint32_t undecided = 0;
 
-	for (const struct change *change = sim->first; change != NULL; change = change->next)
-		count++;
-	all = sim_alloc(count * sizeof *all);
-	count = 0;
 	for (struct change *change = sim->first; change != NULL; change = change->next) {
-		all[count++] = change;
+		change->back = last;
+		last = change;
 		undecided += !change->decided;
 	}
-	while (count-- > 0)
-		if (all[count]->kind != CHANGE_NAME && all[count]->bytes > 0)
-			memcpy(all[count]->inode->data + all[count]->offset, all[count]->before,
-			       all[count]->bytes);
-	free(all);
+	for (; last != NULL; last = last->back)
+		if (last->kind != CHANGE_NAME && last->bytes > 0)
+			memcpy(last->inode->data + last->offset, last->before, last->bytes);
 	for (struct inode *inode = sim->inodes; inode != NULL; inode = inode->next)
 		inode->size = inode->size_durable;
 	for (uint32_t i = 0; i < sim->name_count; i++)
@@ -119,17 +114,16 @@ void vfs_sim_crash(struct vfs_sim *sim, enum vfs_sim_crash how, struct prng *prn
 	if (how == VFS_SIM_PREFIX)
 		prefix = prng_below(prng, prefix + 1);
 	for (struct change *change = sim->first; change != NULL; change = change->next) {
-		if (change->decided || how == VFS_SIM_LOSE_ALL)
+		bool whole = how == VFS_SIM_KEEP_ALL || (how == VFS_SIM_PREFIX && prefix > 0);
+		bool chance = how == VFS_SIM_REORDER || how == VFS_SIM_TORN;
+
+		if (change->decided)
 			continue;
-		if (how == VFS_SIM_KEEP_ALL || (how == VFS_SIM_PREFIX && prefix > 0))
-			crash_whole(sim, change);
-		else if (how == VFS_SIM_REORDER && change->kind == CHANGE_WRITE)
-			crash_coins(change, prng);
-		else if (how == VFS_SIM_TORN && change->kind == CHANGE_WRITE)
-			crash_torn(change, prng);
-		else if (how != VFS_SIM_PREFIX && prng_below(prng, 2) == 1)
-			crash_whole(sim, change);
 		prefix -= prefix > 0;
+		if (chance && change->kind == CHANGE_WRITE)
+			(how == VFS_SIM_REORDER ? crash_coins : crash_torn)(change, prng);
+		else if (whole || (chance && prng_below(prng, 2) == 1))
+			crash_whole(sim, change);
 	}
 	crash_settle(sim);
 	sim->stopped = false;

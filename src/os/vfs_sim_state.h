@@ -33,7 +33,7 @@ enum change_kind { CHANGE_WRITE, CHANGE_RESIZE, CHANGE_NAME };
 
 /* Something that is seen and not durable. */
 struct change {
-	struct change *next;
+	struct change *next, *back; /* back: during a crash */
 	enum change_kind kind;
 	bool decided; /* by a failed sync: nothing more of it reaches the disk */
 	bool covered; /* some of its bytes have become durable otherwise */

@@ -109,11 +109,6 @@ struct look {
 	const uint8_t *frame;
 };
 
-static enum log_seen missing(const struct replay *replay)
-{
-	return replay->window.error < 0 ? LOG_SEEN_UNREADABLE : LOG_SEEN_NOTHING;
-}
-
 /* The frame of a head that verifies, or why not. */
 static enum log_seen look_frame(struct replay *replay, uint64_t position, struct look *look)
 {
@@ -128,37 +123,40 @@ static enum log_seen look_frame(struct replay *replay, uint64_t position, struct
 		       : LOG_SEEN_BROKEN;
 }
 
+/* A head that verifies. */
+static enum log_seen look_head(struct replay *replay, uint64_t position, struct look *look)
+{
+	const struct log_head *head = &look->head;
+	const struct log_place *place = &replay->place;
+	enum log_seen seen;
+
+	if (head->store != replay->store)
+		return LOG_SEEN_FOREIGN;
+	look->newer = head->version > LOG_VERSION;
+	if (head->version != LOG_VERSION || !log_head_sane(head))
+		return LOG_SEEN_BROKEN;
+	if (head->position != position)
+		return head->op <= place->op ? LOG_SEEN_STALE : LOG_SEEN_BROKEN;
+	if (head->kind == LOG_KIND_MARK)
+		return head->op == place->op && head->chain == place->chain ? LOG_SEEN_NOTHING
+									    : LOG_SEEN_UNLINKED;
+	seen = look_frame(replay, position, look);
+	if (seen == LOG_SEEN_GOOD && (head->op != place->op + 1 || head->chain != place->chain))
+		return LOG_SEEN_UNLINKED;
+	return seen;
+}
+
 static void look_at(struct replay *replay, uint64_t position, struct look *look)
 {
-	const struct log_place *place = &replay->place;
 	const uint8_t *data = window_at(&replay->window, position, LOG_HEAD);
-	struct log_head *head = &look->head;
 
 	*look = (struct look){ .seen = LOG_SEEN_BROKEN };
-	if (data == NULL) {
-		look->seen = missing(replay);
-	} else if (all_zeros(data, LOG_HEAD)) {
+	if (data == NULL)
+		look->seen = replay->window.error < 0 ? LOG_SEEN_UNREADABLE : LOG_SEEN_NOTHING;
+	else if (all_zeros(data, LOG_HEAD))
 		look->seen = LOG_SEEN_NOTHING;
-	} else if (!log_head_load(data, head)) {
-		return;
-	} else if (head->store != replay->store) {
-		look->seen = LOG_SEEN_FOREIGN;
-	} else if (head->version != LOG_VERSION) {
-		look->newer = head->version > LOG_VERSION;
-	} else if (!log_head_sane(head)) {
-		return;
-	} else if (head->position != position) {
-		look->seen = head->op <= place->op ? LOG_SEEN_STALE : LOG_SEEN_BROKEN;
-	} else if (head->kind == LOG_KIND_MARK) {
-		look->seen = head->op == place->op && head->chain == place->chain
-				     ? LOG_SEEN_NOTHING
-				     : LOG_SEEN_UNLINKED;
-	} else {
-		look->seen = look_frame(replay, position, look);
-		if (look->seen == LOG_SEEN_GOOD &&
-		    (head->op != place->op + 1 || head->chain != place->chain))
-			look->seen = LOG_SEEN_UNLINKED;
-	}
+	else if (log_head_load(data, &look->head))
+		look->seen = look_head(replay, position, look);
 }
 
 /* In the rest of a block only a record counts that is good: what else is there was left by an

@@ -144,8 +144,9 @@ int media_blob_put(struct media *base, uint64_t blob, const void *data, size_t b
 	media_number_name(name, "blob", blob);
 	rc = VFS_CALL(media->vfs, unlink, media->vfs, name);
 	file_forget(media, blob);
-	if (rc == 0 || rc == -ENOENT)
-		rc = VFS_CALL(media->vfs, open, media->vfs, name, VFS_CREATE, true, &file);
+	if (rc < 0 && rc != -ENOENT)
+		return rc;
+	rc = VFS_CALL(media->vfs, open, media->vfs, name, VFS_CREATE, true, &file);
 	if (rc < 0)
 		return rc;
 	rc = blob_write(media, file, data, bytes);

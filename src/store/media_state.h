@@ -97,30 +97,30 @@ void media_number_name(char name[VFS_NAME_MAX], const char *folder, uint64_t num
 bool media_number_parse(const char *text, uint64_t *ret_number);
 
 /* ---- log ---- */
-int media_log_open(struct media_file *file, struct haul_err *err);
-void media_log_close(struct media_file *file);
-int media_log_append(struct media *media, uint64_t position, const void *data, size_t bytes);
-int64_t media_log_read(struct media *media, uint64_t position, void *data, size_t bytes);
-int media_log_reserve(struct media *media, uint64_t position);
-int media_log_trim(struct media *media, uint64_t position);
-int media_log_cut(struct media *media, uint64_t position);
+int media_log_open(struct media_file *media, struct haul_err *err);
+void media_log_close(struct media_file *media);
+int media_log_append(struct media *base, uint64_t position, const void *data, size_t bytes);
+int64_t media_log_read(struct media *base, uint64_t position, void *data, size_t bytes);
+int media_log_reserve(struct media *base, uint64_t position);
+int media_log_trim(struct media *base, uint64_t position);
+int media_log_cut(struct media *base, uint64_t position);
 
 /* ---- blobs ---- */
-void media_blobs_open(struct media_file *file);
-void media_blobs_close(struct media_file *file);
-int media_blob_put(struct media *media, uint64_t blob, const void *data, size_t bytes);
-void media_blob_get(struct media *media, struct media_read *reads, uint32_t count);
-int64_t media_blob_bytes(struct media *media, uint64_t blob);
-int media_blob_delete(struct media *media, uint64_t blob);
-int media_blob_list(struct media *media, int (*visit)(uint64_t blob, void *arg), void *arg);
+void media_blobs_open(struct media_file *media);
+void media_blobs_close(struct media_file *media);
+int media_blob_put(struct media *base, uint64_t blob, const void *data, size_t bytes);
+void media_blob_get(struct media *base, struct media_read *reads, uint32_t count);
+int64_t media_blob_bytes(struct media *base, uint64_t blob);
+int media_blob_delete(struct media *base, uint64_t blob);
+int media_blob_list(struct media *base, int (*visit)(uint64_t blob, void *arg), void *arg);
 
 /* ---- root ---- */
 /* Four copies without a root, under a name that is given its own when all of it is durable. */
-int media_root_make(struct media_file *file, struct haul_err *err);
+int media_root_make(struct media_file *media, struct haul_err *err);
 /* Opens the file; -ENOENT: the folder is no store. */
-int media_root_open(struct media_file *file, struct haul_err *err);
+int media_root_open(struct media_file *media, struct haul_err *err);
 /* Reads the copies, sets segment_bytes, and puts right what a crash left. */
-int media_root_load(struct media_file *file, struct haul_err *err);
-void media_root_close(struct media_file *file);
-int media_root_get(struct media *media, uint64_t *ret_version, void *data, size_t *bytes);
-int media_root_cas(struct media *media, uint64_t version, const void *data, size_t bytes);
+int media_root_load(struct media_file *media, struct haul_err *err);
+void media_root_close(struct media_file *media);
+int media_root_get(struct media *base, uint64_t *ret_version, void *data, size_t *bytes);
+int media_root_cas(struct media *base, uint64_t version, const void *data, size_t bytes);
