@@ -26,7 +26,7 @@
 	X(flows, "the connections of any interface: attach, list, top, stats, watch")              \
 	X(map, "any BPF map: list, dump, get, set, load, clean, export, tune …")                   \
 	X(cache, "a cache on a raw disk: format, serve, get, set, del, stat, check")               \
-	X(store, "a durable graph, written in batches: init, serve, load, get, near …")            \
+	X(store, "a durable graph, written in batches: init, serve, load, get, near")              \
 	X(sql, "SQL over a graph, live connections, cache entries and batch statistics")           \
 	X(help, "what a command does, with an example")
 

@@ -27,6 +27,7 @@ enum {
 	KEY_QUIET,
 	FILES_MAX = 256,
 	SHOW_EVERY = 1024, /* rows between two looks at the clock */
+	SHOWN_STOPPED = 10,
 };
 
 struct file {
@@ -156,6 +157,9 @@ static void say_bad(uint64_t line, const char *text, void *arg)
 	struct load *load = arg;
 	load->counts->bad++;
 	load->stop = load->stop || !load->skip;
+	/* those behind the first were on their way already */
+	if (!load->skip && load->counts->bad > SHOWN_STOPPED)
+		return;
 	progress_wipe(&load->progress);
 	fprintf(stderr, "haul: store: %s:%" PRIu64 ": %s\n", load->path, line, text);
 }
