@@ -339,8 +339,8 @@ static struct memtable_row *row_take(struct memtable *table, struct memtable_tre
 	return row;
 }
 
-/* Let the slot of a key name this row; returns what it named before. `link` is written first: who
- * finds the row finds its link. */
+/* Let the slot of a key name this row; what it named before goes into the row's link first, so that
+ * who finds the row finds its link. */
 static void slot_enter(struct memtable *table, const struct probe *probe, uint32_t ref,
 		       uint32_t *link)
 {
