@@ -187,7 +187,7 @@ static int64_t wake_at(struct haul_client *client, int64_t now_ns)
 {
 	int64_t at_ns = earlier(client->gate_ns, oldest_until(client));
 
-	if (client->flight_count > 0)
+	if (client->flight_count > 0 && client->pace.limits.wait_max_ns > 0)
 		at_ns = earlier(at_ns, now_ns + client->pace.limits.wait_max_ns);
 	if (client->broken != 0)
 		return at_ns;
@@ -218,9 +218,7 @@ static void rest(struct haul_client *client, int64_t now_ns)
 	if (fds[1].events == 0)
 		fds[1].fd = -1;
 	client->wake_ns = wake_at(client, now_ns);
-	if (client->wake_ns <= now_ns)
-		return;
-	const int64_t left_ns = client->wake_ns - now_ns;
+	const int64_t left_ns = client->wake_ns > now_ns ? client->wake_ns - now_ns : 0;
 	const struct timespec left = { left_ns / NS_PER_S, left_ns % NS_PER_S };
 	client->receiving |= receives;
 	client->asleep = true;

@@ -12,7 +12,7 @@
 #include "base/assert.h"
 #include "rpc/store_server_state.h"
 
-enum { CONNECTIONS = 1000, CONNECTIONS_MAX = 65536, FDS_BESIDE = 128, EVENTS = 128 };
+enum { CONNECTIONS = 1000, CONNECTIONS_MAX = 100000, FDS_BESIDE = 128, EVENTS = 128 };
 
 /* ---- opening ---- */
 
