@@ -27,7 +27,7 @@
 	X(map, "any BPF map: list, dump, get, set, load, clean, export, tune …")                   \
 	X(cache, "a cache on a raw disk: format, serve, get, set, del, stat, check")               \
 	X(store, "a durable graph, written in batches: init, serve, load, get, near")              \
-	X(sql, "SQL over a graph, live connections, cache entries and batch statistics")           \
+	X(sql, "SQL over a graph, live connections, cache entries and statistics")                 \
 	X(help, "what a command does, with an example")
 
 enum cli_exit { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };

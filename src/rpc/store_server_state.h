@@ -103,7 +103,7 @@ struct server_conn {
 	bool asking;              /* a query is with a worker */
 	struct task_list queries; /* that wait for the two above */
 	struct task_list out;
-	uint32_t out_sent;                  /* bytes of the first */
+	uint32_t out_sent;                              /* bytes of the first */
 	_Alignas(8) uint8_t last[WIRE_ERROR_BYTES + 8]; /* why it is closed */
 	uint32_t last_bytes, last_sent;
 	struct server_pin *pin;
