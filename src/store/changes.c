@@ -162,15 +162,16 @@ void haul_changes_cancel(struct haul_changes *changes)
  * group. */
 static void run_add(struct haul_changes *changes, const struct run *run)
 {
-	struct run *last = changes->run_count == 0 ? NULL : &changes->runs[changes->run_count - 1];
+	struct run *next = changes->runs + changes->run_count;
 
-	if (last != NULL && last->change == run->change && last->each == run->each &&
-	    last->group == run->group) {
-		last->count += run->count;
+	if (changes->run_count != 0 && next[-1].change == run->change &&
+	    next[-1].each == run->each && next[-1].group == run->group) {
+		next[-1].count += run->count;
 		return;
 	}
 	HAUL_ASSERT(changes->run_count < changes->ops_max);
-	changes->runs[changes->run_count++] = *run;
+	*next = *run;
+	changes->run_count++;
 }
 
 int haul_changes_end(struct haul_changes *changes)

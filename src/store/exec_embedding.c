@@ -129,6 +129,8 @@ int exec_index_load(struct exec *exec)
 
 void exec_index_put(struct exec *exec)
 {
+	if (exec->staged_count == 0)
+		return;
 	for (uint32_t i = 0; i < HAUL_EMBEDDING_INDEXES; i++) {
 		const struct exec_index *of = &exec->index[i], *before = &exec->index_before[i];
 		const struct tree_key key = { { 0, i } };

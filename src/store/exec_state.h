@@ -91,7 +91,7 @@ void exec_look_free(struct exec *exec);
 /* Ask for everything that the frame will look for. 0 or the error of the frame. */
 int exec_look_frame(struct exec *exec);
 /* An answer that did not fit into memory, or could not be read. */
-int exec_look_again(struct exec *exec, enum look look, uint32_t at);
+int exec_look_again(struct exec *exec, enum look which, uint32_t at);
 
 /* What event `number`, of this change, is going to look for in memory and to write. */
 void exec_look_ahead(struct exec *exec, enum haul_change change, const struct frame_event *event,
