@@ -47,7 +47,7 @@ struct model_embedding {
 
 struct graph_model {
 	uint64_t op;
-	struct model_node node[MODEL_IDS + 1];
+	struct model_node node[MODEL_IDS + 2]; /* one more: an id that nobody has */
 	struct model_edge edge[MODEL_IDS + 1][MODEL_IDS + 1][MODEL_TYPES][MODEL_DISCS];
 	struct model_embedding embedding[MODEL_INDEXES][MODEL_IDS + 1];
 };

@@ -22,6 +22,7 @@ void store_lab_init_empty(struct store_lab *lab, uint64_t seed)
 		.table_bytes = STORE_LAB_TABLE,
 		.block_bytes = STORE_LAB_BLOCK,
 		.frame_budget = STORE_LAB_BUDGET,
+		.log_buffer_bytes = STORE_LAB_LOG,
 	};
 	lab->options = (struct haul_store_options){
 		.memory = STORE_LAB_MEMORY,

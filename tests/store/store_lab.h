@@ -20,6 +20,7 @@ enum {
 	STORE_LAB_TABLE = 32 << 10,
 	STORE_LAB_BLOCK = 4 << 10,
 	STORE_LAB_SEGMENT = 128 << 10,
+	STORE_LAB_LOG = 1 << 20, /* so a frame of the lab is no longer than that */
 	STORE_LAB_MEMORY = 24 << 20,
 };
 
