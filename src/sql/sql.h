@@ -4,10 +4,10 @@
  *            embeddings; tables that take arguments: neighbours(id), near(vector, k), path(a, b);
  *            and what the host has: connections, cache_entries, batch_stats. Constraints on keys
  *            are pushed down (a list of IN as one batch), rows are fetched a page at a time.
- *            INSERT, UPDATE and DELETE gather; COMMIT makes them one group in one frame: all or
- *            nothing. What is gathered is not seen before. SAVEPOINT and ROLLBACK TO take back what
- *            was gathered since. A long scan sees one state; two tables of one statement may see
- *            states a moment apart.
+ *            INSERT, UPDATE and DELETE on nodes, edges and embeddings gather; COMMIT makes them one
+ *            group: all or nothing. What is gathered is not seen before. SAVEPOINT and ROLLBACK TO
+ *            take back what was gathered since. A long scan sees one state; two tables of one
+ *            statement may see states a moment apart.
  *            ids are 64 bits: those over the largest signed number show as negative.
  * Ownership  sources are borrowed until the SQLite connection is closed; the rest goes with that.
  * Memory     a reader for each table that a statement has open at a time.

@@ -51,7 +51,13 @@ int sql_fail(struct sql_vtab *vtab, int error, const char *format, ...)
 /* A code of ours becomes SQLite's, with a text if nobody gave one. */
 static int fail_of(struct sql_vtab *vtab, int error)
 {
-	if (vtab->base.zErrMsg == NULL || vtab->base.zErrMsg[0] == '\0')
+	bool told = vtab->base.zErrMsg != NULL && vtab->base.zErrMsg[0] != '\0';
+	if (!told && error == -ENOTCONN)
+		return sql_fail(vtab, error,
+				"%s: no store is open: name one (haul sql --store WHERE, or "
+				"haul_open(WHERE) of the extension)",
+				vtab->table->name);
+	if (!told)
 		return sql_fail(vtab, error, "%s: %s", vtab->table->name, haul_strerror(error));
 	return code_of(error);
 }
@@ -365,6 +371,7 @@ static int commit_failed(struct sql_vtab *vtab, const struct pending *pending,
 				what, (long long)change->of.edge.id.src,
 				(long long)change->of.edge.id.dst, change->of.edge.id.type,
 				haul_strerror(status));
+	/* The node of an embedding stands where the id of a node does. */
 	return sql_fail(vtab, status, "%s %lld: %s; nothing was changed", what,
 			(long long)change->of.node.id, haul_strerror(status));
 }

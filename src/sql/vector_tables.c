@@ -3,12 +3,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "sql/convert.h"
 #include "sql/table.h"
 
 /* ---- embeddings ---- */
 
-enum { EMBEDDING_NODE, EMBEDDING_INDEX, EMBEDDING_DIMENSIONS, EMBEDDING_VECTOR, EMBEDDING_VERSION };
+enum {
+	EMBEDDING_NODE,
+	EMBEDDING_INDEX,
+	EMBEDDING_DIMENSIONS,
+	EMBEDDING_VECTOR,
+	EMBEDDING_VERSION,
+	EMBEDDING_NAMED,
+};
+/* Index and node, as one column: see the edges. */
+enum { EMBEDDING_NAME = 12 };
 enum { BY_NODE, BY_INDEX, PAGE = 64 };
 
 static const struct sql_arg embedding_args[] = {
@@ -102,6 +112,7 @@ static int embedding_column(struct sql_cursor *base, sqlite3_context *context, i
 {
 	struct embedding_cursor *cursor = (struct embedding_cursor *)base;
 	const struct haul_embedding *embedding = &cursor->embeddings[cursor->at];
+	uint8_t name[EMBEDDING_NAME];
 	switch (column) {
 	case EMBEDDING_NODE:
 		sqlite3_result_int64(context, (sqlite3_int64)embedding->node);
@@ -116,16 +127,69 @@ static int embedding_column(struct sql_cursor *base, sqlite3_context *context, i
 		sqlite3_result_blob(context, embedding->vector,
 				    (int)(embedding->dimensions * sizeof(float)), SQLITE_TRANSIENT);
 		return 0;
-	default:
+	case EMBEDDING_VERSION:
 		sqlite3_result_int64(context, (sqlite3_int64)embedding->version);
 		return 0;
+	default:
+		be32_store(name, embedding->index);
+		be64_store(name + 4, embedding->node);
+		sqlite3_result_blob(context, name, EMBEDDING_NAME, SQLITE_TRANSIENT);
+		return 0;
 	}
+}
+
+static int embedding_take(struct sql_vtab *vtab, sqlite3_value **values,
+			  struct haul_embedding *embedding, float **ret_vector)
+{
+	int error = convert_take_id(vtab, values[2 + EMBEDDING_NODE], "node", &embedding->node);
+	if (error == 0)
+		error = convert_take_number(vtab, values[2 + EMBEDDING_INDEX], "idx",
+					    &embedding->index);
+	if (error == 0)
+		error = convert_take_vector(vtab, values[2 + EMBEDDING_VECTOR], ret_vector,
+					    &embedding->dimensions);
+	embedding->vector = *ret_vector;
+	return error;
+}
+
+/* values: old name, new name, then the columns; one value: delete. An embedding that is there is
+ * replaced. */
+static int embedding_update(struct sql_vtab *vtab, int count, sqlite3_value **values,
+			    sqlite3_int64 *rowid)
+{
+	struct pending *pending = &vtab->connection->pending;
+	struct pending_change change = { .change = HAUL_DELETE_EMBEDDING };
+	struct haul_embedding *embedding = &change.of.embedding;
+	const uint8_t *name = sqlite3_value_blob(values[0]);
+	float *vector = NULL;
+	(void)rowid;
+	if (count > 1) {
+		change.change = HAUL_SET_EMBEDDING;
+		int error = embedding_take(vtab, values, embedding, &vector);
+		if (error < 0)
+			return error;
+	}
+	if (name != NULL && sqlite3_value_bytes(values[0]) == EMBEDDING_NAME) {
+		uint32_t index = be32_load(name);
+		uint64_t node = be64_load(name + 4);
+		if (count > 1 && (index != embedding->index || node != embedding->node)) {
+			free(vector);
+			(void)sql_fail(vtab, -EINVAL,
+				       "node and idx of an embedding cannot be changed");
+			return -EINVAL;
+		}
+		embedding->index = index;
+		embedding->node = node;
+	}
+	int error = pending_add(pending, &change);
+	free(vector);
+	return error;
 }
 
 const struct sql_table sql_embeddings = {
 	.name = "embeddings",
 	.schema = "CREATE TABLE x(node INTEGER, idx INTEGER, dimensions INTEGER, vector BLOB, "
-		  "version INTEGER)",
+		  "version INTEGER, name BLOB HIDDEN PRIMARY KEY) WITHOUT ROWID",
 	.args = embedding_args,
 	.arg_count = sizeof embedding_args / sizeof *embedding_args,
 	.rows = 1e5,
@@ -135,6 +199,7 @@ const struct sql_table sql_embeddings = {
 	.next = embedding_next,
 	.column = embedding_column,
 	.close = embedding_close,
+	.update = embedding_update,
 };
 
 /* ---- near(vector, k, idx, metric, exact) ---- */

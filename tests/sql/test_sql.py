@@ -187,6 +187,21 @@ class Sql(unittest.TestCase):
         self.assertEqual(self.rows("SELECT vector_json(vector('[1, 0.5]')) AS v"), [{"v": "[1.0,0.5]"}])
         self.assertIn("array of 1 to", self.bad("SELECT vector('[]')"))
         self.assertEqual(self.rows("SELECT count(*) AS n FROM embeddings"), [{"n": 0}])
+        self.good("INSERT INTO embeddings(node, idx, vector) VALUES(1, 0, '[1, 2]'), (2, 0, vector('[1, 3]')), "
+                  "(3, 0, '[9, 9]'), (3, 4, '[7]')")
+        self.assertEqual(self.rows("SELECT node, distance FROM near('[1, 2]', 2)"),
+                         [{"node": 1, "distance": 0.0}, {"node": 2, "distance": 1.0}])
+        self.assertEqual([r["node"] for r in self.rows(
+            "SELECT near.node FROM embeddings, near(embeddings.vector, 3) "
+            "WHERE embeddings.node = 3 AND embeddings.idx = 0")], [3, 2, 1])
+        self.assertEqual(self.rows("SELECT node, idx, dimensions FROM embeddings WHERE node = 3"),
+                         [{"node": 3, "idx": 0, "dimensions": 2}, {"node": 3, "idx": 4, "dimensions": 1}])
+        self.assertIn("dimensions", self.bad("SELECT * FROM near('[1, 2, 3]', 2)"))
+        self.assertIn("set_embedding 5", self.bad("INSERT INTO embeddings(node, idx, vector) VALUES(5, 0, '[1]')"))
+        self.good("UPDATE embeddings SET vector = '[5, 5]' WHERE node = 1")
+        self.good("DELETE FROM embeddings WHERE node = 2 AND idx = 0")
+        self.assertEqual(self.rows("SELECT node FROM near('[5, 5]', 5)"), [{"node": 1}, {"node": 3}])
+        self.good("DELETE FROM embeddings")
         self.assertEqual(self.rows("SELECT * FROM near('[1, 2]', 3)"), [])
         self.assertIn("k 0", self.bad("SELECT * FROM near('[1, 2]', 0)"))
         self.assertIn("metric", self.bad("SELECT * FROM near('[1, 2]', 3, 0, 'taxi')"))
@@ -239,7 +254,7 @@ class Sql(unittest.TestCase):
 
     def test_statements_from_standard_input(self):
         done = self.run_sql("--csv", text="INSERT INTO nodes(id) VALUES(1);\n-- a remark\nSELECT id FROM nodes;\n")
-        self.assertEqual((done.returncode, done.stdout), (0, "id\r\n1\r\n"), done.stderr)
+        self.assertEqual((done.returncode, done.stdout), (0, "id\n1\n"), done.stderr)
 
     def test_read_only(self):
         done = self.run_sql("--read-only", "INSERT INTO nodes(id) VALUES(1)")
