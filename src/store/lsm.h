@@ -90,6 +90,9 @@ struct lsm_view; /* immutable */
 /* ops up to this are durable: readers may see them. */
 void lsm_publish(struct lsm *lsm, uint64_t op);
 struct lsm_view *lsm_view_take(struct lsm *lsm, uint64_t *ret_op);
+/* Only to keep the tables of the checkpoint, for as long as it takes: no memory table with it. A
+ * view that is held while two memory tables fill up makes writers wait. */
+struct lsm_view *lsm_view_tables_new(struct lsm *lsm); /* NULL: no memory */
 void lsm_view_drop(struct lsm *lsm, struct lsm_view *view);
 int lsm_pin(struct lsm *lsm, uint64_t *ret_op); /* -EBUSY */
 void lsm_unpin(struct lsm *lsm, uint64_t op);

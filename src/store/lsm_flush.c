@@ -23,8 +23,10 @@ static int flush_made_load(const struct table_info *info, void *arg)
 		flush->out_room = room;
 	}
 	int rc = table_open(&flush->out[flush->out_count], lsm->media, lsm->cache, info, NULL);
-	if (rc < 0)
+	if (rc < 0) {
+		(void)MEDIA_CALL(lsm->media, blob_delete, info->blob);
 		return rc;
+	}
 	flush->out_count++;
 	__atomic_add_fetch(&lsm->bytes_flushed, info->bytes, __ATOMIC_RELAXED);
 	return 0;

@@ -147,8 +147,10 @@ static int job_made(const struct table_info *info, void *arg)
 	struct lsm *lsm = job->lsm;
 	struct table *table;
 	int rc = table_open(&table, lsm->media, lsm->cache, info, NULL);
-	if (rc < 0)
+	if (rc < 0) {
+		(void)MEDIA_CALL(lsm->media, blob_delete, info->blob);
 		return rc;
+	}
 	rc = out_load(job, table);
 	if (rc < 0) {
 		table->doomed = true;

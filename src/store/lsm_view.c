@@ -138,6 +138,14 @@ struct lsm_view *lsm_view_change_new(const struct lsm_view *base, const struct l
 	return view;
 }
 
+struct lsm_view *lsm_view_tables_new(struct lsm *lsm)
+{
+	struct lsm_view *base = lsm_view_current(lsm);
+	struct lsm_view *view = lsm_view_change_new(base, NULL, 0);
+	lsm_view_drop(lsm, base);
+	return view;
+}
+
 void lsm_view_install(struct lsm *lsm, struct lsm_view *view, bool flushed)
 {
 	(void)pthread_mutex_lock(&lsm->lock);

@@ -93,6 +93,8 @@ static int freeze_new(struct lsm *lsm, const struct log_place *place)
 	struct lsm_memory *next = memory_take(lsm);
 	if (!next)
 		return -EAGAIN;
+	/* Or what the last flush has done would count until the next begins. */
+	__atomic_store_n(&lsm->flush_done, 0, __ATOMIC_RELAXED);
 	(void)pthread_mutex_lock(&lsm->lock);
 	struct lsm_view *before = lsm->current;
 	struct lsm_view *view = lsm_view_change_new(before, NULL, 0);

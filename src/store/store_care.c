@@ -194,14 +194,16 @@ static int copy_all(struct copy *copy, struct haul_err *err)
 static int backup_moment(struct haul_store *store, struct copy *copy, struct lsm_view **ret_view,
 			 struct haul_err *err)
 {
-	uint64_t version, op;
+	uint64_t version;
 
 	keeper_pause(&store->keeper);
 	int rc = manifest_root_get(store->media, &copy->root, &version, err);
 	if (rc == 0)
 		rc = manifest_load(store->media, &copy->root, &copy->manifest, err);
 	if (rc == 0)
-		*ret_view = lsm_view_take(store->lsm, &op);
+		*ret_view = lsm_view_tables_new(store->lsm);
+	if (rc == 0 && *ret_view == NULL)
+		rc = haul_err_set(err, -ENOMEM, "no memory to hold on to the tables");
 	keeper_resume(&store->keeper);
 	return rc;
 }

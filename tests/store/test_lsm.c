@@ -246,6 +246,31 @@ static void test_lsm_view__keeps_its_memory_table(void **state)
 	lab_free(lab);
 }
 
+/* A backup that takes its time would stop writers, or its tables would be deleted under its hands. */
+static void test_lsm_view_tables__keeps_no_memory_table(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	put_some(lab, TREE_NODE, 0, 20, false);
+	flush_only(lab);
+	put_some(lab, TREE_NODE, 0, 20, false);
+	struct lsm_view *view = lsm_view_tables_new(lab->lsm);
+	assert_non_null(view);
+	uint64_t blob = view->tree[TREE_NODE].run[0]->table[0]->info.blob;
+	for (uint32_t i = 0; i < 6; i++) {
+		put_some(lab, TREE_NODE, 0, 20, false);
+		flush_only(lab);
+	}
+	assert_int_equal(lsm_lab_settle(lab), 0);
+	assert_int_equal(lsm_lab_runs(lab, TREE_NODE), 1);
+	assert_true(MEDIA_CALL(lab->media, blob_bytes, blob) > 0);
+	lsm_view_drop(lab->lsm, view);
+	assert_true(lsm_busy(lab->lsm));
+	assert_int_equal(lsm_lab_settle(lab), 0);
+	lsm_lab_check_blobs(lab);
+	lab_free(lab);
+}
+
 /* Rows that were put and not published would be seen. */
 static void test_lsm_view__sees_what_is_published(void **state)
 {
@@ -624,6 +649,7 @@ int main(void)
 		cmocka_unit_test(test_lsm_ready__a_long_log_is_reason_enough),
 		cmocka_unit_test(test_lsm_step__a_flush_waits_for_the_log),
 		cmocka_unit_test(test_lsm_view__keeps_its_memory_table),
+		cmocka_unit_test(test_lsm_view_tables__keeps_no_memory_table),
 		cmocka_unit_test(test_lsm_view__sees_what_is_published),
 		cmocka_unit_test(test_lsm_pin__keeps_versions_until_unpinned),
 		cmocka_unit_test(test_lsm_compact__leaves_nothing_of_what_was_deleted),
