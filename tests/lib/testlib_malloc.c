@@ -18,7 +18,10 @@ uint64_t test_mallocs(void)
 static bool count_one(void)
 {
 	uint64_t number = atomic_fetch_add_explicit(&mallocs, 1, memory_order_relaxed) + 1;
-	return number != atomic_load_explicit(&fail_at, memory_order_relaxed);
+	if (number != atomic_load_explicit(&fail_at, memory_order_relaxed))
+		return true;
+	errno = ENOMEM; /* the C library's own callers look at it */
+	return false;
 }
 
 #if defined(__has_feature)

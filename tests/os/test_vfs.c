@@ -9,9 +9,11 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "os/os.h"
 #include "os/vfs_lab.h"
 
 enum { BLOCK = VFS_ALIGN };
@@ -475,23 +477,75 @@ static void test_vfs_linux__wants_a_folder(void **state)
 	assert_null(vfs);
 }
 
-static void forbid_uring(void)
+/* A disk that is made slower is slower by that at each sync and durable write, and not at others. */
+static void test_vfs_linux__slowed_down(void **state)
+{
+	static const struct vfs_lab_kind disk = { .name = "disk" };
+	struct os *os = os_linux();
+	struct vfs_lab lab;
+	int64_t start_ns;
+
+	(void)state;
+	vfs_lab_open(&lab, &disk);
+	struct vfs_file *file = make(&lab, "a", true);
+	lab.vfs->sync_add_ns = 5 * NS_PER_MS;
+	start_ns = os->now_ns(os);
+	assert_int_equal(VFS_CALL(lab.vfs, write, file, lab.data, BLOCK, 0, true), 0);
+	assert_int_equal(VFS_CALL(lab.vfs, sync, file), 0);
+	assert_int_equal(VFS_CALL(lab.vfs, sync_folder, lab.vfs, ""), 0);
+	/* Sleeps end late, never early. */
+	assert_true(os->now_ns(os) - start_ns >= 15 * NS_PER_MS);
+	VFS_CALL(lab.vfs, close, file);
+	vfs_lab_close(&lab);
+}
+
+/* Without memory it says so, and leaves nothing open. */
+static void test_vfs_linux__without_memory(void **state)
+{
+	static const struct vfs_lab_kind disk = { .name = "disk" };
+	struct vfs_file *file = NULL;
+	struct vfs *vfs = NULL;
+	struct vfs_lab lab;
+
+	(void)state;
+	vfs_lab_open(&lab, &disk);
+	VFS_CALL(lab.vfs, close, make(&lab, "a", true));
+	if (test_malloc_fail(0)) {
+		assert_int_equal(VFS_CALL(lab.vfs, open, lab.vfs, "a", VFS_READ, true, &file),
+				 -ENOMEM);
+		assert_null(file);
+		assert_true(test_malloc_fail(0));
+		assert_int_equal(vfs_linux_open(&vfs, lab.folder), -ENOMEM);
+		assert_null(vfs);
+	}
+	vfs_lab_close(&lab);
+}
+
+/* A kernel that does not have io_uring, RWF_DSYNC or fallocate. */
+static void be_an_old_kernel(void)
 {
 	struct sock_filter filter[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fallocate, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EOPNOTSUPP),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_pwritev2, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[5])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, RWF_DSYNC, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EOPNOTSUPP),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
-	struct sock_fprog program = { .len = 4, .filter = filter };
+	struct sock_fprog program = { .len = sizeof filter / sizeof filter[0], .filter = filter };
 
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
 	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
 		_exit(2);
 }
 
-/* Where io_uring is forbidden, many reads are done one by one, and give the same. */
-static void test_vfs_linux__without_uring(void **state)
+/* Where io_uring is forbidden, many reads are done one by one, and give the same; a durable write
+ * is a write and a sync; and room comes with the bytes. */
+static void test_vfs_linux__old_kernels(void **state)
 {
 	int status = 0;
 	pid_t pid;
@@ -500,8 +554,10 @@ static void test_vfs_linux__without_uring(void **state)
 	pid = fork();
 	assert_true(pid >= 0);
 	if (pid == 0) {
-		forbid_uring();
+		be_an_old_kernel();
 		over_all(many_reads);
+		over_all(bytes_come_back);
+		over_all(zeros_in_new_room);
 		_exit(0);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -523,7 +579,9 @@ int main(void)
 		cmocka_unit_test(test_vfs__space),
 		cmocka_unit_test(test_vfs_linux__one_call_each),
 		cmocka_unit_test(test_vfs_linux__wants_a_folder),
-		cmocka_unit_test(test_vfs_linux__without_uring),
+		cmocka_unit_test(test_vfs_linux__slowed_down),
+		cmocka_unit_test(test_vfs_linux__without_memory),
+		cmocka_unit_test(test_vfs_linux__old_kernels),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -169,6 +169,63 @@ static void test_media_disk__second_process(void **state)
 	vfs_lab_close(&disk.lab);
 }
 
+static int ignore(const struct log_place *behind, const uint8_t *frame, uint32_t bytes, void *arg)
+{
+	(void)behind;
+	(void)frame;
+	(void)bytes;
+	(void)arg;
+	return 0;
+}
+
+/* Without memory, whichever allocation it is, opening and replaying say so and leave all as it was:
+ * the next attempt succeeds. */
+static void test_media_disk__without_memory(void **state)
+{
+	static const struct vfs_lab_kind kind = { .name = "disk" };
+	const struct media_options options = { .mode = MEDIA_WRITE };
+	const struct log_from from = { .uuid = uuid };
+	struct log_report report = { .records = 77 };
+	struct disk disk;
+	int rc = -ENOMEM;
+
+	(void)state;
+	disk_open(&disk, &kind);
+	append(&disk, 1, 100);
+	append(&disk, 2, 2 << 18);
+	for (uint32_t step = 0; step < 2; step++)
+		for (uint32_t successes = 0; successes < 4 && test_malloc_fail(successes);
+		     successes++) {
+			struct log *log = NULL;
+
+			rc = step == 0 ? log_replay(disk.media, &from, ignore, NULL, &report)
+				       : log_open(&log, disk.media, uuid, &from.place, BUFFER);
+			assert_true(rc == 0 || rc == -ENOMEM);
+			assert_true(rc == 0 || report.records == 77 || step == 1);
+			log_close(log);
+		}
+	log_close(disk.log);
+	disk.media->calls->close(disk.media);
+	rc = -ENOMEM;
+	for (uint32_t successes = 0; rc == -ENOMEM && test_malloc_fail(successes); successes++) {
+		struct haul_err err = { 0 };
+
+		assert_true(successes < 20);
+		rc = media_file_open(&disk.media, disk.lab.vfs, &options, &err);
+		/* The lock is the vfs's: it stays. */
+		if (rc == -ENOMEM) {
+			assert_int_equal(err.code, -ENOMEM);
+			VFS_CALL(disk.lab.vfs, close_all, disk.lab.vfs);
+			disk.lab.vfs = vfs_lab_another(&disk.lab);
+		}
+	}
+	if (rc == -ENOMEM) /* allocations cannot be made to fail here */
+		rc = media_file_open(&disk.media, disk.lab.vfs, &options, NULL);
+	assert_int_equal(rc, 0);
+	disk.log = NULL;
+	disk_close(&disk);
+}
+
 enum { READERS = 4, BLOBS = 150, BATCH = 16 };
 
 struct reader {
@@ -295,6 +352,7 @@ int main(void)
 		cmocka_unit_test(test_log_disk__a_lone_append_is_one_call),
 		cmocka_unit_test(test_log_disk__comes_back),
 		cmocka_unit_test(test_media_disk__second_process),
+		cmocka_unit_test(test_media_disk__without_memory),
 		cmocka_unit_test(test_media_disk__threads),
 		cmocka_unit_test(test_log_disk__segments_are_made_meanwhile),
 	};
