@@ -244,6 +244,20 @@ static void test_hnsw__stands_rows_that_are_all_alike(void **state)
 		assert_in_range(f->got[i].node, 1, NODES);
 }
 
+/* A graph that leads to fewer rows than there are is no excuse: all are compared. */
+static void test_hnsw__compares_all_when_too_few_are_found(void **state)
+{
+	struct fixture *f = *state;
+	struct hnsw *graph = &f->lab.vectors->index[0].graph[HAUL_EUCLIDEAN];
+
+	fill(f);
+	(void)recall(f, HAUL_EUCLIDEAN);
+	while (vectors_step(f->lab.vectors) > 0)
+		continue;
+	graph->any = false;
+	assert_true(recall(f, HAUL_EUCLIDEAN) == 1.0);
+}
+
 /* No memory for the graph: the rows are compared, and nothing is missing. */
 static void test_hnsw__is_left_out_without_memory(void **state)
 {
@@ -319,6 +333,7 @@ int main(void)
 		TEST(test_hnsw__never_finds_what_was_deleted, open_all),
 		TEST(test_hnsw__finds_what_is_left_of_a_cluster, open_all),
 		TEST(test_hnsw__stands_rows_that_are_all_alike, open_all),
+		TEST(test_hnsw__compares_all_when_too_few_are_found, open_all),
 		TEST(test_hnsw__is_left_out_without_memory, open_tight),
 		TEST(test_hnsw__gives_its_memory_to_rows, open_close),
 		TEST(test_hnsw__is_the_same_again, open_all),

@@ -262,7 +262,7 @@ static void test_knn__keeps_ties_in_order_of_their_ids(void **state)
 static void test_knn__judges_the_shortest_and_the_longest(void **state)
 {
 	struct fixture *f = *state;
-	static const float scales[] = { 0, 1e-25F, 1e-12F, 1, 1e12F, 1e17F, 1e25F };
+	static const float scales[] = { 0, 1e-30F, 1e-25F, 1e-12F, 1, 1e12F, 1e17F, 1e25F };
 
 	for (uint32_t i = 0; i < 60; i++) {
 		const struct knn_kernels *kernels = knn_kernels((enum knn_level)(i % KNN_LEVELS));
@@ -278,13 +278,13 @@ static void test_knn__judges_the_shortest_and_the_longest(void **state)
 			continue;
 		rows_random(f, near.dimensions, ROWS);
 		for (uint32_t r = 0; r < ROWS; r++) {
-			const float scale = scales[prng_below(&f->prng, 7)];
+			const float scale = scales[prng_below(&f->prng, 8)];
 			for (uint32_t d = 0; d < floats; d++)
 				f->rows[(size_t)r * floats + d] *= scale;
 			f->norms[r] = knn_norm(f->rows + (size_t)r * floats, floats);
 		}
 		for (uint32_t q = 0; q < near.count; q++) {
-			const float scale = scales[prng_below(&f->prng, 7)];
+			const float scale = scales[prng_below(&f->prng, 8)];
 			for (uint32_t d = 0; d < near.dimensions; d++)
 				f->vectors[(size_t)q * near.dimensions + d] *= scale;
 		}
@@ -311,6 +311,34 @@ static void test_knn__gives_up_halves_that_tell_nothing_apart(void **state)
 				f->rows[(size_t)r * 64 + d] =
 					100 + 1e-4F * f->rows[(size_t)r * 64 + d];
 			f->norms[r] = knn_norm(f->rows + (size_t)r * 64, 64);
+		}
+		expect_search(f, kernels, &near, ROWS);
+	}
+}
+
+/* Rows that differ by less than halves are off: what they let pass covers how far they are off. */
+static void test_knn__halves_lose_nothing_that_is_near(void **state)
+{
+	struct fixture *f = *state;
+
+	for (uint32_t i = 0; i < 24; i++) {
+		const struct knn_kernels *kernels = knn_kernels((enum knn_level)(i % KNN_LEVELS));
+		const struct haul_near near = {
+			.dimensions = DIMENSIONS / 16 * 16,
+			.metric = i / KNN_LEVELS % 2 == 0 ? HAUL_EUCLIDEAN : HAUL_COSINE,
+			.k = 5,
+			.count = KNN_TILE,
+			.vectors = f->vectors,
+		};
+		const float spread = 1e-3F * (float)(i / 8 + 1);
+		if (kernels == NULL)
+			continue;
+		rows_random(f, near.dimensions, ROWS);
+		for (uint32_t r = 1; r < ROWS; r++) {
+			float *row = f->rows + (size_t)r * near.dimensions;
+			for (uint32_t d = 0; d < near.dimensions; d++)
+				row[d] = f->rows[d] + spread * row[d];
+			f->norms[r] = knn_norm(row, near.dimensions);
 		}
 		expect_search(f, kernels, &near, ROWS);
 	}
@@ -355,6 +383,7 @@ int main(void)
 		TEST(test_knn__keeps_ties_in_order_of_their_ids),
 		TEST(test_knn__judges_the_shortest_and_the_longest),
 		TEST(test_knn__gives_up_halves_that_tell_nothing_apart),
+		TEST(test_knn__halves_lose_nothing_that_is_near),
 		TEST(test_knn__kernels_agree_about_the_order),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

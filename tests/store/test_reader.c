@@ -120,6 +120,30 @@ static void test_reader__gives_what_fits_and_at_least_one(void **state)
 	expect_nodes(f, 200);
 }
 
+/* What a call returned stays as it is while others write, flush and use the memory again that it was
+ * found in. */
+static void test_reader__keeps_what_it_told_until_the_next_call(void **state)
+{
+	struct fixture *f = *state;
+	static struct reader_lab_node before[NODES + 1];
+
+	for (uint32_t i = 1; i <= 20; i++) {
+		f->node[i].bytes = 100;
+		f->node[i].key = i;
+		reader_lab_node(&f->lab, &f->node[i]);
+		f->ids[i - 1] = i;
+	}
+	(void)reader_lab_frame(&f->lab);
+	memcpy(before, f->node, sizeof before);
+	assert_int_equal(haul_reader_get(f->lab.reader, f->ids, 20, f->got, f->statuses), 20);
+	for (uint32_t round = 0; round < 8; round++) {
+		nodes_random(f, 100, 500);
+		assert_int_equal(lsm_lab_flush(&f->lab.lsm), 0);
+	}
+	for (uint32_t i = 0; i < 20; i++)
+		reader_lab_expect_node(&f->lab, &before[i + 1], &f->got[i]);
+}
+
 /* A text key leads to its node; one that is not there, was taken away, is empty or too long to be
  * one does not. */
 static void test_reader__gets_nodes_by_key(void **state)
@@ -590,6 +614,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_reader__gets_nodes_by_id),
 		TEST(test_reader__gives_what_fits_and_at_least_one),
+		TEST(test_reader__keeps_what_it_told_until_the_next_call),
 		TEST(test_reader__gets_nodes_by_key),
 		TEST(test_reader__compares_the_text_behind_a_hash),
 		TEST(test_reader__scans_nodes_in_pages),
