@@ -245,12 +245,25 @@ static int64_t linux_size(struct vfs_file *file)
 	return fstat(fd_of(file), &st) < 0 ? -errno : (int64_t)st.st_size;
 }
 
+/* fallocate takes all there is before it says that there is too little, and meanwhile nobody else
+ * has any: so it is not asked for more than there is. */
+static int check_room(struct vfs_file *file, uint64_t bytes)
+{
+	struct statvfs vfs;
+
+	if (fstatvfs(fd_of(file), &vfs) < 0)
+		return -errno;
+	return bytes / vfs.f_frsize > vfs.f_bavail ? -ENOSPC : 0;
+}
+
 /* A file system that cannot reserve blocks gets them when they are written. */
 static int linux_resize(struct vfs_file *file, uint64_t bytes)
 {
 	struct stat st;
 	int rc = fstat(fd_of(file), &st) < 0 ? -errno : 0;
 
+	if (rc == 0 && bytes > (uint64_t)st.st_size)
+		rc = check_room(file, bytes - (uint64_t)st.st_size);
 	if (rc == 0 && bytes > (uint64_t)st.st_size) {
 		do {
 			count_syscall(file->vfs);
@@ -258,6 +271,9 @@ static int linux_resize(struct vfs_file *file, uint64_t bytes)
 				     ? -errno
 				     : 0;
 		} while (rc == -EINTR);
+		/* What it got before there was no more is given back. */
+		if (rc < 0 && rc != -EOPNOTSUPP && ftruncate(fd_of(file), st.st_size) < 0)
+			return rc;
 		if (rc != -EOPNOTSUPP)
 			return rc;
 		rc = 0;
