@@ -195,7 +195,7 @@ static void crowd_close(struct store_bench *bench, struct crowd *crowd)
 		if (crowd->callers[i].bench != NULL)
 			sem_destroy(&crowd->callers[i].free);
 	}
-	bench->next_id += UINT64_C(1) << 31;
+	bench->next_id += (uint64_t)CALLERS << 32; /* what the callers took */
 }
 
 int store_serve_run(struct store_bench *bench, enum store_commit_case what, double seconds,
