@@ -426,16 +426,18 @@ static void space(struct vfs_lab *lab)
 
 	assert_int_equal(VFS_CALL(lab->vfs, space, lab->vfs, &before), 0);
 	assert_true(before > 8 << 20);
-	assert_int_equal(VFS_CALL(lab->vfs, resize, file, before + (1 << 20)), -ENOSPC);
+	assert_int_equal(VFS_CALL(lab->vfs, resize, file, 1 << 20), 0);
+	assert_int_equal(VFS_CALL(lab->vfs, space, lab->vfs, &after), 0);
 	if (lab->sim != NULL) {
-		assert_int_equal(VFS_CALL(lab->vfs, resize, file, 1 << 20), 0);
-		assert_int_equal(VFS_CALL(lab->vfs, space, lab->vfs, &after), 0);
 		assert_int_equal(after, before - (1 << 20));
+		assert_int_equal(VFS_CALL(lab->vfs, resize, file, before + 1), -ENOSPC);
+		assert_int_equal(VFS_CALL(lab->vfs, size, file), 1 << 20);
 	}
 	VFS_CALL(lab->vfs, close, file);
 }
 
-/* Room that is not there is refused when it is asked for, not when it is written to. */
+/* How much room there is; what is more is refused when it is asked for, not when it is written to.
+ * (Of a real disk: test_media_loop.c, on one of its own.) */
 static void test_vfs__space(void **state)
 {
 	(void)state;
