@@ -145,8 +145,10 @@ static struct origin origin_slot(const struct hnsw *hnsw, uint32_t slot)
 	return (struct origin){ .hnsw = hnsw, .row = vector_set_rows(hnsw->set, slot) };
 }
 
-/* Rows that will be measured: the first lines of each; the rest follows by itself. */
-static inline void row_prefetch(const struct hnsw *hnsw, uint32_t slot)
+/* Rows that will be measured: the first lines of each; the rest follows by itself. gcc leaves out
+ * calls of what only fetches ahead, so it has to be inlined before. */
+static inline __attribute__((always_inline)) void row_prefetch(const struct hnsw *hnsw,
+							       uint32_t slot)
 {
 	const char *row = (const char *)vector_set_row(hnsw->set, slot);
 
