@@ -227,9 +227,9 @@ static void test_client__lets_many_commit(void **state)
 	struct haul_client *client = serve_lab_client(&lab, lab.local, NULL);
 	for (uint32_t i = 0; i < 16; i++) {
 		committers[i] = (struct committer){ .client = client, .first = 1 + i * 1000 };
-		assert_int_equal(pthread_create(&committers[i].thread, NULL, commit_many,
-						&committers[i]),
-				 0);
+		assert_int_equal(
+			pthread_create(&committers[i].thread, NULL, commit_many, &committers[i]),
+			0);
 	}
 	for (uint32_t i = 0; i < 16; i++) {
 		assert_int_equal(pthread_join(committers[i].thread, NULL), 0);

@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include <haul/client.h>
-
 #include "lib/testlib.h"
 #include "rpc/client_pace.h"
 
