@@ -132,6 +132,28 @@ static void test_media_loop__full_disk(void **state)
 	bench_close(&bench);
 }
 
+/* Room that is not there is refused at once, and what there was of it is given back. */
+static void test_vfs_loop__no_room_takes_none(void **state)
+{
+	struct vfs_file *file = NULL;
+	uint64_t before = 0, after = 0;
+	struct vfs *vfs = NULL;
+	struct loop_lab lab;
+
+	(void)state;
+	loop_lab_open(&lab, 24 * MIB, MIB, 0);
+	assert_int_equal(vfs_linux_open(&vfs, lab.folder), 0);
+	assert_int_equal(VFS_CALL(vfs, open, vfs, "file", VFS_CREATE, true, &file), 0);
+	assert_int_equal(VFS_CALL(vfs, space, vfs, &before), 0);
+	assert_int_equal(VFS_CALL(vfs, resize, file, before + 4 * MIB), -ENOSPC);
+	assert_int_equal(VFS_CALL(vfs, size, file), 0);
+	assert_int_equal(VFS_CALL(vfs, space, vfs, &after), 0);
+	assert_int_equal(after, before);
+	VFS_CALL(vfs, close, file);
+	VFS_CALL(vfs, close_all, vfs);
+	loop_lab_close(&lab);
+}
+
 /* No room for a store: what was begun can be made again. */
 static void test_media_loop__no_room_for_a_store(void **state)
 {
@@ -196,6 +218,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_media_loop__full_disk),
+		cmocka_unit_test(test_vfs_loop__no_room_takes_none),
 		cmocka_unit_test(test_media_loop__no_room_for_a_store),
 		cmocka_unit_test(test_media_loop__read_only_disk),
 		cmocka_unit_test(test_media_loop__dead_disk),
