@@ -1,8 +1,9 @@
 /* fuzz/fuzz_log.c — any bytes as the log of a store.
  *
- * Promise: the replay ends, tells records in order, each whole inside the bytes, and what it says is
- * the end lies behind the last of them; the same bytes say the same again. Where it says that one
- * may go on, one can: cut, a record put, and then all that was told is told again, and that record.
+ * Promise: the replay ends, tells records in order, each whole inside the bytes, and what it says
+ * is the end lies behind the last of them; the same bytes say the same again. Where it says that
+ * one may go on, one can: cut, a record put, and then all that was told is told again, and that
+ * record.
  * The first byte is not of the log. Bit 0: heads get right checksums, and this store and position.
  * Bit 1: they follow each other, too. Bit 2: replay begins at the second record. */
 #include <errno.h>

@@ -479,7 +479,7 @@ static void test_vfs_linux__wants_a_folder(void **state)
 	assert_null(vfs);
 }
 
-/* A disk that is made slower is slower by that at each sync and durable write, and not at others. */
+/* A disk that is made slower is so by that much at each sync and durable write. */
 static void test_vfs_linux__slowed_down(void **state)
 {
 	static const struct vfs_lab_kind disk = { .name = "disk" };
