@@ -118,9 +118,17 @@ static int index_take(struct vectors *vectors, const struct vectors_sight *sight
 	return 0;
 }
 
+static uint32_t graph_width(uint32_t k)
+{
+	return k * 2 < HNSW_WIDTH_MIN ? HNSW_WIDTH_MIN : k * 2;
+}
+
+/* A batch over few rows is faster, and exact, without. */
 static bool graph_use(const struct vectors_index *of, const struct haul_near *query)
 {
-	return !query->exact && query->k <= VECTORS_EXACT_K && of->set.live >= VECTORS_INDEX_MIN;
+	if (query->exact || query->k > VECTORS_EXACT_K || of->set.live < VECTORS_INDEX_MIN)
+		return false;
+	return query->count < KNN_TILE || of->set.slots > graph_width(query->k) * VECTORS_TILE_ROWS;
 }
 
 /* Work on the graph, a little, unless somebody else holds the set. */
@@ -181,8 +189,7 @@ static int rows_compare(const struct vector_set *set, struct knn *knn, uint32_t 
 static int graph_search(const struct hnsw *graph, struct knn *knn,
 			const struct vectors_sight *sight, uint8_t *scratch)
 {
-	const uint32_t twice = knn->k * 2;
-	const uint32_t width = twice < HNSW_WIDTH_MIN ? HNSW_WIDTH_MIN : twice;
+	const uint32_t width = graph_width(knn->k);
 
 	for (uint32_t q = 0; q < knn->count; q++) {
 		const struct hnsw_query query = { .knn = knn, .query = q, .width = width };

@@ -17,7 +17,10 @@ enum {
 	VECTORS_DEAD_SHARE = 4, /* a graph is made anew when every so many rows are dropped */
 	VECTORS_RETRY = 64,     /* searches until a set that did not fit is tried again */
 	VECTORS_ASKS = 512,     /* changed rows that are looked up at once */
-	VECTORS_EXACT_K = 256,  /* more hits are compared exactly */
+	/* A tile of queries is compared with so many rows while a graph is searched for one a
+	 * width. */
+	VECTORS_TILE_ROWS = 384,
+	VECTORS_EXACT_K = 256, /* more hits are compared exactly */
 	VECTOR_ROW_MAX = (4 + HAUL_DIMENSIONS_MAX * 4 + 63) & ~63, /* as it lies in an arena */
 };
 
