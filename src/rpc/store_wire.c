@@ -172,6 +172,8 @@ uint32_t wire_put_answer(uint8_t *data, const struct wire_from *from, const stru
 	struct wire_answer answer = { .error = told->error, .credits = told->credits };
 
 	HAUL_ASSERT(told->error <= 0);
+	if (told->error == HAUL_ESTALE && told->result != NULL)
+		answer.op = told->result->op; /* how far the store is: for another session */
 	if (told->error == 0) {
 		answer.count = told->statuses != NULL ? told->result->count : 0;
 		answer.failed = told->result->failed;

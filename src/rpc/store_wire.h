@@ -162,7 +162,7 @@ uint32_t wire_put_hello(uint8_t *data, const uint8_t *token, uint32_t token_byte
 uint32_t wire_put_welcome(uint8_t *data, const struct wire_welcome *welcome);
 uint32_t wire_put_error(uint8_t *data, int code, const char *text);
 /* Room: WIRE_ANSWER_HEAD and a struct wire_run for each of result->count. statuses: NULL with an
- * error. */
+ * error. result: NULL, or with an error only its op, which is durable. */
 struct wire_told {
 	int error;
 	const struct exec_result *result;

@@ -169,8 +169,10 @@ void commit_tell(struct commit *commit, struct wakes *wakes)
 	while ((item = commit->staged.head) != NULL &&
 	       (item->op <= commit->durable || commit->broken != 0)) {
 		(void)commit_pop(&commit->staged);
-		if (item->op > commit->durable && item->error == 0)
-			item->error = commit->broken;
+		if (item->op > commit->durable) {
+			item->error = item->error == 0 ? commit->broken : item->error;
+			item->result.op = 0;
+		}
 		item_tell(commit, item, wakes);
 	}
 	while (commit->broken != 0 && (item = commit_pop(&commit->waiting)) != NULL) {
@@ -262,6 +264,8 @@ static void item_staged(struct commit *commit, struct commit_item *item, int rc,
 		commit->stats.failed += item->result.failed;
 	} else {
 		item->op = commit->op; /* in its turn, after what was executed before */
+		if (rc < 0) /* durable when it is told: a new session may begin with it */
+			item->result = (struct exec_result){ .op = item->op };
 		commit->stats.repeated += rc == 0;
 	}
 	if (rc < 0 && !item->submitted) {
