@@ -108,7 +108,7 @@ static int run_one(struct exec *exec, enum haul_change change, const struct fram
 		return exec_delete_embedding(exec, event, number);
 	case HAUL_CHANGES:
 	default:
-		HAUL_ASSERT(!"a frame that was checked");
+		HAUL_ASSERT(false && "a frame that was checked");
 		return HAUL_ETYPE;
 	}
 }

@@ -154,7 +154,7 @@ static void gather(struct exec *exec)
 			break;
 		case HAUL_CHANGES:
 		default:
-			HAUL_ASSERT(!"a frame that was checked");
+			HAUL_ASSERT(false && "a frame that was checked");
 		}
 	}
 }
