@@ -138,6 +138,7 @@ struct haul_near {
 struct haul_near_hit {
 	uint64_t node; /* 0: there are no more */
 	float distance;
+	uint32_t reserved; /* 0 */
 };
 /* hits[count * k]: of each query its k nearest, nearest first, ties by id. Returns count. All
  * queries of one call share the walk over the vectors. */
