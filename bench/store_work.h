@@ -73,7 +73,7 @@ struct store_bench {
 
 /* ---- store_file.c ---- */
 int store_bench_open(void **ret_bench, const struct store_sizes *sizes, struct haul_err *err);
-void store_bench_close(void *bench);
+void store_bench_close(void *ctx);
 /* Stores of another group are gone. */
 int store_bench_enter(struct store_bench *bench, enum store_group group, struct haul_err *err);
 /* folder/name */

@@ -131,7 +131,7 @@ static int box_row(struct sql_output *output, sqlite3_stmt *statement)
 static void csv_text(const char *text, size_t bytes)
 {
 	if (bytes > 0 && strpbrk(text, ",\"\r\n") == NULL) {
-		fwrite(text, 1, bytes, stdout);
+		(void)fwrite(text, 1, bytes, stdout);
 		return;
 	}
 	putchar('"');

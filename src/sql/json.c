@@ -47,9 +47,17 @@ int json_of_properties(const struct haul_properties *properties, char **ret_text
 {
 	struct haul_property property;
 	uint32_t offset = 0;
-	int rc;
 	json_t *object = json_object();
-	while (object != NULL && (rc = haul_property_next(properties, &offset, &property)) == 1) {
+	if (object == NULL)
+		return -ENOMEM;
+	for (;;) {
+		int rc = haul_property_next(properties, &offset, &property);
+		if (rc < 0) {
+			json_decref(object);
+			return rc;
+		}
+		if (rc == 0)
+			break;
 		char name[HAUL_PROPERTY_NAME_MAX + 1];
 		memcpy(name, property.name, property.name_bytes);
 		name[property.name_bytes] = '\0';
@@ -57,14 +65,14 @@ int json_of_properties(const struct haul_properties *properties, char **ret_text
 		/* A name that is no UTF-8 cannot be told in JSON. */
 		(void)json_object_set_new(object, name, value != NULL ? value : json_null());
 	}
-	*ret_text = object != NULL ? json_dumps(object, JSON_COMPACT) : NULL;
+	*ret_text = json_dumps(object, JSON_COMPACT);
 	json_decref(object);
 	return *ret_text != NULL ? 0 : -ENOMEM;
 }
 
 /* What the walk over an object keeps until all is encoded. */
 struct gather {
-	struct haul_property *properties;
+	struct haul_property properties[HAUL_PROPERTY_COUNT_MAX];
 	uint32_t count;
 	uint8_t *hex[HAUL_PROPERTY_COUNT_MAX]; /* bytes that were decoded */
 	uint32_t hex_count;
@@ -151,22 +159,17 @@ int json_take_properties(struct json_t *object, uint8_t *buffer,
 	if (error < 0)
 		return error;
 	struct gather *gather = calloc(1, sizeof *gather);
-	if (gather != NULL)
-		gather->properties = calloc(count + 1, sizeof *gather->properties);
-	if (gather == NULL || gather->properties == NULL)
-		error = haul_err_set(err, -ENOMEM, "no memory for %zu properties", count);
-	if (error == 0)
-		error = gather_all(gather, object, err);
+	if (gather == NULL)
+		return haul_err_set(err, -ENOMEM, "no memory for %zu properties", count);
+	error = gather_all(gather, object, err);
 	if (error == 0) {
 		error = haul_properties_encode(gather->properties, gather->count, buffer,
 					       HAUL_PROPERTIES_MAX, ret_properties);
 		if (error < 0)
 			haul_err_set(err, error, "properties: %s", haul_strerror(error));
 	}
-	for (uint32_t i = 0; gather != NULL && i < gather->hex_count; i++)
+	for (uint32_t i = 0; i < gather->hex_count; i++)
 		free(gather->hex[i]);
-	if (gather != NULL)
-		free(gather->properties);
 	free(gather);
 	return error;
 }

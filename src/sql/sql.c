@@ -62,13 +62,14 @@ int sql_attach(struct sqlite3 *db, const struct sql_source *source,
 		source->cache != NULL ? &sql_cache_entries : NULL,
 		source->stats != NULL ? &sql_batch_stats : NULL,
 	};
+	enum { COUNT = sizeof tables / sizeof tables[0] };
 	struct sql_connection *connection = calloc(1, sizeof *connection);
 	if (connection == NULL)
 		return haul_err_set(err, -ENOMEM, "no memory");
 	connection->db = db;
 	connection->source = *source;
 	int rc = functions_enter(db);
-	for (uint32_t i = 0; rc == SQLITE_OK && i < sizeof tables / sizeof *tables; i++)
+	for (uint32_t i = 0; rc == SQLITE_OK && i < COUNT; i++)
 		if (tables[i] != NULL)
 			rc = sql_table_enter(db, tables[i], connection);
 	if (connection->holds == 0)
