@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,7 +168,7 @@ struct serve_proxy {
 	struct pair pairs[PAIRS];
 	_Atomic bool hold, mute, refuse, end;
 	_Atomic uint32_t cuts_wanted, cuts_done;
-	_Atomic uint64_t carried;
+	_Atomic uint64_t carried, rounds;
 };
 
 static struct sockaddr_un name_of(const char *address)
@@ -233,6 +234,7 @@ static void *carry_all(void *arg)
 	uint64_t count;
 
 	while (!proxy->end) {
+		proxy->rounds++;
 		struct pollfd fds[2 + 2 * PAIRS] = { { proxy->wake, POLLIN, 0 },
 						     { proxy->listener, POLLIN, 0 } };
 		for (uint32_t i = 0; i < PAIRS; i++) {
@@ -266,6 +268,17 @@ static void wake(struct serve_proxy *proxy)
 {
 	const uint64_t one = 1;
 	assert_int_equal(write(proxy->wake, &one, sizeof one), sizeof one);
+}
+
+/* Once this returns nothing is carried any more by what was asked before. */
+static void wake_and_wait(struct serve_proxy *proxy)
+{
+	const uint64_t round = proxy->rounds;
+
+	while (proxy->rounds == round) {
+		wake(proxy);
+		(void)sched_yield();
+	}
 }
 
 struct serve_proxy *serve_proxy_open(struct serve_lab *lab)
@@ -307,19 +320,19 @@ const char *serve_proxy_address(const struct serve_proxy *proxy)
 void serve_proxy_hold(struct serve_proxy *proxy, bool hold)
 {
 	proxy->hold = hold;
-	wake(proxy);
+	wake_and_wait(proxy);
 }
 
 void serve_proxy_mute(struct serve_proxy *proxy, bool mute)
 {
 	proxy->mute = mute;
-	wake(proxy);
+	wake_and_wait(proxy);
 }
 
 void serve_proxy_refuse(struct serve_proxy *proxy, bool refuse)
 {
 	proxy->refuse = refuse;
-	wake(proxy);
+	wake_and_wait(proxy);
 }
 
 void serve_proxy_cut(struct serve_proxy *proxy)
@@ -328,7 +341,7 @@ void serve_proxy_cut(struct serve_proxy *proxy)
 
 	wake(proxy);
 	while (proxy->cuts_done < wanted)
-		wake(proxy);
+		(void)sched_yield();
 }
 
 uint64_t serve_proxy_carried(const struct serve_proxy *proxy)
