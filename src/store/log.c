@@ -296,7 +296,7 @@ int log_mark(struct log *log)
 	int rc = 0;
 
 	/* Without room for it there is no mark: it is no reason to make a segment. */
-	if (log->marked == log->written || log->written == log->first ||
+	if (durable == 0 || log->marked == log->written ||
 	    log->written + MEDIA_ALIGN > log->reserved)
 		return 0;
 	head.check = log_head_check(&head);

@@ -105,6 +105,7 @@ static bool all_zeros(const uint8_t *data, size_t bytes)
 struct look {
 	enum log_seen seen;
 	bool newer;
+	bool mark; /* one that fits: LOG_SEEN_NOTHING */
 	struct log_head head;
 	const uint8_t *frame;
 };
@@ -137,9 +138,10 @@ static enum log_seen look_head(struct replay *replay, uint64_t position, struct 
 		return LOG_SEEN_BROKEN;
 	if (head->position != position)
 		return head->op <= place->op ? LOG_SEEN_STALE : LOG_SEEN_BROKEN;
-	if (head->kind == LOG_KIND_MARK)
-		return head->op == place->op && head->chain == place->chain ? LOG_SEEN_NOTHING
-									    : LOG_SEEN_UNLINKED;
+	if (head->kind == LOG_KIND_MARK) {
+		look->mark = head->op == place->op && head->chain == place->chain;
+		return look->mark ? LOG_SEEN_NOTHING : LOG_SEEN_UNLINKED;
+	}
 	seen = look_frame(replay, position, look);
 	if (seen == LOG_SEEN_GOOD && (head->op != place->op + 1 || head->chain != place->chain))
 		return LOG_SEEN_UNLINKED;
@@ -160,7 +162,7 @@ static void look_at(struct replay *replay, uint64_t position, struct look *look)
 }
 
 /* In the rest of a block only a record counts that is good: what else is there was left by an
- * append that was torn, and the log went on at the next block. */
+ * append that was torn, and the log went on at the next block, where a record or a mark says so. */
 static uint64_t look_next(struct replay *replay, struct look *look)
 {
 	const uint64_t position = replay->place.position;
@@ -171,7 +173,7 @@ static uint64_t look_next(struct replay *replay, struct look *look)
 	if (block == position || look->seen == LOG_SEEN_GOOD)
 		return position;
 	look_at(replay, block, &next);
-	if (next.seen != LOG_SEEN_GOOD && look->seen != LOG_SEEN_NOTHING)
+	if (next.seen != LOG_SEEN_GOOD && !next.mark && look->seen != LOG_SEEN_NOTHING)
 		return position;
 	*look = next;
 	return block;

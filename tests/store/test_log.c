@@ -430,6 +430,35 @@ static void test_log_mark__is_gone_over(void **state)
 	}
 }
 
+/* What an append that was torn left in the rest of a block is no torn end again, once a mark says
+ * that the log goes on behind it. Marks can be written after a recovery, before anything else. */
+static void test_log_mark__after_recovery(void **state)
+{
+	struct log_lab *lab = *state;
+	uint64_t position;
+
+	while (log_lab_bytes(lab, 2) > 500)
+		lab->history[2]++;
+	while (log_lab_bytes(lab, 1) > 500)
+		lab->history[1]++;
+	assert_int_equal(log_lab_put(lab), 0);
+	position = log_place(lab->log).position;
+	assert_int_equal(log_lab_put(lab), 0);
+	assert_int_equal(log_lab_write(lab), 0);
+	log_lab_at(lab, position)[LOG_HEAD] ^= 1;
+	assert_int_equal(again(lab), LOG_TORN);
+	assert_int_equal(again(lab), LOG_TORN);
+	assert_int_equal(lab->told, 1);
+	assert_true(log_reserve_ahead(lab->log) >= 0);
+	assert_int_equal(log_mark(lab->log), 0);
+	assert_int_equal(again(lab), LOG_END);
+	assert_int_equal(lab->told, 1);
+	/* And now it is known that the first was durable. */
+	log_lab_at(lab, 0)[LOG_HEAD] ^= 1;
+	assert_int_equal(again(lab), LOG_DAMAGED);
+	assert_int_equal(lab->report.lost_upto, 1);
+}
+
 /* A failed mark is a failed write. */
 static void test_log_mark__errors_are_final(void **state)
 {
@@ -807,6 +836,7 @@ int main(void)
 		LAB_TEST(test_log__puts_while_another_writes),
 		LAB_TEST(test_log__segments_are_used_again),
 		LAB_TEST(test_log_mark__is_gone_over),
+		LAB_TEST(test_log_mark__after_recovery),
 		LAB_TEST(test_log_mark__errors_are_final),
 		LAB_TEST(test_log_replay__torn_in_any_sector),
 		LAB_TEST(test_log_replay__damage_is_refused),
