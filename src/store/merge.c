@@ -204,8 +204,6 @@ static bool version_seen(const struct merge_rule *rule, uint64_t op, uint64_t ne
 {
 	if (op == newer)
 		return false;
-	if (op > rule->keep_from)
-		return true;
 	if (rule->keep_from < newer)
 		return true;
 	for (uint32_t i = 0; i < rule->snapshot_count; i++) {

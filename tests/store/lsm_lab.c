@@ -479,8 +479,23 @@ static void check_prefix(struct lsm_lab *lab, enum tree tree)
 	assert_int_equal(lsm_prefix(lab->lsm, tree, word, told_stop, NULL), any ? 7 : 0);
 }
 
+/* From new to old they do not fall. */
+static void check_levels(struct lsm_lab *lab)
+{
+	struct lsm_view *view = lsm_view_current(lab->lsm);
+	for (uint32_t tree = 0; tree < TREES; tree++) {
+		const struct lsm_runs *runs = &view->tree[tree];
+		for (uint32_t i = 1; i < runs->count; i++) {
+			if (!runs->run[i]->merging && !runs->run[i - 1]->merging)
+				assert_true(runs->run[i - 1]->level <= runs->run[i]->level);
+		}
+	}
+	lsm_view_drop(lab->lsm, view);
+}
+
 void lsm_lab_check_executor(struct lsm_lab *lab)
 {
+	check_levels(lab);
 	struct table_ask asks[LAB_KEYS];
 	uint32_t numbers[LAB_KEYS];
 	for (uint32_t t = 0; t < TREES; t++) {

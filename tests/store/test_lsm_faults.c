@@ -165,6 +165,55 @@ static void test_lsm_faults__a_rotten_table_is_not_merged_away(void **state)
 	lab_free(lab);
 }
 
+static void check_newest_or_error(const struct table_ask *asks, uint64_t op)
+{
+	assert_int_equal(asks[0].status, HAUL_ECORRUPT); /* in the block that rotted */
+	for (uint32_t k = 0; k < 20; k++)
+		assert_int_equal(asks[k].row.op, asks[k].status ? 0 : op);
+}
+
+/* An older table would answer when the newer one cannot be read. */
+static void test_lsm_faults__an_old_version_is_no_answer(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new(5);
+	for (uint32_t run = 0; run < 2; run++) {
+		for (uint32_t k = 0; k < 20; k++)
+			lsm_lab_put(lab, TREE_NODE, k, 30, false);
+		assert_int_equal(lsm_lab_frame(lab), 0);
+		lsm_lab_publish(lab, lab->place.op);
+		assert_int_equal(lsm_freeze(lab->lsm, &lab->place), 0);
+		while (lsm_checkpoint(lab->lsm).op < lab->place.op)
+			assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
+		assert_int_equal(lsm_ready(lab->lsm, &lab->place), 0);
+	}
+	struct some_table some = { .tree = TREE_NODE }; /* the newest is told first */
+	(void)lsm_tables(lab->lsm, told_table, &some);
+	uint64_t bytes, op;
+	blob_bytes(lab, some.blob, &bytes)[100] ^= 1;
+	struct table_ask asks[20];
+	for (uint32_t k = 0; k < 20; k++)
+		asks[k] = (struct table_ask){ .key = lab_key(TREE_NODE, k), .op_max = 99 };
+	assert_int_equal(lsm_find(lab->lsm, TREE_NODE, asks, 20, &lab->arena), HAUL_ECORRUPT);
+	struct lsm_view *view = lsm_view_take(lab->lsm, &op);
+	check_newest_or_error(asks, op);
+	for (uint32_t k = 0; k < 20; k++)
+		asks[k].op_max = op;
+	lsm_get(view, TREE_NODE, asks, 20, lsm_into(lab->scratch, &lab->arena));
+	check_newest_or_error(asks, op);
+	struct lsm_walk_options options = { .tree = TREE_NODE, .op_max = op };
+	options.to.word[0] = UINT64_MAX;
+	struct lsm_walk *walk = NULL;
+	struct rows rows;
+	int rc = lsm_walk_open(&walk, view, &options);
+	while (rc == 0 && (rc = lsm_walk_next(walk, &rows)) == 1)
+		rc = 0;
+	assert_int_equal(rc, HAUL_ECORRUPT);
+	lsm_walk_close(walk);
+	lsm_view_drop(lab->lsm, view);
+	lab_free(lab);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -172,6 +221,7 @@ int main(void)
 		cmocka_unit_test(test_lsm_faults__a_bad_read_or_write_loses_nothing),
 		cmocka_unit_test(test_lsm_faults__a_disk_that_stays_full_holds_writers),
 		cmocka_unit_test(test_lsm_faults__a_rotten_table_is_not_merged_away),
+		cmocka_unit_test(test_lsm_faults__an_old_version_is_no_answer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
