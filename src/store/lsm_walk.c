@@ -73,6 +73,18 @@ static void run_open(struct lsm_walk *walk, struct run *run, uint64_t prefix)
 	walk->sources[walk->source_count++] = &at->source;
 }
 
+/* The filters that will be asked, all at once. */
+static void runs_prefetch(const struct lsm_runs *runs, const struct lsm_walk_options *options,
+			  uint64_t prefix)
+{
+	for (uint32_t i = 0; i < runs->count; i++) {
+		const struct run *run = runs->run[i];
+		uint32_t table = run_find(run, 0, &options->from);
+		if (table < run->count)
+			table_filter_prefetch(run->table[table], prefix);
+	}
+}
+
 static int sources_open(struct lsm_walk *walk, struct lsm_view *view)
 {
 	const struct lsm_walk_options *options = &walk->options;
@@ -83,6 +95,8 @@ static int sources_open(struct lsm_walk *walk, struct lsm_view *view)
 	if (rc < 0)
 		return rc;
 	uint64_t prefix = options->prefix ? table_hash(&options->from, 1) : 0;
+	if (options->prefix && prefix_known(options->tree) && runs->count > 1)
+		runs_prefetch(runs, options, prefix);
 	for (uint32_t i = 0; i < runs->count; i++)
 		run_open(walk, runs->run[i], prefix);
 	walk->ended = walk->source_count == 0;

@@ -78,45 +78,22 @@ static bool walk_skips(const struct run_walk *walk, uint32_t table)
 	return walk->filter && !table_filter_pass(walk->run->table[table], walk->prefix);
 }
 
-static int row_compare(const struct rows *rows, uint32_t row, const struct tree_key *key)
+/* Rows behind `to` are left out by the table: a walk over the edges of one node must not cost a
+ * block of rows. */
+static void walk_bound(struct run_walk *walk)
 {
-	const uint64_t *words = rows->key + (size_t)row * rows->words;
-	for (uint32_t i = 0; i < rows->words; i++) {
-		if (words[i] != key->word[i])
-			return words[i] < key->word[i] ? -1 : 1;
-	}
-	return 0;
-}
-
-/* What is behind the end is left out: a walk over the edges of one node must not cost a block of
- * rows. 1, or 0 if nothing is left. */
-static int rows_cut(struct run_walk *walk, struct rows *rows)
-{
-	uint32_t low = 0, high = rows->count;
-	if (high == 0 || row_compare(rows, high - 1, &walk->to) <= 0)
-		return 1;
-	while (low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		if (row_compare(rows, middle, &walk->to) <= 0)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	rows->count = low;
-	walk->ended = true;
-	return low > 0;
+	struct tree_key behind = walk->to;
+	for (uint32_t i = walk->words; i-- > 0 && !walk->walk.bounded;)
+		walk->walk.bounded = ++behind.word[i] != 0;
+	walk->walk.behind = behind;
 }
 
 static int walk_next(struct source *source, struct rows *ret_rows)
 {
 	struct run_walk *walk = (struct run_walk *)source;
 	for (;;) {
-		if (walk->ended)
-			return 0;
 		if (walk->open) {
 			int rc = walk->walk.source.next(&walk->walk.source, ret_rows);
-			if (rc > 0)
-				return rows_cut(walk, ret_rows);
 			if (rc != 0)
 				return rc;
 			table_walk_close(&walk->walk);
@@ -132,6 +109,7 @@ static int walk_next(struct source *source, struct rows *ret_rows)
 					 walk->ahead, walk->bypass);
 		if (rc < 0)
 			return rc;
+		walk_bound(walk);
 		walk->open = true;
 	}
 }
@@ -139,6 +117,7 @@ static int walk_next(struct source *source, struct rows *ret_rows)
 void run_walk_init(struct run_walk *walk, struct run *run)
 {
 	*walk = (struct run_walk){ .source.next = walk_next, .run = run, .end = run->count };
+	walk->words = tree_words[run->tree];
 	walk->ahead = 1;
 	for (int i = 0; i < TREE_WORDS_MAX; i++)
 		walk->to.word[i] = UINT64_MAX;

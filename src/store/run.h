@@ -34,10 +34,9 @@ uint32_t run_find(const struct run *run, uint32_t from, const struct tree_key *k
 struct run_walk {
 	struct source source;
 	struct run *run; /* borrowed */
-	uint32_t table, end;
+	uint32_t table, end, words;
 	uint32_t ahead;
 	bool bypass, open;
-	bool ended;  /* a row was behind `to` */
 	bool filter; /* leave tables out whose filter knows no row with the hash `prefix` */
 	uint64_t prefix;
 	struct tree_key from, to;

@@ -112,6 +112,8 @@ struct table_walk {
 	uint32_t block, ahead;
 	bool bypass;
 	struct tree_key from;
+	bool bounded;           /* set behind table_walk_open: … */
+	struct tree_key behind; /* … the first key that is not wanted any more */
 	void *state;
 };
 int table_walk_open(struct table_walk *walk, struct table *table, const struct tree_key *from,

@@ -111,19 +111,29 @@ void table_walk_close(struct table_walk *walk)
 	walk->state = NULL;
 }
 
-/* The rows of a block from the walk's first key on. false: there are none. */
+/* The rows of a block from the walk's first key on, up to its end; then it is behind the last
+ * block. false: there are none. */
 static bool rows_from(struct table_walk *walk, const struct table_block *block,
 		      struct rows *ret_rows)
 {
 	struct walk_state *state = walk->state;
 	struct rows rows = table_rows(block);
 	uint32_t skip = 0;
+	bool first = state->seeks;
 	if (state->seeks) {
 		uint32_t guess = table_guess(state->whole, block->number, &walk->from);
 		skip = table_seek(&rows, &walk->from, guess);
 		if (skip == rows.count)
 			return false; /* the key is behind; all of the next block may be */
 		state->seeks = false;
+	}
+	if (walk->bounded) {
+		uint32_t end = table_seek(&rows, &walk->behind, first ? skip : rows.count - 1);
+		if (end < rows.count)
+			walk->block = state->whole->blocks;
+		if (end == skip)
+			return false;
+		rows.count = end;
 	}
 	if (skip > 0) {
 		uint32_t base = rows.end[skip - 1];
