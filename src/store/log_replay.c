@@ -215,8 +215,9 @@ static uint64_t scan_head(struct replay *replay, uint64_t position, const struct
 			evidence->later_acknowledges = true;
 		return LOG_UNIT;
 	}
-	/* That is what is judged; or it is no later than the last good record. */
-	if (position == replay->seen_at || head->op < missing_op)
+	/* That is what is judged, or the rest of a block before it; or it is no later than the last
+	 * good record. */
+	if (position <= replay->seen_at || head->op < missing_op)
 		return LOG_UNIT;
 	evidence->later_good = true;
 	if (log_head_durable(head) >= missing_op)
