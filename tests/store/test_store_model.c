@@ -15,7 +15,7 @@
 
 enum {
 	RUNS = 24,
-	STEPS = 220,
+	STEPS = 500,
 	PENDING = 6, /* submitted and not told */
 	SESSIONS = 2
 };
@@ -50,8 +50,9 @@ struct run {
 	struct haul_reader *pinned;
 	struct graph_model pinned_model;
 	bool healed; /* no fault is set */
+	bool lost;   /* a frame was not taken: the disk has failed for good */
 	/* what happened */
-	uint64_t frames, crashes, full, broken, refused;
+	uint64_t frames, crashes, full, broken;
 	uint8_t *frame_bytes;
 };
 
@@ -112,8 +113,11 @@ static void told(void *arg, int error, const struct haul_commit *commit, const i
 {
 	struct pending *pending = arg;
 
-	if (error != 0) /* the disk has stopped: what became of it the next opening says */
+	if (error != 0) { /* of the disk: what became of it the next opening says */
+		pending->run->lost = true;
 		return;
+	}
+	assert_false(pending->run->lost);
 	assert_int_equal(commit->op, pending->op);
 	assert_int_equal(count, pending->frame.count);
 	assert_int_equal(commit->failed, count_failed(pending));
@@ -160,6 +164,8 @@ static void run_open(struct run *run)
 		store_lab_crash(lab, (enum vfs_sim_crash)prng_below(&run->prng, VFS_SIM_CRASHES));
 	}
 	vfs_sim_stop_after(lab->disk, UINT64_MAX);
+	run_heal(run);
+	run->lost = false;
 	haul_store_status(lab->store, &status);
 	if (status.op_last < run->told || status.op_last > run->handed)
 		fail_msg("frames up to %llu are there; acknowledged were %llu, handed in %llu",
@@ -195,7 +201,7 @@ static void run_crash(struct run *run)
 /* Whether the store has given up, as it does when the disk stops or a sync fails. */
 static bool run_is_broken(struct run *run)
 {
-	return haul_store_flush(run->lab.store) < 0;
+	return haul_store_flush(run->lab.store) < 0 || run->lost;
 }
 
 static void told_all(struct run *run)
@@ -308,6 +314,8 @@ static void step_pin(struct run *run)
 static void finding(const struct haul_store_finding *finding, void *arg)
 {
 	(void)arg;
+	/* where the log ends with its segment, what the next one held in its earlier use may look
+	 * like a torn end: nothing is lost by that */
 	if (finding->loss)
 		fail_msg("check: %s: %s", finding->place, finding->what);
 }
@@ -323,7 +331,7 @@ static void step_reopen(struct run *run)
 		run->broken++;
 		store_lab_crash(lab, VFS_SIM_REORDER);
 	} else if (run->healed && prng_below(&run->prng, 2) == 0) {
-		assert_int_equal(store_check_on(&lab->deep, &telling, &lab->err), 0);
+		assert_true(store_check_on(&lab->deep, &telling, &lab->err) >= 0);
 		VFS_CALL(lab->vfs, close_all, lab->vfs);
 		lab->vfs = vfs_sim_vfs(lab->disk);
 		lab->deep.vfs = lab->vfs;
@@ -397,7 +405,7 @@ static void step_session(struct run *run)
 	assert_int_equal(store_submit_frame(run->lab.store, &frame, answered, &answer), 0);
 	const bool broken = run_is_broken(run);
 	assert_true(answer.told);
-	if (broken) {
+	if (broken || answer.error == -EIO) {
 		run_crash(run);
 		return;
 	}
@@ -429,6 +437,10 @@ static void step_fault(struct run *run)
 	struct vfs_sim *disk = run->lab.disk;
 
 	step_flush(run);
+	if (!run->healed) {
+		run_heal(run);
+		return;
+	}
 	run->healed = false;
 	switch (prng_below(&run->prng, 6)) {
 	case 0:
@@ -436,7 +448,7 @@ static void step_fault(struct run *run)
 		return;
 	case 1: /* the disk is full for a while */
 		vfs_sim_fail(disk, VFS_SIM_RESIZE, prng_below(&run->prng, 3),
-			     1 + prng_below(&run->prng, 4), -ENOSPC);
+			     1 + prng_below(&run->prng, 60), -ENOSPC);
 		return;
 	case 2:
 		vfs_sim_fail(disk, VFS_SIM_SYNC, prng_below(&run->prng, 8), 1, -EIO);
@@ -479,6 +491,20 @@ static void run_step(struct run *run)
 		step_flush(run);
 }
 
+static void run_print(const struct run *run)
+{
+	struct haul_store_status status;
+
+	haul_store_status(run->lab.store, &status);
+	if (getenv("HAUL_TEST_VERBOSE") != NULL)
+		print_message("frames %llu, cuts %llu, full %llu, broken %llu; since the last "
+			      "opening: flushes %llu, merges %llu\n",
+			      (unsigned long long)run->frames, (unsigned long long)run->crashes,
+			      (unsigned long long)run->full, (unsigned long long)run->broken,
+			      (unsigned long long)status.flushes,
+			      (unsigned long long)status.merges);
+}
+
 static void run_one(uint64_t seed)
 {
 	struct run *run = calloc(1, sizeof *run);
@@ -486,7 +512,12 @@ static void run_one(uint64_t seed)
 	assert_non_null(run);
 	run_seed = seed;
 	prng_init(&run->prng, seed);
-	store_lab_init(&run->lab, seed);
+	store_lab_init_empty(&run->lab, seed);
+	run->lab.options.memtable_bytes = 2048u << prng_below(&run->prng, 5);
+	run->lab.options.level_factor = 2 + prng_below(&run->prng, 3);
+	run->lab.options.levels = 2 + prng_below(&run->prng, 3);
+	run->lab.deep.segment_bytes = 16384u << prng_below(&run->prng, 4);
+	assert_int_equal(store_lab_make(&run->lab), 0);
 	run->frame_bytes = aligned_alloc(64, 1 << 20);
 	run->healed = true;
 	run->sql = graph_sql_open();
@@ -496,6 +527,7 @@ static void run_one(uint64_t seed)
 	run_heal(run);
 	vfs_sim_stop_after(run->lab.disk, UINT64_MAX);
 	step_compare(run);
+	run_print(run);
 	run_forget(run);
 	(void)store_lab_close(&run->lab);
 	graph_sql_close(run->sql);
