@@ -52,7 +52,7 @@ static uint32_t wave_gather(struct wave *wave, struct table_ask *const *asks, ui
 	return i;
 }
 
-/* Ask for the keys around the guesses. gcc leaves out calls of what only fetches ahead, as it changes
+/* Ask for the keys at the guesses. gcc leaves out calls of what only fetches ahead, as it changes
  * nothing; not what it has inlined before it comes to that. */
 static inline __attribute__((always_inline)) void wave_prefetch(const struct wave *wave)
 {
@@ -64,9 +64,7 @@ static inline __attribute__((always_inline)) void wave_prefetch(const struct wav
 		const uint8_t *key = (const uint8_t *)want->block + TABLE_HEAD +
 				     (size_t)wave->at[i] * words * sizeof(uint64_t);
 		__builtin_prefetch(want->block);
-		__builtin_prefetch(key - LINE);
 		__builtin_prefetch(key);
-		__builtin_prefetch(key + LINE);
 	}
 }
 
