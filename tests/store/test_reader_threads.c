@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include <haul/err.h>
+#include "base/hash.h"
 #include "store/reader_lab.h"
 
 enum { NODES = 200, READERS = 3, FRAMES = 300, DIMENSIONS = 8 };
@@ -174,12 +175,95 @@ static void test_reader_threads__see_one_state_a_call(void **state)
 	}
 }
 
+/* ---- a graph that grows ---- */
+
+enum { MANY = VECTORS_INDEX_MIN + 200, SHORT = 4, STEPS = 400 };
+
+static void vector_of(uint64_t node, uint32_t version, float vector[SHORT])
+{
+	for (uint32_t i = 0; i < SHORT; i++)
+		vector[i] = (float)(int16_t)hash_u64(node * SHORT + i + version * 7919U);
+}
+
+static void vector_put(struct fixture *f, uint64_t node, uint32_t version)
+{
+	float vector[SHORT];
+
+	vector_of(node, version, vector);
+	reader_lab_embedding(
+		&f->lab,
+		&(struct haul_embedding){ .node = node, .dimensions = SHORT, .vector = vector });
+}
+
+/* Nodes that nobody changes are found where they are. */
+static void *search_on(void *arg)
+{
+	struct told *told = arg;
+	uint32_t found = 0, asked = 0;
+
+	for (uint64_t node = 1 + told->number;
+	     told->wrong == NULL &&
+	     (asked < 50 || !__atomic_load_n(&told->f->ended, __ATOMIC_ACQUIRE));
+	     node = node % (MANY / 2) + 1) {
+		float vector[SHORT];
+		struct haul_near_hit hits[4];
+		const struct haul_near near = {
+			.dimensions = SHORT, .k = 4, .count = 1, .vectors = vector
+		};
+		vector_of(node, 0, vector);
+		if (haul_reader_near(told->reader, &near, hits) != 1)
+			told->wrong = "it was not answered";
+		asked++;
+		found += hits[0].node == node && hits[0].distance == 0;
+	}
+	if (found * 100 < asked * 95)
+		told->wrong = "what is there is not found";
+	return NULL;
+}
+
+/* Searches beside a graph that grows, rows that come and go, and a set that is filled again. */
+static void test_reader_threads__search_a_graph_that_grows(void **state)
+{
+	struct fixture *f = *state;
+	struct told told[READERS];
+	pthread_t threads[READERS];
+
+	for (uint64_t node = 1; node <= MANY; node++)
+		vector_put(f, node, 0);
+	(void)reader_lab_frame(&f->lab);
+	for (uint32_t i = 0; i < READERS; i++) {
+		told[i] = (struct told){ .f = f, .number = i };
+		assert_int_equal(
+			reader_store_new(&told[i].reader, f->lab.lsm.lsm, f->lab.vectors, 0), 0);
+		assert_int_equal(pthread_create(&threads[i], NULL, search_on, &told[i]), 0);
+	}
+	for (uint32_t step = 1; step <= STEPS; step++) {
+		const uint64_t node = MANY / 2 + 1 + prng_below(&f->prng, MANY / 2);
+		if (step % 2 == 0)
+			vector_put(f, node, step);
+		else
+			reader_lab_embedding_drop(&f->lab, 0, node);
+		(void)reader_lab_frame(&f->lab);
+		(void)vectors_step(f->lab.vectors);
+		if (step % 100 == 0)
+			assert_true(lsm_step(f->lab.lsm.lsm, f->lab.lsm.place.op) >= 0);
+	}
+	__atomic_store_n(&f->ended, true, __ATOMIC_RELEASE);
+	for (uint32_t i = 0; i < READERS; i++) {
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+		if (told[i].wrong != NULL)
+			fail_msg("%s", told[i].wrong);
+		haul_reader_close(told[i].reader);
+	}
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_all, close_all)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_reader_threads__see_one_state_a_call),
+		TEST(test_reader_threads__search_a_graph_that_grows),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
