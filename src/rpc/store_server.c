@@ -150,6 +150,15 @@ int store_server_open(struct store_server **ret_server, const struct store_serve
 		return haul_err_set(err, -ENOMEM, "no memory for a server");
 	server->store = options->store;
 	server->os = os_linux();
+	server->patience = (struct server_patience){
+		.hello_ns = 5 * NS_PER_S,
+		.half_ns = 10 * NS_PER_S,
+		.out_ns = 15 * NS_PER_S,
+		.stall_ns = 200 * NS_PER_MS,
+		.pin_ns = 60 * NS_PER_S,
+		.leave_ns = 1 * NS_PER_S,
+		.last_ns = 5 * NS_PER_S,
+	};
 	server->epoll_fd = server->wake_fd = -1;
 	(void)pthread_mutex_init(&server->done_lock, NULL);
 	(void)pthread_mutex_init(&server->feed_lock, NULL);
@@ -324,7 +333,7 @@ int store_server_run(struct store_server *server)
 	while (rc == 0) {
 		rc = turn(server);
 		if (atomic_load(&server->stop) && !server->stopping) {
-			until_ns = server->now_ns + SERVER_LAST_NS;
+			until_ns = server->now_ns + server->patience.last_ns;
 			stop_reading(server);
 		}
 		if (server->stopping && (server->conns_used == 0 || server->now_ns >= until_ns))

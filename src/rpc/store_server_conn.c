@@ -3,8 +3,8 @@
  * What comes goes to the connection's own small buffer; a frame that does not lie in it whole goes
  * straight to its buffer of the arena. A connection is read only while it has credits: what it
  * holds of the arena is at most SERVER_TASKS_EACH frames. Nobody waits for one that does not go on:
- * a frame that has begun has until half_ns, an answer has to move within SERVER_OUT_NS, and when
- * memory is short who holds some and has not moved for SERVER_STALL_NS is closed. A client that
+ * a frame that has begun has until half_ns, an answer has to move within server->patience.out_ns, and when
+ * memory is short who holds some and has not moved for server->patience.stall_ns is closed. A client that
  * was slow for an honest reason comes again, and its frames are executed once. */
 #include <errno.h>
 #include <netinet/tcp.h>
@@ -127,11 +127,16 @@ void server_conn_fail(struct store_server *server, struct server_conn *conn, int
 {
 	if (conn->fd < 0 || conn->failed)
 		return;
+	if (conn->last_sent < conn->last_bytes) { /* it did not even take the welcome */
+		server_conn_close(server, conn);
+		return;
+	}
 	HAUL_ASSERT(((uintptr_t)conn->last & 7) == 0);
 	conn->failed = true;
 	conn->ended = true;
 	conn->half_ns = 0;
 	conn->moved_ns = server->now_ns;
+	conn->last_sent = 0;
 	conn->last_bytes = wire_put_error(conn->last, code, text);
 	set_starved(server, conn, false);
 	if (conn->filling != NULL)
@@ -150,9 +155,7 @@ static void fail_input(struct store_server *server, struct server_conn *conn, in
 		text = "a frame is over a limit";
 	else if (rc == -EACCES)
 		text = "the token is missing or wrong: give the file the server was started with";
-	else if (rc == -EBUSY)
-		text = "the server has no memory left for another client";
-	if (rc != -EACCES && rc != -EBUSY)
+	if (rc != -EACCES)
 		server_count(server, S_GARBAGE, 1);
 	server_conn_fail(server, conn, rc, text);
 }
@@ -202,7 +205,7 @@ void server_accept(struct store_server *server, int listener)
 		conn->used = true;
 		conn->fd = fd;
 		conn->events = EPOLLIN;
-		conn->half_ns = server->now_ns + SERVER_HELLO_NS;
+		conn->half_ns = server->now_ns + server->patience.hello_ns;
 		server_count(server, S_ACCEPTED, 1);
 		server_count(server, S_CONNECTIONS, 1);
 	}
@@ -260,7 +263,7 @@ static bool take_frame(struct store_server *server, struct server_conn *conn)
 	}
 	conn->filling = task;
 	conn->moved_ns = server->now_ns;
-	conn->half_ns = server->now_ns + SERVER_HALF_NS + head.bytes * SERVER_BYTE_NS;
+	conn->half_ns = server->now_ns + server->patience.half_ns + head.bytes * SERVER_BYTE_NS;
 	return false;
 }
 
@@ -275,7 +278,7 @@ static void take_frames(struct store_server *server, struct server_conn *conn)
 	if (!half)
 		conn->half_ns = 0;
 	else if (conn->half_ns == 0)
-		conn->half_ns = server->now_ns + SERVER_HALF_NS;
+		conn->half_ns = server->now_ns + server->patience.half_ns;
 }
 
 /* Where the next bytes go; none: they have to wait. */
@@ -358,19 +361,24 @@ static void read_more(struct store_server *server, struct server_conn *conn)
 
 /* ---- out ---- */
 
+/* What `last` holds goes before all answers when it is the welcome, behind them when it is an
+ * error. */
 static uint32_t out_parts(struct server_conn *conn, struct iovec parts[PARTS + 1])
 {
+	const struct iovec last = { conn->last + conn->last_sent,
+				    conn->last_bytes - conn->last_sent };
 	uint32_t count = 0, skip = conn->out_sent;
 
+	if (!conn->failed && last.iov_len > 0)
+		parts[count++] = last;
 	for (struct server_task *task = conn->out.head; task != NULL && count < PARTS;
 	     task = task->next) {
 		parts[count++] = (struct iovec){ (void *)(uintptr_t)(task->reply + skip),
 						 task->reply_bytes - skip };
 		skip = 0;
 	}
-	if (count < PARTS && conn->last_sent < conn->last_bytes)
-		parts[count++] = (struct iovec){ conn->last + conn->last_sent,
-						 conn->last_bytes - conn->last_sent };
+	if (conn->failed && last.iov_len > 0 && count < PARTS)
+		parts[count++] = last;
 	return count;
 }
 
@@ -378,6 +386,12 @@ static void out_moved(struct store_server *server, struct server_conn *conn, uin
 {
 	conn->moved_ns = server->now_ns;
 	server_count(server, S_BYTES_OUT, bytes);
+	if (!conn->failed) {
+		const uint64_t left = conn->last_bytes - conn->last_sent;
+		const uint64_t taken = bytes < left ? bytes : left;
+		conn->last_sent += (uint32_t)taken;
+		bytes -= taken;
+	}
 	while (bytes > 0 && conn->out.head != NULL) {
 		struct server_task *task = conn->out.head;
 		const uint32_t left = task->reply_bytes - conn->out_sent;
@@ -497,7 +511,7 @@ static void leave(struct store_server *server, struct server_conn *conn)
 		return;
 	}
 	conn->leaving = true;
-	conn->half_ns = server->now_ns + SERVER_LEAVE_NS;
+	conn->half_ns = server->now_ns + server->patience.leave_ns;
 	(void)shutdown(conn->fd, SHUT_WR);
 }
 
@@ -546,7 +560,7 @@ static void sweep_one(struct store_server *server, struct server_conn *conn)
 
 	if (conn->leaving && server->now_ns >= conn->half_ns) {
 		server_conn_close(server, conn);
-	} else if (out && still_ns > SERVER_OUT_NS) {
+	} else if (out && still_ns > server->patience.out_ns) {
 		server_count(server, S_LATE, 1);
 		server_conn_close(server, conn);
 	} else if (!conn->leaving && conn->half_ns != 0 && server->now_ns >= conn->half_ns) {
@@ -555,7 +569,7 @@ static void sweep_one(struct store_server *server, struct server_conn *conn)
 				 conn->greeted ? "the rest of a frame did not come in time"
 					       : "nothing came that begins a connection");
 	} else if (server->starved > 0 && (conn->filling != NULL || out) &&
-		   still_ns > SERVER_STALL_NS) {
+		   still_ns > server->patience.stall_ns) {
 		server_count(server, S_EVICTED, 1);
 		server_conn_close(server, conn);
 	}
@@ -574,7 +588,7 @@ void server_sweep(struct store_server *server)
 	for (uint32_t i = 0; i < SERVER_PINS; i++) {
 		struct server_pin *pin = &server->pins[i];
 		if (pin->conn != NULL && !pin->conn->asking &&
-		    server->now_ns - pin->used_ns > SERVER_PIN_NS)
+		    server->now_ns - pin->used_ns > server->patience.pin_ns)
 			server_unpin(server, pin->conn);
 	}
 }

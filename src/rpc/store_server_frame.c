@@ -54,15 +54,14 @@ int server_hello(struct store_server *server, struct server_conn *conn, const ui
 		server_count(server, S_TOKEN, 1);
 		return -EACCES;
 	}
-	struct server_task *task = server_task_take(server, conn, WIRE_WELCOME_BYTES);
-	if (task == NULL)
-		return -EBUSY;
 	haul_store_status(server->store, &status);
 	server->welcome.op = status.op_last;
-	task->reply_bytes = wire_put_welcome(task->block, &server->welcome);
-	task->reply = task->block;
+	/* Not out of the arena: who comes is welcome also when others hold all of it. */
+	HAUL_ASSERT(conn->last_bytes == 0);
+	conn->last_bytes = wire_put_welcome(conn->last, &server->welcome);
 	conn->greeted = true;
-	server_conn_reply(server, task);
+	conn->moved_ns = server->now_ns;
+	server_conn_ready(server, conn);
 	return 0;
 }
 

@@ -35,14 +35,18 @@ enum {
 	SERVER_READER_BYTES = WIRE_VALUES_MAX,
 	SERVER_SWEEP_MS = 100,
 };
-#define SERVER_HELLO_NS (5 * NS_PER_S)    /* to say who one is */
-#define SERVER_HALF_NS  (10 * NS_PER_S)   /* for a frame that has begun … */
-#define SERVER_BYTE_NS  (4 * NS_PER_US)   /* … and for each byte of it */
-#define SERVER_OUT_NS   (15 * NS_PER_S)   /* to take at least something of an answer */
-#define SERVER_STALL_NS (200 * NS_PER_MS) /* holding memory that others wait for */
-#define SERVER_PIN_NS   (60 * NS_PER_S)   /* a pin that is not used */
-#define SERVER_LEAVE_NS (1 * NS_PER_S)    /* to read why it is closed */
-#define SERVER_LAST_NS  (5 * NS_PER_S)    /* to take what is left when the server stops */
+#define SERVER_BYTE_NS (4 * NS_PER_US) /* more for each byte of a frame that has begun */
+
+/* How long the server waits for whom. Tests set less before it runs. */
+struct server_patience {
+	int64_t hello_ns; /* to say who one is */
+	int64_t half_ns;  /* for a frame that has begun */
+	int64_t out_ns;   /* to take at least something of an answer */
+	int64_t stall_ns; /* holding memory that others wait for */
+	int64_t pin_ns;   /* a pin that is not used */
+	int64_t leave_ns; /* to read why it is closed */
+	int64_t last_ns;  /* to take what is left when the server stops */
+};
 
 struct server_task {
 	struct server_task *next;
@@ -104,7 +108,7 @@ struct server_conn {
 	struct task_list queries; /* that wait for the two above */
 	struct task_list out;
 	uint32_t out_sent;                              /* bytes of the first */
-	_Alignas(8) uint8_t last[WIRE_ERROR_BYTES + 8]; /* why it is closed */
+	_Alignas(8) uint8_t last[WIRE_ERROR_BYTES + 8]; /* the welcome; why it is closed */
 	uint32_t last_bytes, last_sent;
 	struct server_pin *pin;
 };
@@ -164,6 +168,7 @@ struct store_server {
 	struct haul_store *store;
 	struct os *os;
 	struct store_server_options options;
+	struct server_patience patience;
 	uint8_t token[ADDRESS_TOKEN_MAX];
 	uint32_t token_bytes; /* 0 = none is needed */
 	struct wire_welcome welcome;

@@ -34,6 +34,8 @@ void serve_lab_start(struct serve_lab *lab, const struct store_server_options *o
 	if (rc < 0)
 		fail_msg("%s", lab->err.text);
 	(void)snprintf(lab->tcp, sizeof lab->tcp, "127.0.0.1:%u", store_server_port(lab->server));
+	if (lab->tune != NULL)
+		lab->tune(lab->server);
 	assert_int_equal(pthread_create(&lab->thread, NULL, serve, lab), 0);
 	lab->runs = true;
 }

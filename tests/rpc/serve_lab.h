@@ -23,6 +23,7 @@ struct serve_lab {
 	struct store_server *server;
 	pthread_t thread;
 	bool runs;
+	void (*tune)(struct store_server *server); /* before it runs; NULL = nothing */
 	struct haul_stats_table *stats;
 	char local[FOLDER_LAB_PATH + 32]; /* unix:… */
 	char tcp[32];

@@ -153,8 +153,8 @@ static void test_reader__gets_the_same_by_name(void **state)
 	for (uint32_t i = 0; i < NODES + 50; i++)
 		ids[i] = i + 1;
 	for (uint32_t i = 0; i < NODES; i++)
-		names[i] = (struct haul_edge_id){ i + 1, i % 3 == 0 ? 1 : i + 2, (i + 1) % TYPES,
-						  0 };
+		names[i] =
+			(struct haul_edge_id){ i + 1, i % 3 == 0 ? 1 : i + 2, (i + 1) % TYPES, 0 };
 	const int count = NODES + 50;
 	assert_int_equal(haul_reader_get(lab.here, ids, count, nodes[0], statuses[0]), count);
 	assert_int_equal(haul_reader_get(lab.there, ids, count, nodes[1], statuses[1]), count);
@@ -173,13 +173,11 @@ static void test_reader__gets_the_same_by_name(void **state)
 		if (statuses[0][i] == 0)
 			same_edge(&edges[0][i], &edges[1][i]);
 	}
-	const struct haul_embedding_names all = { .nodes = ids,
-						  .count = NODES + 50,
-						  .index = 7 };
-	assert_int_equal(
-		haul_reader_get_embeddings(lab.here, &all, embeddings[0], statuses[0]), count);
-	assert_int_equal(
-		haul_reader_get_embeddings(lab.there, &all, embeddings[1], statuses[1]), count);
+	const struct haul_embedding_names all = { .nodes = ids, .count = NODES + 50, .index = 7 };
+	assert_int_equal(haul_reader_get_embeddings(lab.here, &all, embeddings[0], statuses[0]),
+			 count);
+	assert_int_equal(haul_reader_get_embeddings(lab.there, &all, embeddings[1], statuses[1]),
+			 count);
 	for (int i = 0; i < count; i++) {
 		assert_int_equal(statuses[0][i], statuses[1][i]);
 		if (statuses[0][i] == 0)
@@ -238,17 +236,15 @@ static void test_reader__bounds_an_answer(void **state)
 
 	(void)state;
 	pair_open(&lab);
-	assert_int_equal(haul_properties_encode(&property, 1, encoded, sizeof encoded,
-						&node.properties),
-			 0);
+	assert_int_equal(
+		haul_properties_encode(&property, 1, encoded, sizeof encoded, &node.properties), 0);
 	assert_int_equal(haul_changes_create_node(lab.changes, &node, NULL), 0);
 	commit(&lab);
 	for (uint32_t i = 0; i < TIMES; i++)
 		ids[i] = NODES + 1;
 	uint32_t done = 0, calls = 0;
 	while (done < TIMES) {
-		const int count =
-			haul_reader_get(lab.there, ids, TIMES - done, nodes, statuses);
+		const int count = haul_reader_get(lab.there, ids, TIMES - done, nodes, statuses);
 		assert_true(count > 0);
 		for (int i = 0; i < count; i++) {
 			assert_int_equal(statuses[i], 0);
@@ -269,7 +265,9 @@ static void test_reader__scans_the_same(void **state)
 	static struct haul_node nodes[2][PAGE];
 	static struct haul_edge edges[2][PAGE];
 	static struct haul_embedding embeddings[2][PAGE];
-	const struct haul_scan scans[] = { { 0 }, { .kind = 2 }, { .first_id = 50, .last_id = 333 } };
+	const struct haul_scan scans[] = { { 0 },
+					   { .kind = 2 },
+					   { .first_id = 50, .last_id = 333 } };
 	struct pair_lab lab;
 
 	(void)state;
@@ -299,8 +297,7 @@ static void test_reader__scans_the_same(void **state)
 	for (int count = 1; count > 0; all += (uint32_t)count) {
 		count = haul_reader_scan_embeddings(lab.here, &here, embeddings[0], PAGE);
 		assert_int_equal(
-			haul_reader_scan_embeddings(lab.there, &there, embeddings[1], PAGE),
-			count);
+			haul_reader_scan_embeddings(lab.there, &there, embeddings[1], PAGE), count);
 		for (int j = 0; j < count; j++)
 			same_embedding(&embeddings[0][j], &embeddings[1][j]);
 	}
@@ -326,8 +323,8 @@ static void test_reader__finds_the_same_neighbours(void **state)
 		struct haul_neighbours here = query, there = query;
 		for (int count = 1; count > 0;) {
 			count = haul_reader_neighbours(lab.here, &here, edges[0], 3);
-			assert_int_equal(
-				haul_reader_neighbours(lab.there, &there, edges[1], 3), count);
+			assert_int_equal(haul_reader_neighbours(lab.there, &there, edges[1], 3),
+					 count);
 			for (int j = 0; j < count; j++) {
 				assert_memory_equal(&edges[0][j].id, &edges[1][j].id,
 						    sizeof edges[0][j].id);
