@@ -311,8 +311,8 @@ static struct cursor *cursor_first(struct memtable_walk_state *state)
 	return first;
 }
 
-/* Rows in order lie anywhere: first the row is fetched, then, when it has come, its value. gcc leaves
- * out calls of what only fetches ahead, as it changes nothing; not what it has inlined before. */
+/* Rows in order lie anywhere: first the row is fetched, then, when it has come, its value. gcc
+ * leaves out calls of what only fetches ahead, as it changes nothing; not what it has inlined. */
 static inline __attribute__((always_inline)) void fetch_ahead(const struct memtable *table,
 							      const struct cursor *cursor)
 {
