@@ -82,9 +82,12 @@ static enum store_format format_of(const char *arg, struct argp_state *state)
 
 static bool skip_of(const char *arg, struct argp_state *state)
 {
-	if (strcmp(arg, "skip") != 0 && strcmp(arg, "stop") != 0)
-		argp_error(state, "--on-error '%s': wanted is stop or skip", arg);
-	return strcmp(arg, "skip") == 0;
+	static const char *const names[] = { "stop", "skip" };
+	for (uint32_t i = 0; i < sizeof names / sizeof *names; i++)
+		if (strcmp(arg, names[i]) == 0)
+			return i == 1;
+	argp_error(state, "--on-error '%s': wanted is stop or skip", arg);
+	return false;
 }
 
 static error_t parse_argument(int key, char *arg, struct argp_state *state)
