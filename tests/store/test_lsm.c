@@ -455,6 +455,43 @@ static void test_lsm_step__rests_with_few_runs(void **state)
 	lab_free(lab);
 }
 
+/* A merge that waited for writers to rest, while newer runs went on to deeper levels, would leave
+ * younger rows below older ones by level; and it must not be lost or begun anew. */
+static void test_lsm_step__goes_on_with_what_was_overtaken(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	lab->options.level_factor = 4;
+	lsm_lab_close(lab);
+	assert_int_equal(lsm_lab_open(lab), 0);
+	for (uint32_t i = 0; i < 3; i++) {
+		put_some(lab, TREE_NODE, 0, 80, i == 1);
+		flush_only(lab);
+	}
+	assert_int_equal(lsm_step(lab->lsm, lab->place.op), 0);
+	assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
+	struct lsm_job *job = &lab->lsm->jobs[LSM_JOB_EXTRA];
+	assert_true(job->active);
+	for (uint32_t i = 0; i < 16; i++) {
+		put_some(lab, TREE_NODE, i, 80, i % 3 == 1);
+		flush_only(lab);
+		while (lsm_busy(lab->lsm))
+			assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
+		assert_true(job->active && job->run_count == 3);
+		lsm_lab_check_executor(lab);
+	}
+	assert_int_equal(status_of(lab).level[2].runs, 1);
+	while (job->active)
+		assert_true(lsm_step(lab->lsm, lab->place.op) >= 0);
+	assert_int_equal(status_of(lab).level[2].runs, 2);
+	lsm_lab_check_executor(lab);
+	assert_int_equal(lsm_lab_settle(lab), 0);
+	assert_int_equal(lsm_lab_runs(lab, TREE_NODE), 1);
+	lsm_lab_check_executor(lab);
+	lsm_lab_check_blobs(lab);
+	lab_free(lab);
+}
+
 /* The last level would grow by a run with every merge, and overwritten rows with it. */
 static void test_lsm_merge__last_level_stays_small(void **state)
 {
@@ -664,6 +701,7 @@ int main(void)
 		cmocka_unit_test(test_lsm_merge__moves_tables_that_overlap_nothing),
 		cmocka_unit_test(test_lsm_merge__joins_small_tables),
 		cmocka_unit_test(test_lsm_step__rests_with_few_runs),
+		cmocka_unit_test(test_lsm_step__goes_on_with_what_was_overtaken),
 		cmocka_unit_test(test_lsm_merge__last_level_stays_small),
 		cmocka_unit_test(test_lsm_find__keys_behind_all_tables_meet_none),
 		cmocka_unit_test(test_lsm_find__takes_any_number_of_keys),
