@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "lib/testlib.h"
 #include "os/vfs_sim.h"
@@ -387,6 +388,25 @@ static void test_media_root__misplaced_copies(void **state)
 	assert_int_equal(root_version(lab), 3);
 }
 
+/* A newer version is said to be one, and nothing is put right. A flipped bit is none. */
+static void test_media_root__newer_version(void **state)
+{
+	struct lab *lab = *state;
+	uint8_t *copy;
+	uint64_t check;
+
+	root_set(lab, 1);
+	copy = root_copy(lab, 2);
+	copy[12]++;
+	assert_int_equal(again(lab, MEDIA_READ), 0);
+	check = XXH3_64bits(copy + sizeof check, BLOCK - sizeof check);
+	memcpy(copy, &check, sizeof check);
+	lab_close(lab);
+	assert_int_equal(lab_open(lab, MEDIA_WRITE), HAUL_EVERSION);
+	assert_non_null(strstr(lab->err.text, "newer"));
+	assert_int_equal(lab_open(lab, MEDIA_READ), HAUL_EVERSION);
+}
+
 /* Copies that cannot be read may be read later: nothing is put right. */
 static void test_media_root__unreadable(void **state)
 {
@@ -560,6 +580,9 @@ static void test_media_blob__faults(void **state)
 		assert_int_equal(get(lab, i, 0, BLOCK), -ENOENT);
 		assert_int_equal(MEDIA_CALL(lab->media, blob_put, i, lab->data, BLOCK), 0);
 	}
+	vfs_sim_fail(lab->disk, VFS_SIM_NAME, 0, 1, -EIO);
+	assert_int_equal(MEDIA_CALL(lab->media, blob_put, 1, lab->data, BLOCK), -EIO);
+	assert_int_equal(get(lab, 1, 0, BLOCK), BLOCK);
 	vfs_sim_fail(lab->disk, VFS_SIM_READ, 0, 1, -EIO);
 	assert_int_equal(get(lab, 0, 0, BLOCK), -EIO);
 	assert_int_equal(get(lab, 0, 0, BLOCK), BLOCK);
@@ -718,6 +741,28 @@ static void test_media_log__a_hole_is_zeros(void **state)
 	assert_int_equal(MEDIA_CALL(lab->media, log_append, SEGMENT, lab->data + SEGMENT, BLOCK),
 			 0);
 	log_is(lab, 0, lab->data, 3 * SEGMENT);
+	assert_int_equal(VFS_CALL(lab->vfs, unlink, lab->vfs, "log/0000000000000001"), 0);
+	assert_int_equal(again(lab, MEDIA_WRITE), 0);
+	assert_int_equal(MEDIA_CALL(lab->media, log_cut, BLOCK), 0);
+	memset(lab->data + BLOCK, 0, 3 * SEGMENT);
+	log_is(lab, 0, lab->data, 3 * SEGMENT);
+}
+
+/* There is an end to how many segments there may be: as if there were no room. */
+static void test_media_log__so_many_and_no_more(void **state)
+{
+	const struct media_options options = { .mode = MEDIA_MAKE, .segment_bytes = BLOCK };
+	struct lab *lab = *state;
+
+	lab->vfs = vfs_sim_vfs(lab->disk);
+	assert_int_equal(media_file_open(&lab->media, lab->vfs, &options, &lab->err), 0);
+	assert_int_equal(MEDIA_CALL(lab->media, log_reserve, UINT64_C(5000) * BLOCK), -ENOSPC);
+	assert_int_equal(MEDIA_CALL(lab->media, log_reserve, UINT64_C(4096) * BLOCK), 0);
+	assert_int_equal(
+		MEDIA_CALL(lab->media, log_append, UINT64_C(4096) * BLOCK, lab->data, BLOCK),
+		-ENOSPC);
+	assert_int_equal(MEDIA_CALL(lab->media, log_trim, UINT64_C(4000) * BLOCK), 0);
+	assert_int_equal(MEDIA_CALL(lab->media, log_reserve, UINT64_C(5000) * BLOCK), 0);
 }
 
 /* Making a segment fails, and leaves nothing: it is tried again. What is no segment is let be. */
@@ -775,6 +820,7 @@ int main(void)
 		MADE_TEST(test_media_root__one_copy_may_rot),
 		MADE_TEST(test_media_root__two_rotten_copies_are_refused),
 		MADE_TEST(test_media_root__misplaced_copies),
+		MADE_TEST(test_media_root__newer_version),
 		MADE_TEST(test_media_root__unreadable),
 		MADE_TEST(test_media_root__errors_are_final),
 		MADE_TEST(test_media_blob__sizes),
@@ -791,6 +837,7 @@ int main(void)
 		MADE_TEST(test_media_log__few_are_kept),
 		MADE_TEST(test_media_log__cut),
 		MADE_TEST(test_media_log__a_hole_is_zeros),
+		EMPTY_TEST(test_media_log__so_many_and_no_more),
 		MADE_TEST(test_media_log__faults),
 		MADE_TEST(test_media_log__append_faults),
 	};
