@@ -331,7 +331,8 @@ static void step_reopen(struct run *run)
 		run->broken++;
 		store_lab_crash(lab, VFS_SIM_REORDER);
 	} else if (run->healed && prng_below(&run->prng, 2) == 0) {
-		assert_true(store_check_on(&lab->deep, &telling, &lab->err) >= 0);
+		if (store_check_on(&lab->deep, &telling, &lab->err) < 0)
+			fail_msg("check: %s", lab->err.text);
 		VFS_CALL(lab->vfs, close_all, lab->vfs);
 		lab->vfs = vfs_sim_vfs(lab->disk);
 		lab->deep.vfs = lab->vfs;
@@ -439,6 +440,7 @@ static void step_fault(struct run *run)
 	step_flush(run);
 	if (!run->healed) {
 		run_heal(run);
+		vfs_sim_stop_after(disk, UINT64_MAX);
 		return;
 	}
 	run->healed = false;
