@@ -1,6 +1,6 @@
 /* A graph in a folder: changes that share a write and a sync, a group that is done whole or not at
- * all, and questions about many nodes in one call. Through a server it is the same with haul_client_…
- * in place of haul_store_…. */
+ * all, and questions about many nodes in one call. Through a server it is the same, with a client
+ * (haul/client.h) in place of the store. */
 #include <errno.h>
 #include <ftw.h>
 #include <stdio.h>

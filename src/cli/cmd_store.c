@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "cli/group.h"
 #include "cli/quantity.h"
 #include "cli/store.h"
@@ -171,6 +172,7 @@ static int ids_of_keys(struct store_cmd_view *view, char *const *words, const ui
 		rc = haul_reader_get_by_key(view->reader, keys, round, nodes, statuses);
 		if (rc <= 0)
 			return store_cmd_fail("looking up keys", rc < 0 ? rc : HAUL_ELIMIT);
+		HAUL_ASSERT((uint32_t)rc <= round);
 		for (uint32_t i = 0; i < (uint32_t)rc; i++) {
 			if (statuses[i] < 0 && statuses[i] != -ENOENT)
 				return store_cmd_fail(keys[i].data, statuses[i]);
@@ -219,6 +221,7 @@ int store_cmd_view_get(struct store_cmd_view *view, const uint64_t *ids, uint32_
 		rc = haul_reader_get(view->reader, ids + done, round, nodes, statuses);
 		if (rc <= 0)
 			return store_cmd_fail("reading nodes", rc < 0 ? rc : HAUL_ELIMIT);
+		HAUL_ASSERT((uint32_t)rc <= round);
 		for (uint32_t i = 0; i < (uint32_t)rc; i++) {
 			if (statuses[i] < 0 && statuses[i] != -ENOENT) {
 				fprintf(stderr, "haul: store: node %" PRIu64 ": %s\n",

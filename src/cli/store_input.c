@@ -177,8 +177,7 @@ static int next_line(struct store_input *input)
 		char *data = input->data + input->first;
 		const size_t bytes = input->filled - input->first;
 		char *end = memchr(data + looked, '\n', bytes - looked);
-		if (end != NULL || (bytes > 0 && bytes == STORE_INPUT_RECORD_MAX) ||
-		    (bytes > 0 && input->end)) {
+		if (end != NULL || bytes == STORE_INPUT_RECORD_MAX || (bytes > 0 && input->end)) {
 			input->text = data;
 			input->text_bytes = end != NULL ? (size_t)(end - data) : bytes;
 			take(input, input->text_bytes + (end != NULL));

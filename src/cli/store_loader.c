@@ -96,7 +96,7 @@ static int gather_init(struct store_loader *loader)
 	loader->held = calloc(rows, sizeof *loader->held);
 	loader->arena = malloc(ARENA_BYTES);
 	loader->keys = calloc(2 * (size_t)rows, sizeof *loader->keys);
-	loader->ends = calloc(2 * (size_t)rows, sizeof *loader->ends);
+	loader->ends = calloc(2 * (size_t)rows, sizeof(struct store_end *));
 	loader->nodes = calloc(2 * (size_t)rows, sizeof *loader->nodes);
 	loader->statuses = calloc(2 * (size_t)rows, sizeof *loader->statuses);
 	return loader->held != NULL && loader->arena != NULL && loader->keys != NULL &&
