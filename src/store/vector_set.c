@@ -119,6 +119,13 @@ void vector_set_clear(struct vector_set *set)
 	vector_set_init(set, set->pool, set->dimensions);
 }
 
+uint64_t vector_set_wants(const struct vector_set *set, uint64_t rows)
+{
+	const uint64_t heads = rows / BUCKET_ROWS / HEADS_CHUNK + 1;
+
+	return 1 + heads + rows / set->rows_chunk + (rows % set->rows_chunk != 0);
+}
+
 uint8_t *vector_set_chunk(struct vector_set *set)
 {
 	uint8_t *chunk = vector_pool_get(set->pool);

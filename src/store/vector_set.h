@@ -66,6 +66,8 @@ struct vector_set {
 /* Nothing is taken until the first put. */
 void vector_set_init(struct vector_set *set, struct vector_pool *pool, uint32_t dimensions);
 void vector_set_clear(struct vector_set *set);
+/* Chunks that so many rows take. */
+uint64_t vector_set_wants(const struct vector_set *set, uint64_t rows);
 /* A chunk more; NULL: none. Zeroed. */
 uint8_t *vector_set_chunk(struct vector_set *set);
 /* vector: unaligned floats. Replaces what the node had. */

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "store/exec.h"
 #include "store/vectors_state.h"
 
 enum { AHEAD = 16 };
@@ -106,12 +107,31 @@ static int rows_take(struct vectors *vectors, struct vectors_index *of, const st
 }
 
 /* Does not fit: nothing is kept but how much it was. */
-static int set_refuse(struct vectors_index *of)
+static int set_refuse(struct vectors_index *of, uint32_t chunks)
 {
-	of->refused = of->set.taken == 0 ? 1 : of->set.taken;
+	of->refused = chunks == 0 ? 1 : chunks;
 	of->refused_calls = 0;
 	vectors_let_go(of);
 	return 0;
+}
+
+/* Chunks that an index of so many vectors takes, by what the executor notes of it; 0: not known. */
+static uint64_t set_wants(struct vectors *vectors, uint32_t index,
+			  const struct vectors_sight *sight)
+{
+	struct table_ask ask = { .key = { { 0, index, 0 } }, .op_max = sight->op };
+	struct arena values = sight->work;
+	struct exec_index of;
+	struct vector_set set;
+
+	lsm_get(sight->view, TREE_OF_NODE, &ask, 1, lsm_into(sight->scratch, &values));
+	if (ask.status != 0 || ask.row.op == 0 || ask.row.deleted || ask.row.bytes != sizeof of)
+		return 0;
+	memcpy(&of, ask.row.value, sizeof of);
+	if (of.dimensions < 1 || of.dimensions > HAUL_DIMENSIONS_MAX)
+		return 0;
+	vector_set_init(&set, &vectors->pool, of.dimensions);
+	return vector_set_wants(&set, of.count);
 }
 
 /* The place in the ring of the first change behind op. */
@@ -143,6 +163,9 @@ int vectors_fill(struct vectors *vectors, uint32_t index, const struct vectors_s
 	vectors_let_go(of);
 	vector_set_init(&of->set, &vectors->pool, 1);
 	graphs_init(vectors, of);
+	/* What cannot fit takes nothing from others. */
+	if (set_wants(vectors, index, sight) > vectors->pool.count)
+		return set_refuse(of, vectors->pool.count);
 	int error = lsm_walk_open(&walk, sight->view, &options);
 	while (error == 0) {
 		const int more = lsm_walk_next(walk, &rows);
@@ -153,7 +176,7 @@ int vectors_fill(struct vectors *vectors, uint32_t index, const struct vectors_s
 	}
 	lsm_walk_close(walk);
 	if (error == HAUL_EFULL)
-		return set_refuse(of);
+		return set_refuse(of, of->set.taken);
 	if (error < 0) {
 		vectors_let_go(of);
 		return error;
@@ -262,7 +285,7 @@ int vectors_apply(struct vectors *vectors, uint32_t index, const struct vectors_
 		if (error == HAUL_ECORRUPT)
 			return vectors_fill(vectors, index, sight);
 		if (error == HAUL_EFULL)
-			return set_refuse(of);
+			return set_refuse(of, of->set.taken);
 		if (error == 0 && vectors_stopped(sight))
 			error = -ECANCELED;
 		if (error < 0)

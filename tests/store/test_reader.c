@@ -120,8 +120,8 @@ static void test_reader__gives_what_fits_and_at_least_one(void **state)
 	expect_nodes(f, 200);
 }
 
-/* What a call returned stays as it is while others write, flush and use the memory again that it was
- * found in. */
+/* What a call returned stays as it is while others write, flush and use the memory again that it
+ * was found in. */
 static void test_reader__keeps_what_it_told_until_the_next_call(void **state)
 {
 	struct fixture *f = *state;

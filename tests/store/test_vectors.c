@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include <haul/err.h>
+#include "store/exec.h"
 #include "store/reader_lab.h"
 #include "store/vectors_state.h"
 
@@ -386,6 +387,27 @@ static void test_vectors__gives_memory_to_who_asks(void **state)
 	assert_false(vectors->index[1].filled);
 }
 
+/* An index that cannot fit, by what the executor noted of it, takes no memory from others: it is
+ * compared in the tree, also when the note says too much. */
+static void test_vectors__leave_memory_to_others_when_they_cannot_fit(void **state)
+{
+	struct fixture *f = *state;
+	const struct vectors *vectors = f->lab.vectors;
+	const struct exec_index of = { .dimensions = f->model[1].dimensions,
+				       .count = UINT64_C(1) << 40 };
+	const struct tree_row row = { .value = (const uint8_t *)&of, .bytes = sizeof of };
+
+	changes_random(f, 400);
+	reader_lab_row(&f->lab, TREE_OF_NODE, (struct tree_key){ { 0, 1, 0 } }, &row);
+	(void)reader_lab_frame(&f->lab);
+	expect_near(f, f->lab.reader, 0);
+	for (uint32_t i = 0; i < 3 * VECTORS_RETRY; i++) {
+		expect_near(f, f->lab.reader, 1);
+		assert_true(vectors->index[0].filled);
+		assert_false(vectors->index[1].filled);
+	}
+}
+
 /* Without memory nothing is made, and nothing is left behind. */
 static void test_vectors__are_not_made_without_memory(void **state)
 {
@@ -423,6 +445,7 @@ int main(void)
 		TEST(test_vectors__tells_what_cannot_be_read, open_without),
 		TEST(test_vectors__answers_in_parts, open_all),
 		TEST(test_vectors__gives_memory_to_who_asks, open_tight),
+		TEST(test_vectors__leave_memory_to_others_when_they_cannot_fit, open_tight),
 		cmocka_unit_test(test_vectors__are_not_made_without_memory),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
