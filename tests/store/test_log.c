@@ -303,6 +303,23 @@ static void test_log_room__no_space_is_told_before(void **state)
 	assert_int_equal(lab->told, op + 20);
 }
 
+/* Room holds also when what was staged is written meanwhile, and the record begins a block later
+ * than it would have: into a segment that is not there. */
+static void test_log_room__holds_when_the_buffer_is_taken(void **state)
+{
+	struct log_lab *lab = *state;
+	const struct log_part part = { .data = lab->frame, .bytes = 1 };
+	const uint32_t rest = LOG_LAB_SEGMENT - LOG_UNIT * 2 - LOG_HEAD;
+
+	assert_int_equal(log_room(lab->log, 1), 0);
+	assert_int_equal(log_put(lab->log, 1, &part, 1), 0);
+	vfs_sim_fail(lab->disk, VFS_SIM_RESIZE, 0, UINT64_MAX, -ENOSPC);
+	assert_int_equal(log_room(lab->log, rest), -ENOSPC);
+	assert_int_equal(log_room(lab->log, rest - MEDIA_ALIGN), 0);
+	vfs_sim_fail(lab->disk, VFS_SIM_RESIZE, 0, 0, -ENOSPC);
+	assert_int_equal(log_room(lab->log, rest), 0);
+}
+
 /* An append that failed is the last: nothing is put or written any more. What was acknowledged is
  * there. */
 static void test_log_write__errors_are_final(void **state)
@@ -832,6 +849,7 @@ int main(void)
 		LAB_TEST(test_log_room__full_and_never),
 		LAB_TEST(test_log_reserve_ahead__appends_only_write),
 		LAB_TEST(test_log_room__no_space_is_told_before),
+		LAB_TEST(test_log_room__holds_when_the_buffer_is_taken),
 		LAB_TEST(test_log_write__errors_are_final),
 		LAB_TEST(test_log__puts_while_another_writes),
 		LAB_TEST(test_log__segments_are_used_again),
