@@ -68,6 +68,9 @@ static void keeper_sleep(struct haul_store *store, uint32_t seen, int rc)
 			timeout_ns = KEEPER_MARK_NS;
 		keeper->seen = durable;
 	}
+	const int64_t rest_ns = rc == 0 ? lsm_rest_ns(store->lsm) : INT64_MAX;
+	if (rest_ns < timeout_ns)
+		timeout_ns = rest_ns;
 	if (timeout_ns == INT64_MAX)
 		atomic_store(&keeper->rests, 1);
 	/* who calls after this finds it asleep; who called before has changed the word */

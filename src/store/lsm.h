@@ -27,6 +27,7 @@
 #include "store/table.h"
 
 enum {
+	LSM_REST_NS = 200000000,
 	LSM_PINS = 32,
 	LSM_MEMORIES = 3,
 	LSM_LEVELS_MAX = 8,
@@ -125,9 +126,10 @@ void lsm_walk_close(struct lsm_walk *walk);
 
 /* One bounded piece of work: flush before merges, upper levels first. durable: the log's; a flush
  * becomes the root only when all of its ops are. 1: there may be more to do; 0: nothing; negative:
- * to be tried again. What only helps readers begins when nothing was put since the call before, so
- * call once more a while after it said 0. */
+ * to be tried again. What only helps readers begins when nothing was put for LSM_REST_NS: after a
+ * 0, lsm_rest_ns says when to call again although nothing happened; INT64_MAX: not at all. */
 int lsm_step(struct lsm *lsm, uint64_t durable);
+int64_t lsm_rest_ns(struct lsm *lsm);
 /* Whether lsm_step has something to do that does not wait for writers to rest. */
 bool lsm_busy(struct lsm *lsm);
 /* Merge all runs into one a tree; call lsm_step until it says 0. */

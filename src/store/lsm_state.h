@@ -120,6 +120,8 @@ struct lsm {
 	uint64_t *doubt; /* manifests whose root may or may not have been written */
 	uint32_t doubt_count, doubt_room;
 	uint64_t quiet_used, quiet_op; /* at the last step that found nothing else */
+	int64_t quiet_ns;              /* since when it is so */
+	bool rest_wanted;              /* something would be merged if nobody wrote */
 	bool compact_now[TREES];
 	bool changed;     /* the runs, since the debt was counted */
 	uint32_t compact; /* atomic: lsm_compact was called */

@@ -177,26 +177,36 @@ static int compact_some(struct lsm *lsm)
 	return rc;
 }
 
-/* Whether nothing was written since the last call that came so far. */
+/* Whether nothing was put for a while. */
 static bool quiet(struct lsm *lsm)
 {
+	int64_t now_ns = lsm->options.os->now_ns(lsm->options.os);
 	uint64_t used = memtable_used(lsm->base->active->table);
 	uint64_t op = lsm->base->place.op;
-	bool same = used == lsm->quiet_used && op == lsm->quiet_op;
-	lsm->quiet_used = used;
-	lsm->quiet_op = op;
-	return same;
+	if (used != lsm->quiet_used || op != lsm->quiet_op) {
+		lsm->quiet_used = used;
+		lsm->quiet_op = op;
+		lsm->quiet_ns = now_ns;
+	}
+	return now_ns - lsm->quiet_ns >= LSM_REST_NS;
 }
 
 static int idle_some(struct lsm *lsm)
 {
 	struct lsm_job *job = &lsm->jobs[LSM_JOB_EXTRA];
 	struct lsm_change span;
-	if (!quiet(lsm))
+	lsm->rest_wanted = job->active || lsm_plan_idle(lsm, &span);
+	if (!quiet(lsm) || !lsm->rest_wanted)
 		return 0;
-	if (job->active)
-		return job_some(lsm, job, NULL);
-	return lsm_plan_idle(lsm, &span) ? job_some(lsm, job, &span) : 0;
+	return job_some(lsm, job, job->active ? NULL : &span);
+}
+
+int64_t lsm_rest_ns(struct lsm *lsm)
+{
+	if (!lsm->rest_wanted)
+		return INT64_MAX;
+	int64_t left = lsm->quiet_ns + LSM_REST_NS - lsm->options.os->now_ns(lsm->options.os);
+	return left > 0 ? left : 0;
 }
 
 /* What others may look at; merging that waits until nobody writes is no work. */

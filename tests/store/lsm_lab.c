@@ -297,6 +297,8 @@ int lsm_lab_settle(struct lsm_lab *lab)
 		if (rc < 0)
 			return rc;
 		quiet = rc ? 0 : quiet + 1;
+		if (rc == 0)
+			os_sim_advance(&lab->os, LSM_REST_NS);
 	}
 	return 0;
 }

@@ -104,6 +104,8 @@ static void round_random(struct play *play)
 		uint64_t ahead = lab->place.op - lab->published;
 		lsm_lab_publish(lab, lab->published + prng_below(&lab->prng, (uint32_t)ahead + 1));
 	} else if (dice < 80) {
+		if (dice == 79)
+			os_sim_advance(&lab->os, LSM_REST_NS);
 		for (uint32_t i = prng_below(&lab->prng, 6); i > 0; i--)
 			assert_true(lsm_step(lab->lsm, lab->published) >= 0);
 	} else if (dice < 88) {
