@@ -279,6 +279,12 @@ static void test_changes__full_list_is_left_as_it_was(void **state)
 	haul_changes_clear(changes);
 	assert_int_equal(create(changes, 3), 0);
 	haul_changes_free(changes);
+
+	changes = new_list(0, one + FRAME_EVENT + RECORD_EDGE_HEAD, HAUL_CHANGES_UNORDERED);
+	assert_int_equal(create(changes, 1), 0);
+	assert_int_equal(connect(changes, 1, 1), HAUL_EFULL);
+	assert_int_equal(haul_changes_delete_node(changes, 1, NULL), HAUL_EFULL);
+	haul_changes_free(changes);
 }
 
 /* What no store can execute gets into a frame, and spoils those of others in it. */

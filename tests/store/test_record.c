@@ -275,6 +275,22 @@ static void test_record_merge__keeps_the_limits(void **state)
 	second = encode(&b, 1, other, sizeof other);
 	assert_int_equal(record_merge(&first, &second, buffer, &merged), HAUL_ELIMIT);
 	assert_int_equal(merged.count, 2);
+
+	static struct haul_property many[HAUL_PROPERTY_COUNT_MAX];
+	static char names[HAUL_PROPERTY_COUNT_MAX][2];
+	for (int i = 0; i < HAUL_PROPERTY_COUNT_MAX; i++) {
+		names[i][0] = (char)('A' + i / 32);
+		names[i][1] = (char)('A' + i % 32);
+		many[i] = text("", "");
+		many[i].name = names[i];
+		many[i].name_bytes = 2;
+	}
+	first = encode(many, HAUL_PROPERTY_COUNT_MAX, one, sizeof one);
+	b = text("b", "");
+	second = encode(&b, 1, other, sizeof other);
+	assert_int_equal(record_merge(&first, &second, buffer, &merged), HAUL_ELIMIT);
+	second = encode(many, 1, other, sizeof other);
+	assert_int_equal(record_merge(&first, &second, buffer, &merged), 0);
 }
 
 /* Bytes that were cut off or changed pass for a record, or are read out of bounds. */
