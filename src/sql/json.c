@@ -72,9 +72,9 @@ int json_of_properties(const struct haul_properties *properties, char **ret_text
 
 /* What the walk over an object keeps until all is encoded. */
 struct gather {
-	struct haul_property properties[HAUL_PROPERTY_COUNT_MAX];
+	struct haul_property *properties;
 	uint32_t count;
-	uint8_t *hex[HAUL_PROPERTY_COUNT_MAX]; /* bytes that were decoded */
+	uint8_t **hex; /* bytes that were decoded */
 	uint32_t hex_count;
 };
 
@@ -158,19 +158,25 @@ int json_take_properties(struct json_t *object, uint8_t *buffer,
 				     HAUL_PROPERTY_COUNT_MAX);
 	if (error < 0)
 		return error;
-	struct gather *gather = calloc(1, sizeof *gather);
-	if (gather == NULL)
-		return haul_err_set(err, -ENOMEM, "no memory for %zu properties", count);
-	error = gather_all(gather, object, err);
+	struct gather gather = { .properties = calloc(count + 1, sizeof *gather.properties),
+				 .hex = calloc(count + 1, sizeof(uint8_t *)) };
+	if (gather.properties == NULL || gather.hex == NULL) {
+		free(gather.hex);
+		free(gather.properties);
+		(void)haul_err_set(err, -ENOMEM, "no memory for %zu properties", count);
+		return -ENOMEM;
+	}
+	error = gather_all(&gather, object, err);
 	if (error == 0) {
-		error = haul_properties_encode(gather->properties, gather->count, buffer,
+		error = haul_properties_encode(gather.properties, gather.count, buffer,
 					       HAUL_PROPERTIES_MAX, ret_properties);
 		if (error < 0)
 			haul_err_set(err, error, "properties: %s", haul_strerror(error));
 	}
-	for (uint32_t i = 0; i < gather->hex_count; i++)
-		free(gather->hex[i]);
-	free(gather);
+	for (uint32_t i = 0; i < gather.hex_count; i++)
+		free(gather.hex[i]);
+	free(gather.hex);
+	free(gather.properties);
 	return error;
 }
 
