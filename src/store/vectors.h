@@ -1,14 +1,16 @@
 /* store/vectors.h — embeddings in memory, for comparing many queries with all of them at once.
  *
- * Model      A set a (index, dimensions) of vectors in aligned columns, filled from TREE_EMBEDDING
- *            when it is first asked for and kept up to date from what the executor stages. Exact
- *            search goes over blocks of vectors once for a batch of queries, with the widest SIMD
- *            there is (AVX-512, AVX2, plain C: same order of results). Above VECTORS_INDEX_MIN
- *            vectors a graph (HNSW) is built and used unless exact is asked for.
- * Memory     bounded by `bytes`; a set that does not fit is compared from the tree, block by block.
+ * Model      A set an index of embeddings: vectors in aligned rows, filled from TREE_EMBEDDING when
+ *            it is first searched and kept up to date from what the executor stages. Exact search
+ *            goes over blocks of vectors once for a batch of queries, with the widest SIMD there is
+ *            (knn.h). Above VECTORS_INDEX_MIN vectors a graph (hnsw.h) is built little by little
+ *            and used, unless exact is asked for or comparing is faster; what it does not know yet
+ *            is compared, so answers are right at any moment.
+ * Memory     `bytes`, at vectors_new, shared by all sets; one that does not fit is compared from
+ *            the tree, block by block.
  * Threads    executor: vectors_stage, before the op is published. Any: vectors_near, vectors_step.
- * Errors     -EINVAL: other dimensions. -ENOMEM never: see Memory.
- * Source     Malkov and Yashunin, 2018. */
+ * Errors     -EINVAL: other dimensions; -ECANCELED; those of the tree.
+ * Source     docs/design/0021; Malkov and Yashunin, 2018. */
 #pragma once
 
 #include <haul/reader.h>
