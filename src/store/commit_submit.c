@@ -81,6 +81,7 @@ static void *thread_run(void *arg)
 	struct commit *commit = arg;
 	struct wakes wakes = { 0 };
 
+	(void)pthread_setname_np(pthread_self(), "haul-log");
 	commit_lock(commit);
 	for (;;) {
 		if (commit->told.head != NULL) {

@@ -86,6 +86,7 @@ static void *keeper_run(void *arg)
 	struct haul_store *store = arg;
 	struct keeper *keeper = &store->keeper;
 
+	(void)pthread_setname_np(pthread_self(), "haul-keeper");
 	while (!atomic_load(&keeper->stop)) {
 		const uint32_t seen = atomic_load(&keeper->calls);
 		const int rc = keeper_step(store);
