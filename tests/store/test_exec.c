@@ -711,8 +711,11 @@ static void test_exec__asks_for_all_of_a_frame_at_once(void **state)
 	(void)last();
 	/* names, nodes with values and without, edges */
 	assert_int_equal(lab->lsm.finds - before, 4);
+	for (uint64_t id = 2001; id <= 2008; id++)
+		(void)create(id);
+	(void)last();
 	const uint32_t memory = lab->lsm.memory_finds;
-	for (uint64_t id = 1; id <= 8; id++)
+	for (uint64_t id = 2001; id <= 2008; id++)
 		(void)update(id);
 	(void)last();
 	/* The frame before is no matter; two keys may share a bit. */
@@ -763,6 +766,25 @@ static void test_exec__values_over_the_arena_and_groups(void **state)
 	assert_int_equal(lab->result.failed, 3 * 41);
 	for (uint64_t id = 1; id <= 40; id++)
 		assert_string_equal(text_of(id), "before");
+}
+
+/* The same, as small as can be: what is asked for again while a group is under way is its row. */
+static void test_exec__value_asked_for_again_in_a_group(void **state)
+{
+	(void)state;
+	(void)CREATE(1, .text = "before");
+	(void)CREATE(2, .text = "before");
+	assert_int_equal(last(), 0);
+	lab_flush(lab);
+	lab->lsm.arena_max = 30; /* one record */
+	assert_int_equal(haul_changes_begin(lab->changes), 0);
+	(void)UPDATE(1, .flags = HAUL_PATCH, .text = "wrong");
+	(void)UPDATE(2, .flags = HAUL_PATCH, .text = "wrong");
+	(void)update(3);
+	assert_int_equal(haul_changes_end(lab->changes), 0);
+	(void)UPDATE(1, .flags = HAUL_PATCH, .kind = 1, .version = 1);
+	assert_int_equal(last(), 0);
+	assert_string_equal(text_of(1), "before");
 }
 
 /* A frame writes more than the memory table has room for. */
@@ -930,6 +952,7 @@ int main(void)
 		T(test_exec__asks_for_all_of_a_frame_at_once),
 		T(test_exec__values_over_the_arena),
 		T(test_exec__values_over_the_arena_and_groups),
+		T(test_exec__value_asked_for_again_in_a_group),
 		T(test_exec__budget),
 		T(test_exec__failed_groups_count_in_the_budget),
 		T(test_exec_cost__is_enough),
