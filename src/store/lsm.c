@@ -58,8 +58,11 @@ static int run_open(struct lsm *lsm, const struct manifest *manifest,
 	if (!tables)
 		return -ENOMEM;
 	int rc = tables_open(lsm, &manifest->tables[from->first], from->count, tables, err);
+	/* There may have been more levels when it was made. */
+	uint32_t last = lsm->options.levels - 1;
+	uint32_t level = from->level < last ? from->level : last;
 	if (rc == 0) {
-		*ret_run = run_new((enum tree)from->tree, from->level, tables, from->count);
+		*ret_run = run_new((enum tree)from->tree, level, tables, from->count);
 		for (uint32_t i = 0; !*ret_run && i < from->count; i++)
 			table_drop(tables[i]);
 		rc = *ret_run ? 0 : -ENOMEM;

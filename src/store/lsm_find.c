@@ -180,7 +180,9 @@ static uint32_t open_until(const struct lsm_scratch *scratch, uint32_t count,
 /* The table that may have the key, or NO_TABLE; *at goes along. */
 static inline uint32_t table_of(const struct run *run, const struct tree_key *key, uint32_t *at)
 {
-	*at = run_find(run, *at, key);
+	/* Most often it is that of the key before. */
+	if (*at == run->count || key->word[0] >= run->bound[*at].last.word[0])
+		*at = run_find(run, *at, key);
 	if (*at == run->count || tree_key_compare(&run->bound[*at].first, key) > 0)
 		return NO_TABLE;
 	return *at;

@@ -154,6 +154,36 @@ static void test_lsm_open__read_only_changes_nothing(void **state)
 	lab_free(lab);
 }
 
+/* Runs of levels that there are no more would never be merged again, or be forgotten. */
+static void test_lsm_open__with_fewer_levels(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	for (uint32_t i = 0; i < 30; i++) {
+		put_some(lab, TREE_NODE, i, i + 60, i % 4 == 3);
+		flush_only(lab);
+		while (lsm_busy(lab->lsm))
+			assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
+	}
+	assert_true(status_of(lab).level[3].runs > 0);
+	lsm_lab_close(lab);
+	lab->options.levels = 2;
+	assert_int_equal(lsm_lab_open(lab), 0);
+	assert_int_equal(status_of(lab).level[3].runs, 0);
+	assert_true(status_of(lab).level[1].runs > 0);
+	lsm_lab_replay(lab);
+	lsm_lab_check_executor(lab);
+	for (uint32_t i = 0; i < 12; i++) {
+		put_some(lab, TREE_NODE, 0, 90, false);
+		flush_only(lab);
+	}
+	assert_int_equal(lsm_lab_settle(lab), 0);
+	assert_int_equal(lsm_lab_runs(lab, TREE_NODE), 1);
+	lsm_lab_check_executor(lab);
+	lsm_lab_check_blobs(lab);
+	lab_free(lab);
+}
+
 /* ---- freezing and flushing ---- */
 
 /* A writer would be told to go on although there is nowhere to put rows, or to wait for nothing. */
@@ -701,6 +731,7 @@ int main(void)
 		cmocka_unit_test(test_lsm_open__refuses_a_root_it_cannot_trust),
 		cmocka_unit_test(test_lsm_open__refuses_damaged_blobs),
 		cmocka_unit_test(test_lsm_open__read_only_changes_nothing),
+		cmocka_unit_test(test_lsm_open__with_fewer_levels),
 		cmocka_unit_test(test_lsm_ready__says_when_to_wait),
 		cmocka_unit_test(test_lsm_ready__a_long_log_is_reason_enough),
 		cmocka_unit_test(test_lsm_step__a_flush_waits_for_the_log),
