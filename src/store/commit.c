@@ -191,8 +191,8 @@ static void drive_keeper(struct commit *commit, struct wakes *wakes)
 	commit_lock(commit);
 }
 
-/* One piece of work that nobody else does; unlocks meanwhile. What was submitted is written by the log thread; by who
- * submits only if nobody else can, and without it he could not go on. */
+/* One piece of work that nobody else does; unlocks meanwhile. What was submitted is written by the
+ * log thread; by who submits only if nobody else can, and without it he could not go on. */
 static bool drive_once(struct commit *commit, bool submits, struct wakes *wakes)
 {
 	if (commit_can_execute(commit)) {

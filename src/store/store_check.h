@@ -1,8 +1,8 @@
 /* store/store_check.h — what the files of check and repair share.
  *
- * Model      store_check.c looks at files: root, manifest, tables, the end of the log; store_graph.c
- *            opens the store for reading and compares its trees with each other; store_repair.c
- *            takes away what the first found broken.
+ * Model      store_check.c looks at files: root, manifest, tables, the end of the log;
+ *            store_graph.c opens the store for reading and compares its trees with each other;
+ *            store_repair.c takes away what the first found broken.
  * Files      store_check.c, store_graph.c, store_repair.c.
  * Threads    one. */
 #pragma once

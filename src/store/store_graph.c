@@ -2,8 +2,8 @@
  *
  * Edges are in two trees, text keys and kinds beside their nodes, embeddings by index and by node.
  * Each rule walks along one tree and asks another, a batch at a time, whether it has what belongs
- * to each row. The tree of kinds is only gone along: when each of its rows is right and there are as
- * many as nodes with a kind, none is missing. */
+ * to each row. The tree of kinds is only gone along: when each of its rows is right and there are
+ * as many as nodes with a kind, none is missing. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

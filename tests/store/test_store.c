@@ -253,7 +253,7 @@ static void test_store__a_full_disk_keeps_nothing_of_a_frame(void **state)
 	assert_int_equal(lab_count_nodes(lab), id + 299);
 }
 
-/* A table that cannot be written costs nothing but time: frames go on, and the next try succeeds. */
+/* A table that cannot be written costs only time: frames go on, and the next try succeeds. */
 static void test_store__a_flush_that_fails_is_tried_again(void **state)
 {
 	struct store_lab *lab = *state;

@@ -164,7 +164,6 @@ static void other_open(struct store_lab *other, const struct store_lab *lab)
 	other->options = lab->options;
 }
 
-/* A copy of a live store: written to while it is made, and its own afterwards. */
 struct meanwhile {
 	struct store_lab *lab;
 	uint64_t id;
@@ -184,6 +183,7 @@ static int commit_meanwhile(uint64_t done, uint64_t total, void *arg)
 	return 0;
 }
 
+/* A copy of a live store, which is written to while it is made; its own store afterwards. */
 static void test_store_care__backup_of_a_live_store(void **state)
 {
 	struct store_lab *lab = *state;
@@ -224,7 +224,7 @@ static void test_store_care__backup_of_a_live_store(void **state)
 	free(other);
 }
 
-/* A backup goes where nothing is; what has a log is not a backup; one that was damaged is refused. */
+/* A backup goes where nothing is; what has a log is not one; a damaged one is refused. */
 static void test_store_care__restore_refuses_what_is_no_backup(void **state)
 {
 	struct store_lab *lab = *state;

@@ -201,7 +201,7 @@ static void crowd_run(struct crowd *crowd)
 		assert_int_equal(pthread_join(reading[i], NULL), 0);
 }
 
-/* Groups stay whole, results come in order, and nothing is lost, now or after it is opened again. */
+/* Groups stay whole, results come in order, and nothing is lost, also not when opened again. */
 static void test_store_threads__share_a_store(void **state)
 {
 	/* a memory table that fills up in between */
