@@ -19,7 +19,7 @@
  *            again.
  * Blocking   commit waits for the disk; submit only when too much is under way.
  * Limits     see graph.h. HAUL_STORE_IN_FLIGHT frames submitted and not told.
- * Source     docs/design/0015 (model), 0016 (log), 0017 (tables). */
+ * Source     docs/design/0015 (model), 0016 (log), 0017 (tables), 0022 (commits). */
 #pragma once
 
 #include <haul/graph.h>

@@ -271,9 +271,81 @@ static void test_store_threads__done_submits_the_next(void **state)
 	folder_lab_close(&folder);
 }
 
+/* One writer, or readers: the second is told, and nothing happens to the first. */
+static void test_store_threads__a_second_opener_is_told(void **state)
+{
+	const struct haul_store_options reading = { .memory = 160 << 20, .read_only = true };
+	struct haul_store *store, *second, *third;
+	struct haul_changes *changes;
+	struct folder_lab folder;
+
+	(void)state;
+	folder_lab_open(&folder);
+	assert_int_equal(haul_store_init(folder.store, &folder.err), 0);
+	assert_int_equal(haul_store_init(folder.store, &folder.err), -EEXIST);
+	assert_int_equal(haul_store_open(&store, folder.store, NULL, &folder.err), 0);
+	assert_int_equal(haul_store_open(&second, folder.store, NULL, &folder.err), -EBUSY);
+	assert_non_null(strstr(folder.err.text, folder.store));
+	assert_int_equal(haul_store_open(&second, folder.store, &reading, &folder.err), -EBUSY);
+	assert_int_equal(haul_store_check(folder.store, NULL, NULL, NULL, &folder.err), -EBUSY);
+	assert_int_equal(haul_store_repair(folder.store, true, NULL, NULL, &folder.err), -EBUSY);
+	assert_int_equal(haul_changes_new(&changes, 0, 0, 0), 0);
+	add(changes, 1, 1);
+	assert_int_equal(haul_store_commit(store, changes, NULL, NULL), 0);
+	assert_int_equal(haul_store_close(store), 0);
+	assert_int_equal(haul_store_open(&second, folder.store, &reading, &folder.err), 0);
+	assert_int_equal(haul_store_open(&third, folder.store, &reading, &folder.err), 0);
+	assert_int_equal(count_kind(second, 1), 1);
+	assert_int_equal(count_kind(third, 1), 1);
+	assert_int_equal(haul_store_commit(second, changes, NULL, NULL), -EROFS);
+	assert_int_equal(haul_store_open(&store, folder.store, NULL, &folder.err), -EBUSY);
+	assert_int_equal(haul_store_close(second), 0);
+	assert_int_equal(haul_store_close(third), 0);
+	assert_int_equal(haul_store_open(&store, folder.other, NULL, &folder.err), -ENOENT);
+	haul_changes_free(changes);
+	folder_lab_close(&folder);
+}
+
+/* A live backup and a restore through the public calls, with writers beside it. */
+static void test_store_threads__backup_beside_writers(void **state)
+{
+	struct crowd crowd = { .over = false };
+	struct member member = { &crowd, 0, 0 };
+	struct folder_lab folder;
+	struct haul_store *copy;
+	pthread_t writer;
+	char third[sizeof folder.other + 8];
+
+	(void)state;
+	folder_lab_open(&folder);
+	(void)snprintf(third, sizeof third, "%s-3", folder.other);
+	assert_int_equal(haul_store_init(folder.store, &folder.err), 0);
+	assert_int_equal(haul_store_open(&crowd.store, folder.store, NULL, &folder.err), 0);
+	assert_int_equal(pthread_create(&writer, NULL, commit_many, &member), 0);
+	while (atomic_load(&crowd.acknowledged[0]) < 5)
+		continue;
+	const uint64_t before = atomic_load(&crowd.acknowledged[0]);
+	if (haul_store_backup(crowd.store, folder.other, NULL, NULL, &folder.err) < 0)
+		fail_msg("backup: %s", folder.err.text);
+	if (haul_store_restore(folder.other, third, NULL, NULL, &folder.err) < 0)
+		fail_msg("restore: %s", folder.err.text);
+	assert_int_equal(pthread_join(writer, NULL), 0);
+	assert_int_equal(haul_store_compact(crowd.store, NULL, NULL), 0);
+	assert_int_equal(haul_store_close(crowd.store), 0);
+	assert_int_equal(haul_store_check(third, NULL, NULL, NULL, &folder.err), 0);
+	assert_int_equal(haul_store_check(folder.store, NULL, NULL, NULL, &folder.err), 0);
+	assert_int_equal(haul_store_open(&copy, third, NULL, &folder.err), 0);
+	assert_true(count_kind(copy, 1) >= (before - before / 10) * GROUP);
+	assert_int_equal(count_kind(copy, 1) % GROUP, 0);
+	assert_int_equal(haul_store_close(copy), 0);
+	folder_lab_close(&folder);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_store_threads__a_second_opener_is_told),
+		cmocka_unit_test(test_store_threads__backup_beside_writers),
 		cmocka_unit_test(test_store_threads__share_a_store),
 		cmocka_unit_test(test_store_threads__done_submits_the_next),
 	};
