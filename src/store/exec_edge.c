@@ -55,6 +55,8 @@ static int patch(struct exec *exec, const struct tree_row *old, const struct fra
 	struct haul_edge before, after;
 	struct haul_properties merged;
 
+	if (record_check_edge(old->value, old->bytes, false) != 0)
+		return exec->error = HAUL_ECORRUPT; /* what a table says need not be a record */
 	record_get_edge(old->value, old->bytes, &before);
 	record_get_edge(exec->frame->data + event->heap, event->bytes, &after);
 	const int error =

@@ -61,6 +61,16 @@ static bool same_key(const struct haul_node *a, const struct haul_node *b)
 	       (a->key_bytes == 0 || memcmp(a->key, b->key, a->key_bytes) == 0);
 }
 
+/* The node of an event, with its record: what a table says need not be one. */
+static int find_node(struct exec *exec, uint32_t number, struct tree_row *ret_row)
+{
+	const int found = exec_find(exec, LOOK_NODE_VALUE, exec->own[number], ret_row);
+
+	if (found > 0 && record_check_node(ret_row->value, ret_row->bytes, false) != 0)
+		return exec->error = HAUL_ECORRUPT;
+	return found;
+}
+
 /* A record in the place of another: names and kinds follow. */
 static int replace(struct exec *exec, uint64_t id, const struct tree_row *old,
 		   const uint8_t *record, uint32_t bytes)
@@ -102,8 +112,8 @@ int exec_create_node(struct exec *exec, const struct frame_event *event, uint32_
 	struct tree_row old;
 	struct haul_node node;
 
-	const int found =
-		exec_find(exec, upsert ? LOOK_NODE_VALUE : LOOK_NODE, exec->own[number], &old);
+	const int found = upsert ? find_node(exec, number, &old)
+				 : exec_find(exec, LOOK_NODE, exec->own[number], &old);
 	if (found < 0)
 		return found;
 	if (found && !upsert)
@@ -158,7 +168,7 @@ int exec_update_node(struct exec *exec, const struct frame_event *event, uint32_
 	uint32_t bytes = event->bytes;
 	struct tree_row old;
 
-	const int found = exec_find(exec, LOOK_NODE_VALUE, exec->own[number], &old);
+	const int found = find_node(exec, number, &old);
 	if (found <= 0)
 		return found < 0 ? found : -ENOENT;
 	if (event->expected_version != 0 && old.op != event->expected_version)
@@ -246,7 +256,7 @@ int exec_delete_node(struct exec *exec, const struct frame_event *event, uint32_
 	struct tree_row old;
 	struct haul_node node;
 
-	const int found = exec_find(exec, LOOK_NODE_VALUE, exec->own[number], &old);
+	const int found = find_node(exec, number, &old);
 	if (found <= 0)
 		return found < 0 ? found : -ENOENT;
 	if (event->expected_version != 0 && old.op != event->expected_version)

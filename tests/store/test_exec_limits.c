@@ -140,7 +140,7 @@ static void test_limits__every_kind_of_change_keeps_the_budget(void **state)
 	assert_int_equal(lab->result.failed, 0); /* nothing of them had been done */
 }
 
-/* A change that cannot look is told something, or leaves something behind; alone, and in a group. */
+/* A change that cannot look is told something, or leaves something behind; alone or in a group. */
 static void test_limits__every_kind_of_change_with_every_look_failing(void **state)
 {
 	(void)state;
@@ -202,6 +202,19 @@ static void test_limits__rows_that_are_none(void **state)
 	assert_int_equal(lsm_put(&lab->lsm, TREE_NAME, &name, 1, &row), 0);
 	assert_int_equal(haul_changes_create_node(lab->changes, &node, NULL), 0);
 	assert_int_equal(lab_run(lab), HAUL_ECORRUPT);
+	const struct tree_key two = { { 2 } }, edge = { { 1, 0, 2 } };
+	assert_int_equal(lsm_put(&lab->lsm, TREE_NODE, &two, 1, &row), 0);
+	assert_int_equal(lsm_put(&lab->lsm, TREE_OUT, &edge, 1, &row), 0);
+	put_node(true, 2, 10, HAUL_UPSERT);
+	assert_int_equal(lab_run(lab), HAUL_ECORRUPT);
+	put_node(false, 2, 10, 0);
+	assert_int_equal(lab_run(lab), HAUL_ECORRUPT);
+	assert_true(haul_changes_delete_node(lab->changes, 2, NULL) >= 0);
+	assert_int_equal(lab_run(lab), HAUL_ECORRUPT);
+	put_edge(false, 1, 2, HAUL_PATCH);
+	assert_int_equal(lab_run(lab), HAUL_ECORRUPT);
+	put_edge(false, 1, 2, 0); /* what is there is of no interest */
+	assert_int_equal(lab_run(lab), 0);
 	assert_int_equal(lsm_put(&lab->lsm, TREE_OF_NODE, &index, 1, &row), 0);
 	assert_int_equal(exec_new(&exec, &lab->lsm, NULL, 0), HAUL_ECORRUPT);
 	row.deleted = true;
