@@ -7,7 +7,7 @@
 #include "base/hash.h"
 #include "store/media_state.h"
 
-enum { READS_AT_ONCE = 64, NONE = -1 };
+enum { READS_AT_ONCE = 128, NONE = -1 };
 
 /* ---- open files; under the lock ---- */
 
