@@ -71,11 +71,13 @@ struct sums {
 	__m256 low[GROUP], high[GROUP];
 };
 
-/* Products of `rows` rows, GROUP or 1, with 16 queries of a tile. */
+/* Products of `count` rows, GROUP or 1, with 16 queries of a tile; the GROUP rows behind them are
+ * asked for from memory. */
 AVX2 static inline __attribute__((always_inline)) struct sums
 products(const float *tile, const float *rows, uint32_t floats, int count)
 {
 	const float *a = rows, *b = rows + (count == 1 ? 0 : (size_t)floats * 3);
+	const char *ahead = (const char *)(rows + (size_t)floats * GROUP);
 	struct sums sums;
 
 #pragma GCC unroll 6
@@ -83,6 +85,8 @@ products(const float *tile, const float *rows, uint32_t floats, int count)
 		sums.low[r] = sums.high[r] = _mm256_setzero_ps();
 	for (uint32_t i = 0; i < floats; i++, tile += KNN_TILE) {
 		const __m256 low = _mm256_load_ps(tile), high = _mm256_load_ps(tile + LANES);
+		if (count == GROUP)
+			_mm_prefetch(ahead + (size_t)i * GROUP * sizeof *rows, _MM_HINT_T1);
 #pragma GCC unroll 6
 		for (int r = 0; r < count; r++) {
 			const float *row = r < 3 ? a : b;

@@ -1,4 +1,6 @@
+#include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -257,6 +259,47 @@ static void test_reader_threads__search_a_graph_that_grows(void **state)
 	}
 }
 
+/* ---- interrupts ---- */
+
+enum { INTERRUPTS = 30 };
+
+/* Until so many calls were ended; each of the others is whole. */
+static void *traverse_on(void *arg)
+{
+	struct told *told = arg;
+	struct haul_visit visits[NODES];
+	const struct haul_traverse query = { .start = 1, .depth_max = 64 };
+
+	for (uint32_t ended = 0; ended < INTERRUPTS && told->wrong == NULL;) {
+		bool complete = false;
+		const int count =
+			haul_reader_traverse(told->reader, &query, visits, NODES, &complete);
+		ended += count == -ECANCELED;
+		if (count != -ECANCELED && (count != 65 || !complete))
+			told->wrong = "a call that was neither ended nor whole";
+	}
+	__atomic_store_n(&told->f->ended, true, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+/* From another thread, at any moment: the call says so, or is whole. */
+static void test_reader_threads__interrupts_a_call_under_way(void **state)
+{
+	struct fixture *f = *state;
+	struct told told = { .f = f, .reader = f->lab.reader };
+	pthread_t thread;
+
+	frame_put(f, 1);
+	assert_int_equal(pthread_create(&thread, NULL, traverse_on, &told), 0);
+	while (!__atomic_load_n(&f->ended, __ATOMIC_ACQUIRE)) {
+		haul_reader_interrupt(f->lab.reader);
+		(void)sched_yield();
+	}
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	if (told.wrong != NULL)
+		fail_msg("%s", told.wrong);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_all, close_all)
 
 int main(void)
@@ -264,6 +307,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_reader_threads__see_one_state_a_call),
 		TEST(test_reader_threads__search_a_graph_that_grows),
+		TEST(test_reader_threads__interrupts_a_call_under_way),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
