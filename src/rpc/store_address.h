@@ -1,5 +1,6 @@
 /* rpc/store_address.h — where a store is served: "unix:PATH", "HOST:PORT", "[V6]:PORT", "HOST".
  *
+ * Model      Text becomes a struct address; from there on it does not matter which kind it is.
  * Errors     negative, with text that says what an address looks like, or what to do about it.
  * Blocking   names of hosts are looked up (by the resolver of the system); nothing else waits.
  * Threads    any. */

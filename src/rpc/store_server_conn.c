@@ -2,9 +2,9 @@
  *
  * What comes goes to the connection's own small buffer; a frame that does not lie in it whole goes
  * straight to its buffer of the arena. A connection is read only while it has credits: what it
- * holds of the arena is at most SERVER_TASKS_EACH frames. Nobody waits for one that does not go on:
- * a frame that has begun has until half_ns, an answer has to move within server->patience.out_ns, and when
- * memory is short who holds some and has not moved for server->patience.stall_ns is closed. A client that
+ * holds of the arena is at most SERVER_TASKS_EACH frames. Nobody waits for one that does not go on
+ * (struct server_patience): a frame that has begun has to come to its end, an answer has to move,
+ * and when memory is short who holds some and has not moved for a moment is closed. A client that
  * was slow for an honest reason comes again, and its frames are executed once. */
 #include <errno.h>
 #include <netinet/tcp.h>

@@ -6,6 +6,14 @@
 #include "base/assert.h"
 #include "base/checksum.h"
 
+static_assert(WIRE_RESULT_HEAD + WIRE_VALUES_MAX +
+			      WIRE_ITEMS_MAX * (sizeof(struct wire_record) + 8) <=
+		      WIRE_RESULT_MAX,
+	      "what a reader returns fits");
+static_assert(WIRE_RESULT_HEAD + WIRE_VISITS_MAX * sizeof(struct haul_visit) <= WIRE_RESULT_MAX &&
+		      WIRE_RESULT_HEAD + WIRE_HITS_MAX * sizeof(struct wire_hit) <= WIRE_RESULT_MAX,
+	      "and what it finds");
+
 /* ---- frames ---- */
 
 void wire_seal(uint8_t *data, enum wire_kind kind, uint32_t bytes, const struct wire_from *from)

@@ -134,13 +134,6 @@ enum {
 	WIRE_QUERY_HEAD = FRAME_HEAD + sizeof(struct wire_query),
 	WIRE_RESULT_HEAD = FRAME_HEAD + sizeof(struct wire_result),
 };
-static_assert(WIRE_RESULT_HEAD + WIRE_VALUES_MAX +
-			      WIRE_ITEMS_MAX * (sizeof(struct wire_record) + 8) <=
-		      WIRE_RESULT_MAX,
-	      "what a reader returns fits");
-static_assert(WIRE_RESULT_HEAD + WIRE_VISITS_MAX * sizeof(struct haul_visit) <= WIRE_RESULT_MAX &&
-		      WIRE_RESULT_HEAD + WIRE_HITS_MAX * sizeof(struct wire_hit) <= WIRE_RESULT_MAX,
-	      "and what it finds");
 
 /* What a frame is from. */
 struct wire_from {
