@@ -276,7 +276,8 @@ static void test_lsm_view__keeps_its_memory_table(void **state)
 	lab_free(lab);
 }
 
-/* A backup that takes its time would stop writers, or its tables would be deleted under its hands. */
+/* A backup that takes its time would stop writers, or its tables would be deleted under its
+ * hands. */
 static void test_lsm_view_tables__keeps_no_memory_table(void **state)
 {
 	(void)state;
