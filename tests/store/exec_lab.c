@@ -103,7 +103,7 @@ void lsm_find_memory(struct lsm *lsm, enum tree tree, const struct tree_key *key
 
 void lsm_prefetch(struct lsm *lsm, enum tree tree, const struct tree_key *key)
 {
-	HAUL_ASSERT(tree_hashed[tree] && lsm->rows + lsm->count >= lsm->rows && key != NULL);
+	HAUL_ASSERT(tree_hashed[tree] && lsm != NULL && key != NULL);
 }
 
 int lsm_put(struct lsm *lsm, enum tree tree, const struct tree_key *key, uint64_t op,
