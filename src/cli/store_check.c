@@ -12,7 +12,7 @@ enum { KEY_ACCEPT = 256, KEY_JSON, KEY_QUIET };
 
 struct request {
 	const char *path;
-	bool accept, json, quiet;
+	bool repair, accept, json, quiet;
 	/* while it runs */
 	struct progress progress;
 	json_t *findings;
@@ -66,7 +66,7 @@ static void tell(const struct haul_store_finding *finding, void *arg)
 	}
 	progress_wipe(&request->progress);
 	printf("%s: %s%s\n", finding->place, finding->what,
-	       finding->loss ? "" : " (nothing acknowledged is affected)");
+	       finding->loss || request->repair ? "" : " (nothing acknowledged is affected)");
 }
 
 static void print_json(const struct request *request)
@@ -93,6 +93,19 @@ static int fail(const struct request *request, int rc, const struct haul_err *er
 	return cli_fail("store", err);
 }
 
+/* An end that was torn by a crash is cut when the store is opened. */
+static void print_found(const struct request *request)
+{
+	if (request->losses == 0)
+		printf("%s: good: what is acknowledged is whole, and opening mends the rest\n",
+		       request->path);
+	else
+		printf("%s: %" PRIu64 " findings, %" PRIu64
+		       " of them in what was acknowledged; 'haul store repair' says what would be "
+		       "lost\n",
+		       request->path, request->count, request->losses);
+}
+
 int store_cmd_check(int argc, char **argv)
 {
 	static const struct argp_option options[] = {
@@ -106,7 +119,8 @@ int store_cmd_check(int argc, char **argv)
 		.args_doc = "FOLDER",
 		.doc = "Read all of a store and verify it: root, every block of every table and "
 		       "their order, the log, both ways of every edge, keys and kinds. Nothing is "
-		       "changed. The exit status is 1 when something is found.\v"
+		       "changed. The exit status is 1 when acknowledged data is "
+		       "damaged.\v"
 		       "Examples:\n"
 		       "  haul store check graph\n"
 		       "  haul store check graph --json\n",
@@ -128,17 +142,16 @@ int store_cmd_check(int argc, char **argv)
 	if (rc < 0)
 		return fail(&request, rc, &err);
 	if (rc > 0 && !request.json)
-		printf("%s: %d findings, %" PRIu64
-		       " of them in what was acknowledged; 'haul store repair' says what would be "
-		       "lost\n",
-		       request.path, rc, request.losses);
-	return store_cmd_end_output(rc > 0 ? CLI_FAILED : CLI_OK);
+		print_found(&request);
+	return store_cmd_end_output(request.losses > 0 ? CLI_FAILED : CLI_OK);
 }
 
 static void print_repaired(const struct request *request)
 {
 	if (request->count == 0)
 		printf("%s: nothing to repair\n", request->path);
+	else if (!request->accept && request->losses == 0)
+		printf("%s: nothing would be lost: opening it does the same\n", request->path);
 	else if (!request->accept)
 		printf("%s: nothing was changed; --accept-loss does it\n", request->path);
 	else
@@ -164,7 +177,7 @@ int store_cmd_repair(int argc, char **argv)
 		       "  haul store repair graph\n"
 		       "  haul store repair graph --accept-loss\n",
 	};
-	struct request request = { 0 };
+	struct request request = { .repair = true };
 	struct haul_err err = { 0 };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
@@ -178,5 +191,5 @@ int store_cmd_repair(int argc, char **argv)
 	json_decref(request.findings);
 	if (rc < 0)
 		return fail(&request, rc, &err);
-	return store_cmd_end_output(rc > 0 && !request.accept ? CLI_FAILED : CLI_OK);
+	return store_cmd_end_output(request.losses > 0 && !request.accept ? CLI_FAILED : CLI_OK);
 }

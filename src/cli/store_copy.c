@@ -94,21 +94,20 @@ int store_cmd_compact(int argc, char **argv)
 	};
 	struct request request = { .wanted = 1, .usage = "FOLDER" };
 	struct haul_store *store = NULL;
-	char before[QUANTITY_TEXT], after[QUANTITY_TEXT];
+	char bytes[QUANTITY_TEXT];
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
 	store_cmd_catch_signals();
 	if (open_store(&request, &store) != CLI_OK)
 		return CLI_FAILED;
-	quantity_memory_text(bytes_of(store), before);
 	progress_begin(&request.progress, "compact", "bytes", request.quiet);
 	const int rc = haul_store_compact(store, show_progress, &request);
 	progress_end(&request.progress);
-	quantity_memory_text(bytes_of(store), after);
+	quantity_memory_text(bytes_of(store), bytes);
 	int code = rc < 0 ? store_cmd_fail(request.words[0], rc) : CLI_OK;
 	code = close_store(&request, store, code);
 	if (code == CLI_OK)
-		printf("%s: %s of tables, were %s\n", request.words[0], after, before);
+		printf("%s: %s of tables, in one run a tree\n", request.words[0], bytes);
 	return store_cmd_end_output(code);
 }
 

@@ -596,8 +596,30 @@ class Served(Loads, Folder):
         self.process.wait(SECONDS)
         self.assertTrue(os.path.exists(self.path("graph/status.sock")))
         self.assertFalse(self.ask("stat", self.graph)["served"])
+        self.assert_ok(store("check", self.graph))
         self.serve("--listen", "127.0.0.1:0")
         self.assertEqual(len(self.get(1, 2, 3)), 3)
+
+    def test_serve__killed_while_it_is_loaded(self):
+        """The load goes on when the server is back on its socket: each row once, none lost."""
+        self.stop(self.process)
+        path = "unix:" + self.path("s")
+        self.serve("--listen", path)
+        rows = b"".join(b"%d,%d\n" % (i, i % 5) for i in range(1, MANY + 1))
+        process = subprocess.Popen([HAUL, "store", "load", path, "--nodes", "-"],
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+        process.stdin.write(b"id,kind\n" + rows[:len(rows) // 2])
+        process.stdin.flush()
+        self.process.kill()
+        self.process.wait(SECONDS)
+        self.serve("--listen", path)
+        out, err = process.communicate(rows[len(rows) // 2:], timeout=SECONDS)
+        self.assertEqual(process.returncode, OK, err)
+        self.assertIn(f"{MANY} nodes".encode(), out)
+        self.assertEqual(len(self.get(*range(1, MANY, 997))), len(range(1, MANY, 997)))
+        self.stop(self.process)
+        self.assertIn("all good", self.assert_ok(store("check", self.graph)))
 
     def test_serve__tokens(self):
         """Other machines only with a token; who does not know it is told so."""
