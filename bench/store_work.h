@@ -22,6 +22,7 @@ enum {
 	STORE_BATCH_MAX = 8192,
 	STORE_SLOW_US = 1000, /* default of what --sync-us says */
 	STORE_PATH = 4096,
+	STORE_SUSTAINED = 64, /* runs that are remembered */
 };
 
 enum store_group { STORE_NONE, STORE_COMMIT, STORE_RIVALS, STORE_GET, STORE_KNN, STORE_SERVE };
@@ -65,7 +66,11 @@ struct store_bench {
 	float *vectors;              /* queries of knn */
 	struct store_served *served; /* store_serve.c's */
 	struct store_times times;
-	double gap_ms, p99_ms; /* of the last sustained run */
+	/* Of the sustained runs with random ids: two more cases tell of the same runs. */
+	struct {
+		double p99_ms, gap_ms;
+	} sustained[STORE_SUSTAINED];
+	uint32_t sustained_count, told_p99, told_gap;
 };
 
 /* What a case does: its parameter. */
