@@ -260,6 +260,8 @@ int haul_future_wait(struct haul_future *future, int64_t timeout_ns, int32_t *st
 	struct client_waiter *waiter = &future->waiter;
 	int64_t until_ns = INT64_MAX;
 
+	if (client_is_own_thread(client) && atomic_load(&waiter->word) != WAITER_TOLD)
+		return -EDEADLK;
 	if (timeout_ns >= 0 && timeout_ns < INT64_MAX / 2)
 		until_ns = client_now(client) + timeout_ns;
 	if (client_waiter_wait(client, waiter, until_ns) < 0) {

@@ -263,7 +263,7 @@ static void handle(struct store_server *server, const struct epoll_event *event)
 	}
 	if (what >= (void *)server->conns &&
 	    what < (void *)(server->conns + server->options.connections_max)) {
-		server_conn_run(server, what);
+		server_conn_event(server, what, event->events);
 		return;
 	}
 	const int *listener = what;

@@ -79,11 +79,12 @@ struct server_conn {
 	int fd;                   /* -1: closed; free once no task is left */
 	uint32_t events;          /* asked of epoll */
 	bool used, greeted;
-	bool ended;   /* nothing more is read */
-	bool failed;  /* … and `last` goes behind what goes out */
-	bool leaving; /* all is sent; what still comes is thrown away */
-	bool starved; /* waits for memory */
-	bool ready;   /* on the list of those to be run */
+	bool ended;     /* nothing more is read */
+	bool failed;    /* … and `last` goes behind what goes out */
+	bool leaving;   /* all is sent; what still comes is thrown away */
+	bool starved;   /* waits for memory */
+	bool unwatched; /* epoll has nothing new to say of it */
+	bool ready;     /* on the list of those to be run */
 	struct server_conn *ready_next;
 	uint8_t *in;
 	uint32_t in_from, in_to;

@@ -9,9 +9,9 @@
  * Memory     buffers of frames come out of one arena; a connection that holds a piece of it and
  *            does not go on is closed when somebody else needs it.
  * Files      store_server.c (open, run, stop), store_server_conn.c (bytes in and out),
- *            store_server_frame.c (what a frame asks for), store_server_feed.c (changes),
- *            store_server_query.c (workers), store_server_answer.c (a query's call),
- *            store_server_stats.c.
+ *            store_server_door.c (coming, going), store_server_frame.c (what a frame asks for),
+ *            store_server_feed.c (changes), store_server_query.c (workers),
+ *            store_server_answer.c (a query's call), store_server_stats.c.
  * Threads    as each field says. */
 #pragma once
 
@@ -76,7 +76,9 @@ struct store_server {
 /* ---- bytes in and out (store_server_conn.c) ---- */
 
 void server_accept(struct store_server *server, int listener);
-/* What epoll says, or what was done, may let it go on. */
+/* What epoll says. */
+void server_conn_event(struct store_server *server, struct server_conn *conn, uint32_t events);
+/* What was done may let it go on. */
 void server_conn_run(struct store_server *server, struct server_conn *conn);
 /* Say why, then close. */
 void server_conn_fail(struct store_server *server, struct server_conn *conn, int code,

@@ -294,7 +294,7 @@ static void test_wire__checks_errors(void **state)
 static void test_wire__carries_statuses(void **state)
 {
 	static int32_t statuses[HAUL_CHANGES_OPS], seen[HAUL_CHANGES_OPS];
-	uint8_t *data = aligned_alloc(64, WIRE_ANSWER_MAX + 64);
+	uint8_t *data = aligned_alloc(64, (WIRE_ANSWER_MAX + 63) & ~63UL);
 	struct wire_answer answer;
 	struct prng prng;
 
