@@ -195,12 +195,14 @@ static void drive_keeper(struct commit *commit, struct wakes *wakes)
  * log thread; by who submits only if nobody else can, and without it he could not go on. */
 static bool drive_once(struct commit *commit, bool submits, struct wakes *wakes)
 {
-	if (commit_can_execute(commit)) {
+	const bool writes = commit_can_write(commit) &&
+			    (!submits || !commit->threads || commit_is_teller(commit));
+
+	if (commit_can_execute(commit) && !(writes && commit_turn_is_over(commit))) {
 		commit_execute_turn(commit, wakes);
 		return true;
 	}
-	if (commit_can_write(commit) &&
-	    (!submits || !commit->threads || commit_is_teller(commit))) {
+	if (writes) {
 		commit_write_turn(commit, wakes);
 		return true;
 	}

@@ -28,6 +28,8 @@ struct commit_item *commit_pop(struct commit_list *list);
 
 bool commit_can_execute(const struct commit *commit);
 bool commit_can_write(const struct commit *commit);
+/* Whether enough is staged to be written before more is executed. */
+bool commit_turn_is_over(const struct commit *commit);
 void commit_execute_turn(struct commit *commit, struct wakes *wakes);
 void commit_write_turn(struct commit *commit, struct wakes *wakes);
 /* Tell what is durable, or all when broken. */

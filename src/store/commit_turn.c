@@ -305,8 +305,8 @@ static bool item_blocked(struct commit *commit, struct commit_item *item, int fl
 	return false;
 }
 
-/* Whether a turn has executed enough. A write does not end it: it is another's. */
-static bool turn_is_over(struct commit *commit)
+/* A write that is under way does not end a turn: it is another's. */
+bool commit_turn_is_over(const struct commit *commit)
 {
 	const struct haul_gate_input input = {
 		.ops_queued = commit->staged_ops,
@@ -336,7 +336,7 @@ void commit_execute_turn(struct commit *commit, struct wakes *wakes)
 		else
 			item_staged(commit, item, commit->broken != 0 ? commit->broken : rc, wakes);
 	} while (again && commit->waiting.head != NULL && commit->holds == 0 &&
-		 commit->broken == 0 && !turn_is_over(commit));
+		 commit->broken == 0 && !commit_turn_is_over(commit));
 	commit->executing = false;
 	if (commit->holds > 0)
 		commit_progress(commit, wakes);

@@ -13,8 +13,14 @@
 #include "store/changes_state.h"
 #include "store_lab.h"
 
+/* Under a sanitizer, which is slow at taking memory, fewer. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { RUNS = 4, LIE_RUNS = 12 };
+#else
+enum { RUNS = 24, LIE_RUNS = 60 };
+#endif
+
 enum {
-	RUNS = 24,
 	STEPS = 500,
 	PENDING = 6, /* submitted and not told */
 	SESSIONS = 2
@@ -553,7 +559,7 @@ static void test_store_model__answers_as_the_oracles(void **state)
 
 /* ---- a disk that lies ---- */
 
-enum { LIE_RUNS = 60, LIE_FRAMES = 60 };
+enum { LIE_FRAMES = 60 };
 
 struct lie {
 	struct store_lab lab;
