@@ -4,7 +4,7 @@
  *            what a power cut could: each sector written and not synced is old, new or torn by
  *            choice; each name made, renamed or removed and not synced is as before or after. Every
  *            call that changes anything counts as one step; vfs_sim_stop_after cuts the power at a
- *            step.
+ *            step, which may be kept or not. Absolute paths are names of the same disk.
  * Threads    one.
  * Errors     -EIO for all calls once stopped; faults as set. */
 #pragma once

@@ -51,6 +51,7 @@ struct media_calls {
 	int (*blob_list)(struct media *media, int (*visit)(uint64_t blob, void *arg), void *arg);
 	/* -ENOENT: none yet (version 0). */
 	int (*root_get)(struct media *media, uint64_t *ret_version, void *data, size_t *bytes);
+	/* HAUL_ESTALE: the root is not of that version. */
 	int (*root_cas)(struct media *media, uint64_t version, const void *data, size_t bytes);
 	void (*close)(struct media *media);
 };
