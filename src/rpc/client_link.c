@@ -121,40 +121,47 @@ static int first_frame(const struct link *link)
 		return rc == HAUL_EVERSION ? rc : -EPROTO;
 	if (head.kind != WIRE_WELCOME && head.kind != WIRE_ERROR)
 		return -EPROTO;
-	if (head.bytes > sizeof link->frame)
+	if (head.bytes != WIRE_WELCOME_BYTES && head.bytes != WIRE_ERROR_BYTES)
 		return -EPROTO;
 	return link->got >= head.bytes ? (int)head.bytes : 0;
+}
+
+/* 1: the first frame is there; 0: not yet. No more is read than belongs to it: a welcome is the
+ * shorter of the two. */
+static int read_first(struct link *link)
+{
+	for (;;) {
+		const int bytes = first_frame(link);
+		if (bytes != 0)
+			return bytes < 0 ? bytes : 1;
+		const bool begun = link->got >= WIRE_WELCOME_BYTES;
+		const uint32_t want = begun ? WIRE_ERROR_BYTES : WIRE_WELCOME_BYTES;
+		HAUL_ASSERT(link->got < want);
+		const ssize_t got =
+			recv(link->fd, link->frame + link->got, want - link->got, MSG_DONTWAIT);
+		if (got < 0)
+			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+		if (got == 0) /* others hang up at what they cannot read */
+			return link->got > 0 ? -EPROTO : -ECONNRESET;
+		link->got += (uint32_t)got;
+	}
 }
 
 static int welcome(struct link *link, struct haul_err *err)
 {
 	struct frame_head head;
 
-	while (link->got < WIRE_WELCOME_BYTES || first_frame(link) == 0) {
-		const bool begun = link->got >= FRAME_HEAD;
-		const uint32_t want = begun ? WIRE_ERROR_BYTES : WIRE_WELCOME_BYTES;
-		const ssize_t got =
-			recv(link->fd, link->frame + link->got, want - link->got, MSG_DONTWAIT);
-		if (got < 0 && (errno == EAGAIN || errno == EINTR))
-			return 0;
-		if (got < 0)
-			return fail(link, -errno, err);
-		if (got == 0) /* others hang up at what they cannot read */
-			return fail(link, link->got > 0 ? -EPROTO : -ECONNRESET, err);
-		link->got += (uint32_t)got;
-		const int bytes = first_frame(link);
-		if (bytes < 0)
-			return fail(link, bytes, err);
-		if (bytes > 0)
-			break;
-		if (link->got == want && begun)
-			return fail(link, -EPROTO, err);
-	}
-	int rc = wire_check(link->frame, link->got, &head);
+	int rc = read_first(link);
+	if (rc == 0)
+		return 0;
+	if (rc > 0)
+		rc = wire_check(link->frame, link->got, &head);
 	if (rc == 0 && head.kind == WIRE_ERROR)
 		return refused(link, err);
 	if (rc == 0)
 		rc = wire_get_welcome(link->frame, &link->welcome);
+	if (rc < 0 && rc > HAUL_EBASE)
+		return fail(link, rc, err);
 	if (rc < 0)
 		return fail(link, rc == HAUL_EVERSION ? rc : -EPROTO, err);
 	link->state = LINK_UP;

@@ -48,7 +48,7 @@ int server_hello(struct store_server *server, struct server_conn *conn, const ui
 	int rc = wire_check(data, bytes, &head);
 	if (rc == 0)
 		rc = wire_get_hello(data, &hello);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	if (server->token_bytes > 0 && !token_same(server, &hello)) {
 		server_count(server, S_TOKEN, 1);
@@ -90,7 +90,7 @@ static int take_query(struct store_server *server, struct server_task *task,
 	int rc = wire_check(task->block, task->bytes, &checked);
 	if (rc == 0)
 		rc = wire_get_query(task->block, &query);
-	if (rc < 0)
+	if (rc != 0)
 		return rc;
 	task->query = true;
 	task->slow = server_query_slow(query);
