@@ -29,6 +29,9 @@ int store_target_open(struct store_target *target, const char *where,
 						  .stats = options->stats };
 	int error = is_address(where) ? haul_client_open(&opened.client, where, &client, err)
 				      : haul_store_open(&opened.store, where, &store, err);
+	/* A word alone may have been meant as either. */
+	if (error < 0 && is_address(where) && strchr(where, ':') == NULL)
+		return haul_err_wrap(err, error, "there is no such folder, nor a server");
 	if (error == -EBUSY)
 		return haul_err_set(err, error,
 				    "%s is open in another process: if that is a server, give its "

@@ -163,6 +163,8 @@ class Init(Folder):
             self.assertEqual(result.returncode, FAILED, result)
             self.assertLessEqual(result.stderr.count(b"\n"), 1, result)
         self.assert_ends(store("check", self.path("none")), FAILED, self.path("none"), "No such")
+        self.assert_ends(store("get", self.path("none"), "1"), FAILED, "haul store init")
+        self.assert_ends(store("get", "none.invalid", "1"), FAILED, "no such folder")
 
 
 class Loads:
