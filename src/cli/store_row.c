@@ -273,8 +273,14 @@ static int take_embedding(struct store_rows *rows, const struct store_column *co
 	int rc = json_to_vector(cell->text, &vector, &embedding->dimensions, err);
 	if (rc < 0)
 		return rc;
-	memcpy(room, vector, embedding->dimensions * sizeof *room);
+	bool finite = true;
+	for (uint32_t i = 0; i < embedding->dimensions; i++) {
+		room[i] = vector[i];
+		finite = finite && isfinite(vector[i]);
+	}
 	free(vector);
+	if (!finite)
+		return haul_err_set(err, -EINVAL, "embedding: a number that does not fit a float");
 	embedding->index = column->index;
 	embedding->vector = room;
 	row->embedding_count++;

@@ -219,18 +219,18 @@ class Loads:
         """By file and line, with what is wrong; the others are loaded, and the exit is 1."""
         bad = (b'id,kind,key,n:int,v,embedding\n1,1,a,1,,\n0,1,b,1,,\n3,x,c,1,,\n4,1,d,1.5,,\n5,1\n'
                b'6,1,"e"x,1,,\n"7\n",1,f,1,,\n8,1,a,1,,\n,,,,,\n9,1,g,1,,[1\n10,,h,9,"x\ny",\n'
-               b'11,1,' + b"k" * 256 + b',1,,\n12,1,i,,"open,\n')
+               b'11,1,' + b"k" * 256 + b',1,,\n12,1,j,1,,[1e39]\n13,1,i,,"open,\n')
         result = self.load("--on-error", "skip", "--nodes", self.write("n.csv", bad))
         self.assertEqual(result.returncode, FAILED)
         told = {int(line.split(":")[3]): line.split(": ", 3)[-1]
                 for line in result.stderr.decode().splitlines()}
         for line, words in {3: "id '0'", 4: "kind 'x'", 5: "n '1.5'", 6: "2 fields", 7: "comma",
                             8: "id '7", 10: "key is there already", 11: "neither an id nor a key",
-                            12: "vector", 15: "256 bytes", 16: "not closed"}.items():
+                            12: "vector", 15: "256 bytes", 16: "fit a float", 17: "not closed"}.items():
             self.assertIn(words, told.pop(line), result.stderr)
         self.assertEqual(told, {}, result.stderr)
         self.assertIn("2 nodes and 0 edges loaded", result.stdout.decode())
-        self.assertIn("11 bad", result.stdout.decode())
+        self.assertIn("12 bad", result.stdout.decode())
         self.assertEqual([n["id"] for n in self.get("a", "h", "b", "c")], [1, 10])
 
     def test_load__bad_objects_and_edges(self):
