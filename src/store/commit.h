@@ -77,6 +77,7 @@ struct commit {
 	bool writing;
 	bool full;      /* the log's buffers: wait for a write */
 	bool stalled;   /* the memory tables: wait for the keeper */
+	bool rested;    /* … who had nothing to do and has slept for a while */
 	uint32_t holds; /* who wants the executor for itself */
 	struct commit_list waiting, staged, told;
 	uint64_t op;         /* executed */
@@ -142,8 +143,8 @@ int commit_durable(struct commit *commit, uint64_t op);
 /* Until the keeper has done a step since *steps (0 at first), called on if it sleeps. What it said:
  * 1 there may be more to do, 0, negative. */
 int commit_keeper(struct commit *commit, uint64_t *steps);
-/* The keeper has done a step: what it said. */
-void commit_kept(struct commit *commit, int rc);
+/* The keeper has done a step: what it said. Whether somebody waits for it. */
+bool commit_kept(struct commit *commit, int rc);
 /* Mark the log (log_mark) if nobody is about to write; whether it was. */
 bool commit_mark(struct commit *commit);
 int commit_error(struct commit *commit);

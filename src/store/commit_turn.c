@@ -299,6 +299,7 @@ static bool item_blocked(struct commit *commit, struct commit_item *item, int fl
 	if (commit->keeper_steps != steps)
 		return true;
 	commit->stalled = true;
+	commit->rested = false;
 	commit->stalled_ns = commit->os->now_ns(commit->os);
 	commit->stats.stalls++;
 	keeper_call(&commit->store->keeper);
@@ -415,16 +416,20 @@ void commit_write_turn(struct commit *commit, struct wakes *wakes)
 		keeper_call(&commit->store->keeper);
 }
 
-void commit_kept(struct commit *commit, int rc)
+bool commit_kept(struct commit *commit, int rc)
 {
 	struct wakes wakes = { 0 };
 
 	commit_lock(commit);
 	commit->keeper_steps++;
 	commit->keeper_rc = rc;
-	/* with nothing to do and a write to come it waits for what that makes durable */
-	const bool waits = rc == 0 && (commit->writing || commit->staged.head != NULL);
+	/* With nothing to do and a write to come it waits for what that makes durable; with none
+	 * it waits for readers to leave a memory table, and looks again after a while. */
+	const bool durable = commit->writing || commit->staged.head != NULL;
+	const bool waits = rc == 0 && commit->stalled && (durable || !commit->rested);
+	commit->rested = rc == 0 && commit->stalled && !durable;
 	if (commit->stalled && !waits) {
+		commit->rested = false;
 		const int64_t ns = commit->os->now_ns(commit->os) - commit->stalled_ns;
 		commit->stalled = false;
 		commit->stats.throttle_ns += (uint64_t)ns;
@@ -432,6 +437,8 @@ void commit_kept(struct commit *commit, int rc)
 			commit->stats.throttle_max_ns = (uint64_t)ns;
 		commit_handover(commit, &wakes);
 	}
+	const bool stalled = commit->stalled;
 	commit_progress(commit, &wakes);
 	commit_unlock(commit, &wakes);
+	return stalled;
 }

@@ -8,6 +8,7 @@
 
 enum {
 	KEEPER_RETRY_NS = 100000000, /* after a step that failed, if nobody calls before */
+	KEEPER_WAITED_NS = 1000000,  /* with nothing to do, while a commit waits for readers */
 	KEEPER_MARK_NS = 5000000     /* without a write: then what is durable is marked as such */
 };
 
@@ -39,7 +40,7 @@ int keeper_step(struct haul_store *store)
 	if (rc == 0)
 		rc = vectors_step(store->vectors);
 	(void)pthread_mutex_unlock(&keeper->step);
-	commit_kept(&store->commit, rc);
+	keeper->waited_for = commit_kept(&store->commit, rc);
 	return rc;
 }
 
@@ -61,7 +62,9 @@ static void keeper_sleep(struct haul_store *store, uint32_t seen, int rc)
 	const uint64_t durable = log_durable(store->log);
 	int64_t timeout_ns = rc < 0 ? KEEPER_RETRY_NS : INT64_MAX;
 
-	if (rc == 0 && durable != keeper->marked) {
+	if (rc == 0 && keeper->waited_for) {
+		timeout_ns = KEEPER_WAITED_NS;
+	} else if (rc == 0 && durable != keeper->marked) {
 		if (durable == keeper->seen && commit_mark(&store->commit))
 			keeper->marked = durable;
 		else

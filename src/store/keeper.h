@@ -25,6 +25,7 @@ struct keeper {
 	_Atomic uint32_t asleep;
 	_Atomic uint32_t rests; /* asleep, and the log is marked */
 	uint64_t trimmed;       /* the log, up to this position */
+	bool waited_for;        /* a commit is stalled; of who steps */
 	uint64_t seen, marked;  /* ops durable: at the last sleep, when it was marked */
 };
 

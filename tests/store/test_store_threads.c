@@ -2,6 +2,7 @@
  * thread sanitizer; what is there afterwards is asserted. */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <haul/store.h>
 #include "folder_lab.h"
 #include "lib/testlib.h"
+#include "store/store_parts.h"
 
 enum {
 	COMMITTERS = 6,
@@ -306,6 +308,40 @@ static void test_store_threads__a_second_opener_is_told(void **state)
 	folder_lab_close(&folder);
 }
 
+static bool is_stalled(struct haul_store *store)
+{
+	(void)pthread_mutex_lock(&store->commit.lock);
+	const bool stalled = store->commit.stalled;
+	(void)pthread_mutex_unlock(&store->commit.lock);
+	return stalled;
+}
+
+/* A reader that stays in its memory tables holds commits up at most until it leaves. */
+static void test_store_threads__commits_go_on_when_a_reader_leaves(void **state)
+{
+	const struct haul_store_options options = { .memory = 160 << 20,
+						    .memtable_bytes = 8 << 10 };
+	struct crowd crowd = { .over = false };
+	struct member member = { &crowd, 0, 0 };
+	struct folder_lab folder;
+	pthread_t writer;
+	uint64_t op;
+
+	(void)state;
+	folder_lab_open(&folder);
+	assert_int_equal(haul_store_init(folder.store, &folder.err), 0);
+	assert_int_equal(haul_store_open(&crowd.store, folder.store, &options, &folder.err), 0);
+	struct lsm_view *view = lsm_view_take(crowd.store->lsm, &op);
+	assert_int_equal(pthread_create(&writer, NULL, commit_many, &member), 0);
+	while (atomic_load(&crowd.acknowledged[0]) < COMMITS && !is_stalled(crowd.store))
+		(void)sched_yield();
+	lsm_view_drop(crowd.store->lsm, view);
+	assert_int_equal(pthread_join(writer, NULL), 0);
+	assert_int_equal(count_kind(crowd.store, 1), (COMMITS - COMMITS / 10) * GROUP);
+	assert_int_equal(haul_store_close(crowd.store), 0);
+	folder_lab_close(&folder);
+}
+
 /* A live backup and a restore through the public calls, with writers beside it. */
 static void test_store_threads__backup_beside_writers(void **state)
 {
@@ -345,6 +381,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_store_threads__a_second_opener_is_told),
+		cmocka_unit_test(test_store_threads__commits_go_on_when_a_reader_leaves),
 		cmocka_unit_test(test_store_threads__backup_beside_writers),
 		cmocka_unit_test(test_store_threads__share_a_store),
 		cmocka_unit_test(test_store_threads__done_submits_the_next),
