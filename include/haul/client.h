@@ -12,9 +12,12 @@
  * Ownership  changes are copied.
  * Memory     at open: window frames of bytes_max and what is gathered.
  * Threads    any. Callbacks come from the client's own thread and must not block.
- * Errors     open: -ECONNREFUSED, -EACCES (token), HAUL_EVERSION, -EINVAL with text. submit: -EBUSY
- *            (full, and HAUL_CLIENT_BUSY chosen), -ETIMEDOUT, HAUL_ESTALE (the server has dropped
- *            this session: retries can no longer be told apart), -ESHUTDOWN.
+ * Errors     open: -ECONNREFUSED, -EACCES (token), HAUL_EVERSION, -EPROTO (no server of a store),
+ *            -ETIMEDOUT, -EINVAL with text. submit: -EBUSY (full, and HAUL_CLIENT_BUSY chosen, or
+ *            full for as long as the deadline, or in a callback), -ESHUTDOWN; nothing was taken.
+ *            result: -ETIMEDOUT, HAUL_ESTALE (the server has dropped this session, or serves
+ *            another store: retries can no longer be told apart), -ESHUTDOWN, or as
+ *            haul_store_commit. What would wait for itself in a callback: -EDEADLK.
  * Blocking   submit only when full, and HAUL_CLIENT_BLOCK chosen.
  * Limits     graph.h's; window 1 … 8 frames in flight.
  * Source     docs/design/0018; the interface numbers are those of seed and preset "store". */
@@ -64,7 +67,7 @@ struct haul_client_result {
 	int error;    /* 0, or of the whole: -ETIMEDOUT (outcome unknown), -ESHUTDOWN … */
 	uint64_t seq; /* number of the frame in this session: for haul_client_outcome */
 	uint64_t op;  /* as struct haul_commit */
-	uint32_t count;
+	uint32_t count;          /* 0 with an error */
 	const int32_t *statuses; /* count of them, good until the callback returns */
 };
 typedef void haul_client_done(void *arg, const struct haul_client_result *result);
@@ -92,6 +95,7 @@ enum haul_outcome {
 HAUL_API int haul_client_outcome(struct haul_client *client, uint64_t seq,
 				 enum haul_outcome *ret_outcome);
 
-/* Reads by this reader see all that was told to callers of this client before. */
+/* Reads by this reader see all that was submitted to this client before: a read is a barrier, and
+ * waits for what is not told yet. bytes: of one call's results; a server has its own bound. */
 HAUL_API int haul_client_reader(struct haul_client *client, uint64_t bytes,
 				struct haul_reader **ret_reader);

@@ -69,6 +69,16 @@ static int64_t wait_of(const struct pace *pace)
 	return haul_sizer_predict(&pace->sizer, wait_ns) < PREDICT_MIN ? 0 : wait_ns;
 }
 
+/* As many as the model wants, but no more than were told last: callers that wait for their results
+ * come again when they have them, and when all have come nobody is left to wait for. */
+static uint32_t awaited(const struct pace *pace)
+{
+	const uint32_t target = pace->sizer.target;
+	const uint32_t again = pace->told_ops > PREDICT_MIN ? pace->told_ops : PREDICT_MIN;
+
+	return again < target ? again : target;
+}
+
 enum haul_close pace_ask(struct pace *pace, const struct pace_input *input,
 			 int64_t *ret_deadline_ns)
 {
@@ -97,7 +107,7 @@ enum haul_close pace_ask(struct pace *pace, const struct pace_input *input,
 		if (input->in_flight > 0 || pace->wait_ns == 0)
 			break;
 		gate.in_flight = haul_sizer_predict(&pace->sizer, pace->wait_ns);
-		gate.ops_target = pace->sizer.target;
+		gate.ops_target = awaited(pace);
 		limits.wait_max_ns = pace->wait_ns;
 		break;
 	case HAUL_CLIENT_SELFCLOCK:
@@ -120,6 +130,7 @@ void pace_told(struct pace *pace, uint32_t ops, int64_t service_ns, int64_t now_
 		pace->ops_per_ns += (rate - pace->ops_per_ns) * RATE_WEIGHT;
 	}
 	pace->told_ns = now_ns;
+	pace->told_ops = ops;
 }
 
 uint32_t pace_threshold(const struct pace *pace)

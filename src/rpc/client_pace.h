@@ -25,6 +25,7 @@ struct pace {
 	struct haul_sizer sizer;
 	double ops_per_ns; /* arrivals, a moving average */
 	int64_t told_ns;   /* when a frame was told last; INT64_MIN = never */
+	uint32_t told_ops; /* changes in it */
 	int64_t wait_ns;   /* chosen last */
 };
 

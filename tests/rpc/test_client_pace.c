@@ -158,6 +158,9 @@ static void test_pace__model_waits_where_it_pays(void **state)
 	assert_int_equal(ask(&pace, lone, &deadline_ns), HAUL_CLOSE_NONE);
 	assert_true(deadline_ns > 0 && deadline_ns <= 10 * MS);
 	assert_int_equal(deadline_ns, pace.wait_ns);
+	/* as many as were told have come again: there is nobody to wait for */
+	struct pace_input all = { .ops = pace.told_ops };
+	assert_int_equal(ask(&pace, all, NULL), HAUL_CLOSE_OPS);
 	/* nobody any more */
 	for (uint32_t i = 0; i < 200; i++)
 		pace_told(&pace, 1, MS, now_ns += 1000 * MS);
