@@ -133,10 +133,11 @@ static void link_is_up(struct haul_client *client)
 	client_welcome(client);
 }
 
-/* The server will not have us, however often we ask. */
+/* The server will not have us, however often we ask. Half a welcome is a lost connection: who
+ * answered there was the server before. */
 static bool is_final(int rc)
 {
-	return rc == -EACCES || rc == HAUL_EVERSION || rc == -EPROTO;
+	return rc == -EACCES || rc == HAUL_EVERSION;
 }
 
 static void link_failed(struct haul_client *client, int rc, int64_t now_ns)

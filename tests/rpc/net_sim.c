@@ -117,23 +117,34 @@ static int conn_new(void)
 	return -1;
 }
 
+static void conn_lag(struct net_conn *conn)
+{
+	if (the_net.lag_ms > 0)
+		conn->lag_ns =
+			the_net.os->now_ns + prng_below(&the_net.prng, the_net.lag_ms) * NS_PER_MS;
+}
+
 void net_cut(struct net *net, struct net_conn *conn, enum net_cut how)
 {
 	net_trace(net, conn->number * NET_CUTS + how);
-	if (how != NET_LOSE_UP) {
+	if (how == NET_LOSE_BOTH || how == NET_LOSE_DOWN)
 		conn->reset = true;
+	if (how != NET_LOSE_UP)
 		conn->down.to = conn->down.arrived;
-	}
 	if (how != NET_LOSE_DOWN) {
 		conn->server = false;
 		conn->up.to = conn->up.arrived;
+	} else {
+		conn_lag(conn);
 	}
 	conn_free(conn);
 }
 
 const uint8_t *net_peek(const struct net_conn *conn, uint32_t *ret_bytes)
 {
-	*ret_bytes = conn->up.arrived - conn->up.from;
+	const bool lags = conn->lag_ns > the_net.os->now_ns;
+
+	*ret_bytes = lags ? 0 : conn->up.arrived - conn->up.from;
 	return conn->up.data + conn->up.from;
 }
 
@@ -163,7 +174,8 @@ bool net_move(struct net *net)
 
 	for (uint32_t i = 0; i < NET_CONNS; i++) {
 		struct net_conn *conn = &net->conns[i];
-		if (conn->server && conn->up.arrived < conn->up.to)
+		const bool lags = conn->lag_ns > net->os->now_ns;
+		if (conn->server && !lags && conn->up.arrived < conn->up.to)
 			pipes[count++] = &conn->up;
 		if (conn->client && conn->down.arrived < conn->down.to)
 			pipes[count++] = &conn->down;
@@ -188,7 +200,7 @@ static bool may_read(const struct net_conn *conn)
 
 static bool may_write(const struct net_conn *conn)
 {
-	return conn->reset || conn->up.to - conn->up.from < conn->up.room;
+	return conn->reset || conn->up.to - conn->up.arrived < conn->up.room;
 }
 
 static short look_one(const struct pollfd *fd)
@@ -359,7 +371,7 @@ ssize_t __wrap_send(int fd, const void *data, size_t bytes, int flags)
 		errno = EPIPE;
 		return -1;
 	}
-	const uint32_t used = conn->up.to - conn->up.from;
+	const uint32_t used = conn->up.to - conn->up.arrived;
 	if (used >= conn->up.room && !conn->connecting) {
 		errno = EAGAIN;
 		return -1;
@@ -416,6 +428,8 @@ int __wrap_close(int fd)
 	conn->client = false;
 	if (prng_below(&the_net.prng, 2) == 0) /* what is under way is thrown away */
 		conn->up.to = conn->up.arrived;
+	else
+		conn_lag(conn);
 	conn_free(conn);
 	return 0;
 }

@@ -34,6 +34,7 @@ enum net_cut {
 	NET_LOSE_BOTH, /* both know at once; what is under way is gone */
 	NET_LOSE_DOWN, /* the client knows; what it sent still comes */
 	NET_LOSE_UP,   /* the server knows; what it said still comes */
+	NET_LOSE_END,  /* … but not all of it: as if it had hung up in the middle */
 	NET_CUTS
 };
 
@@ -42,6 +43,7 @@ struct net_conn {
 	bool reset;          /* the client is told so */
 	bool connecting;     /* not there yet */
 	struct net_pipe up, down;
+	int64_t lag_ns;  /* what is under way to the server does not come before */
 	uint64_t number; /* of all so far */
 	/* the server's */
 	bool greeted;
@@ -52,6 +54,7 @@ struct net {
 	struct prng prng;
 	struct os_sim *os;
 	bool listening;
+	uint32_t lag_ms; /* how late, at most, comes what was given up */
 	void (*turn)(void *arg);
 	/* What a client sends, before it is under way. */
 	void (*sent)(void *arg, int fd, const uint8_t *data, size_t bytes);
