@@ -64,10 +64,10 @@ HAUL_API int haul_client_open(struct haul_client **ret_client, const char *addre
 HAUL_API void haul_client_close(struct haul_client *client);
 
 struct haul_client_result {
-	int error;    /* 0, or of the whole: -ETIMEDOUT (outcome unknown), -ESHUTDOWN … */
-	uint64_t seq; /* number of the frame in this session: for haul_client_outcome */
-	uint64_t op;  /* as struct haul_commit */
-	uint32_t count;          /* 0 with an error */
+	int error;      /* 0, or of the whole: -ETIMEDOUT (outcome unknown), -ESHUTDOWN … */
+	uint64_t seq;   /* number of the frame in this session: for haul_client_outcome */
+	uint64_t op;    /* as struct haul_commit */
+	uint32_t count; /* 0 with an error */
 	const int32_t *statuses; /* count of them, good until the callback returns */
 };
 typedef void haul_client_done(void *arg, const struct haul_client_result *result);
