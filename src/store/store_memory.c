@@ -3,7 +3,8 @@
  * What executes, what is told and what a merge builds in is of one size whatever there is, and so
  * are the log's buffers and the budget of a frame, which two memory tables may be over by. Of the
  * rest the memory tables take half: there are three, one is written, one flushed, one left by its
- * readers. Embeddings take a sixth, the cache what is left. Pages that nothing was written to are
+ * readers. Embeddings take a sixth, a sixteenth of all is set aside for filters and indexes of
+ * tables, which grow with what is stored, and the cache has what is left. Pages that nothing was written to are
  * not taken from the machine, so a store that has little in it is small. */
 #include <errno.h>
 
@@ -16,6 +17,7 @@ enum {
 	MEMORY_FIXED = 16 << 20,
 	MEMORY_TABLES = 3,
 	MEMORY_FRAMES = 2,
+	FILTERS = 16, /* a share of all */
 	MEMORY_TABLE_MIN = 1 << 20,
 	MEMORY_TABLE_MAX = 1 << 30,
 	MEMORY_CACHE_MIN = 4 << 20
@@ -64,6 +66,7 @@ int store_memory_split(struct store_memory *ret_memory, const struct store_deep 
 	memory.tables = tables;
 	memory.vectors = tables < rest ? (rest - tables) / 3 : 0;
 	memory.cache = tables < rest ? rest - tables - memory.vectors : 0;
+	memory.cache -= memory.cache < total / FILTERS ? memory.cache : total / FILTERS;
 	if (memory.cache < MEMORY_CACHE_MIN)
 		memory.cache = MEMORY_CACHE_MIN;
 	*ret_memory = memory;
