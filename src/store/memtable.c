@@ -435,6 +435,8 @@ static void row_leave(struct memtable *table, enum tree tree, uint32_t number)
 	const struct memtable_tree *of = &table->tree[tree];
 	uint32_t ref = memtable_ref_of(table, of, number);
 	struct memtable_row *row = memtable_at(table, ref);
+	if (row->op == MEMTABLE_DEAD) /* with a group of the frame that is aborted now */
+		return;
 	__atomic_store_n(&row->op, MEMTABLE_DEAD, __ATOMIC_RELAXED);
 	if (!of->hashed)
 		return;

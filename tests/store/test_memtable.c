@@ -434,6 +434,28 @@ static void test_memtable__aborts_leave_no_trace(void **state)
 	memtable_free(table);
 }
 
+/* A frame is undone in which a group had failed: rows that are dead would be looked for. */
+static void test_memtable__aborts_in_what_is_aborted(void **state)
+{
+	(void)state;
+	struct memtable *table;
+	struct memtable_mark frame, group;
+	struct tree_row put = { 0 }, row;
+	struct tree_key key = { { 1, 2, 3 } };
+	assert_int_equal(memtable_new(&table, MEMTABLE_BYTES_MIN), 0);
+	assert_int_equal(memtable_put(table, TREE_OUT, &key, 1, &put), 0);
+	memtable_mark(table, &frame);
+	assert_int_equal(memtable_put(table, TREE_OUT, &key, 2, &put), 0);
+	memtable_mark(table, &group);
+	assert_int_equal(memtable_put(table, TREE_OUT, &key, 2, &put), 0);
+	memtable_abort(table, &group);
+	assert_int_equal(memtable_put(table, TREE_OUT, &key, 2, &put), 0);
+	memtable_abort(table, &frame);
+	memtable_get(table, TREE_OUT, &key, UINT64_MAX, &row);
+	assert_int_equal(row.op, 1);
+	memtable_free(table);
+}
+
 /* Memory that there is not would be used. */
 static void test_memtable__no_memory_is_told(void **state)
 {
@@ -560,6 +582,7 @@ int main(void)
 		cmocka_unit_test(test_memtable__long_prefixes_are_whole),
 		cmocka_unit_test(test_memtable__takes_all_that_was_counted),
 		cmocka_unit_test(test_memtable__aborts_leave_no_trace),
+		cmocka_unit_test(test_memtable__aborts_in_what_is_aborted),
 		cmocka_unit_test(test_memtable__no_memory_is_told),
 		cmocka_unit_test(test_memtable__readers_beside_the_writer),
 	};
