@@ -97,6 +97,9 @@ static void settle(struct haul_client *client, struct client_batch *batch, int64
 		client->op_seen = answer->op;
 	if (answer->error < 0)
 		client->renewing = true;
+	/* Refused, and a copy on a connection that was lost may be taken yet. */
+	if (answer->error < 0 && answer->error != -EIO && batch->sends > 1)
+		batch->answer.error = HAUL_ESTALE;
 	if (answer->error == HAUL_ESTALE && batch->sends == 1 && !batch->fence &&
 	    batch->renewals < CLIENT_RENEWALS) {
 		batch_push(&client->held, batch);
