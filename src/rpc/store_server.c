@@ -283,8 +283,7 @@ static int patience_ms(struct store_server *server)
 	(void)pthread_mutex_unlock(&server->done_lock);
 	if (busy)
 		return 0;
-	return server->conns_used > 0 || server->accept_paused || server->stopping ? SERVER_SWEEP_MS
-										   : -1;
+	return server->timers || server->accept_paused || server->stopping ? SERVER_SWEEP_MS : -1;
 }
 
 /* Nothing more is read; who has nothing coming is let go at once. */
@@ -314,6 +313,7 @@ static int turn(struct store_server *server)
 	server->awake = true;
 	(void)pthread_mutex_unlock(&server->done_lock);
 	server->now_ns = server->os->now_ns(server->os);
+	server->timers |= count > 0;
 	for (int i = 0; i < count; i++)
 		handle(server, &events[i]);
 	server_done(server);

@@ -92,12 +92,17 @@ void server_sweep(struct store_server *server)
 		return;
 	server->sweep_ns = server->now_ns + SERVER_SWEEP_MS * NS_PER_MS;
 	server->accept_paused = false;
+	server->timers = server->starved > 0;
 	for (uint32_t i = 0; i < server->options.connections_max; i++) {
-		if (server->conns[i].fd >= 0)
-			sweep_one(server, &server->conns[i]);
+		struct server_conn *conn = &server->conns[i];
+		if (conn->fd >= 0)
+			sweep_one(server, conn);
+		server->timers |= conn->fd >= 0 && (conn->half_ns != 0 || conn->out.head != NULL ||
+						    conn->last_sent < conn->last_bytes);
 	}
 	for (uint32_t i = 0; i < SERVER_PINS; i++) {
 		struct server_pin *pin = &server->pins[i];
+		server->timers |= pin->conn != NULL;
 		if (pin->conn != NULL && !pin->conn->asking &&
 		    server->now_ns - pin->used_ns > server->patience.pin_ns)
 			server_unpin(server, pin->conn);

@@ -37,6 +37,7 @@ struct store_server {
 	bool stopping;
 	int64_t now_ns; /* of this turn */
 	int64_t sweep_ns;
+	bool timers; /* there is somebody whose time may pass */
 
 	/* the server's thread */
 	struct server_conn *conns, *conns_free, *ready;
