@@ -1,16 +1,17 @@
-/* Clients and a store in simulated time: the real client, the bytes it sends, frame_check, sessions,
- * log and tables, over a simulated network and a simulated disk, all from one seed.
+/* Clients and a store in simulated time: the real client, the bytes that it sends, frame_check,
+ * sessions, log and tables, over a simulated network and a simulated disk, all from one seed.
  *
  * Connections are cut at any byte; what was sent on one that was given up arrives late, behind its
  * repetition on the next; frames come twice; the power is cut, also while the store opens; the disk
- * fills up. A naive model of sessions says what has to become of each frame, a naive graph with what
- * statuses, and a ledger knows what each caller was told: done is there once, never is not there,
- * of what is unknown either. HAUL_TEST_SEED repeats a run that failed. */
+ * fills up. A naive model of sessions says what has to become of each frame, a naive graph says
+ * with what statuses, and a ledger knows what each caller was told: what is done is there once,
+ * what is never done is not there. HAUL_TEST_SEED repeats a run that failed. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "net_ledger.h"
 #include "net_sim.h"
 #include "rpc/client_state.h"
 #include "store/graph_model.h"
@@ -18,12 +19,10 @@
 #include "store/store_parts.h"
 
 enum {
-	RUNS = 40,
+	RUNS = 30,
 	ACTIONS = 220, /* of callers, a run */
 	CLIENTS = 3,
-	OPS_MAX = 64, /* a frame is closed at so many; one caller more may be in it */
-	SUBMITS = ACTIONS + 1,
-	FRAMES = 2048,
+	OPS_MAX = LEDGER_OPS, /* a frame is closed at so many; one caller more may be in it */
 	TASKS = 24,
 	BLOCK = 256 << 10,
 	REPLY = WIRE_ANSWER_HEAD + (OPS_MAX + MODEL_FRAME) * sizeof(struct wire_run),
@@ -33,34 +32,6 @@ enum {
 
 struct sim;
 
-/* What a caller put. */
-struct submit {
-	struct sim *sim;
-	uint32_t client;
-	struct model_frame frame;
-	int32_t wanted[MODEL_FRAME];
-	uint64_t op; /* executed; 0: not */
-	bool told, never;
-	int error;
-	uint64_t seq, told_op;
-};
-
-/* What a frame of a session carries. */
-struct sent {
-	uint64_t session[2], seq;
-	uint32_t count;
-	struct submit *submits[OPS_MAX];
-};
-
-/* What the log has, by op. */
-struct executed {
-	uint64_t session[2], seq, check;
-	bool fence;
-	const struct sent *sent;
-};
-
-enum fate { FATE_NEXT, FATE_AGAIN, FATE_FENCED, FATE_STALE };
-
 /* A frame that the server has in hand. */
 struct task {
 	bool used;
@@ -68,7 +39,7 @@ struct task {
 	struct net_conn *conn; /* NULL: nobody waits for the answer */
 	uint64_t conn_number;
 	struct frame frame;
-	enum fate fate;
+	enum ledger_fate fate;
 	uint64_t op;
 	bool refused; /* it was not executed: for want of room, or of a disk */
 	_Alignas(8) uint8_t reply[REPLY];
@@ -90,15 +61,9 @@ struct sim {
 	struct store_lab lab;
 	struct net *net;
 	struct prng prng;
-	struct graph_model model; /* after all that was executed */
+	struct ledger ledger;
 	struct caller callers[CLIENTS];
-	struct submit *submits;
-	uint32_t submit_count;
-	struct submit *committing; /* by who waits at the socket */
-	struct sent *sent;
-	uint32_t sent_count;
-	struct executed *executed;
-	uint64_t op, told; /* executed; the last that anybody was told */
+	struct ledger_submit *committing; /* by who waits at the socket */
 	struct task tasks[TASKS];
 	struct later later[LATER];
 	struct haul_changes *changes;
@@ -117,131 +82,19 @@ static void trace(struct sim *sim, uint64_t value)
 	net_trace(sim->net, value);
 }
 
-/* ---- the naive model ---- */
-
-static bool same(const uint64_t a[2], const uint64_t b[2])
-{
-	return a[0] == b[0] && a[1] == b[1];
-}
-
-static enum fate fate_of(const struct sim *sim, const struct frame_head *head, uint64_t *ret_op)
-{
-	const bool fence = head->kind == FRAME_FENCE;
-	uint64_t last = 0, last_op = 0, found = 0;
-
-	for (uint64_t op = 1; op <= sim->op; op++) {
-		const struct executed *executed = &sim->executed[op];
-		if (!same(executed->session, head->session))
-			continue;
-		assert_true(executed->seq > last);
-		last = executed->seq;
-		last_op = op;
-		if (executed->seq == head->seq)
-			found = op;
-	}
-	*ret_op = found > 0 ? found : last_op;
-	if (last == 0)
-		return head->seq == 1 ? FATE_NEXT : FATE_STALE;
-	if (head->seq == last + 1 || (fence && head->seq > last))
-		return FATE_NEXT;
-	if (head->seq > last || last - head->seq >= SESSION_WINDOW)
-		return FATE_STALE;
-	if (found == 0 || sim->executed[found].fence)
-		return fence ? FATE_FENCED : FATE_STALE;
-	if (!fence && sim->executed[found].check != head->check_body[0])
-		fail_msg("another frame with the number of one that was sent");
-	return FATE_AGAIN;
-}
-
-static void submit_apply(struct sim *sim, struct submit *submit, uint64_t op, bool first)
-{
-	int32_t statuses[MODEL_FRAME];
-
-	if (submit->op != 0)
-		fail_msg("executed twice: as %llu and as %llu", (unsigned long long)submit->op,
-			 (unsigned long long)op);
-	if (submit->never)
-		fail_msg("its caller was told that it is not done: %d", submit->error);
-	submit->op = op;
-	model_apply(&sim->model, &submit->frame, op, statuses);
-	if (!first)
-		model_expect_statuses(&submit->frame, submit->wanted, statuses);
-	memcpy(submit->wanted, statuses, sizeof statuses);
-}
-
-static const struct sent *sent_find(const struct sim *sim, const uint64_t session[2], uint64_t seq)
-{
-	for (uint32_t i = 0; i < sim->sent_count; i++) {
-		const struct sent *sent = &sim->sent[i];
-		if (same(sent->session, session) && sent->seq == seq)
-			return sent;
-	}
-	return NULL;
-}
-
-static void execute(struct sim *sim, const struct frame_head *head)
-{
-	const uint64_t op = ++sim->op;
-	struct executed *executed = &sim->executed[op];
-
-	assert_true(op < FRAMES);
-	*executed = (struct executed){
-		.session = { head->session[0], head->session[1] },
-		.seq = head->seq,
-		.check = head->check_body[0],
-		.fence = head->kind == FRAME_FENCE,
-	};
-	if (executed->fence)
-		return;
-	executed->sent = sent_find(sim, head->session, head->seq);
-	assert_non_null(executed->sent);
-	for (uint32_t i = 0; i < executed->sent->count; i++)
-		submit_apply(sim, executed->sent->submits[i], op, true);
-}
-
-/* The log has the first so many: from the start, as a naive store would. */
-static void execute_again(struct sim *sim, uint64_t op_last)
-{
-	for (uint64_t op = 1; op <= sim->op; op++) {
-		const struct sent *sent = sim->executed[op].sent;
-		for (uint32_t i = 0; sent != NULL && i < sent->count; i++)
-			sent->submits[i]->op = 0;
-	}
-	memset(&sim->model, 0, sizeof sim->model);
-	sim->op = op_last;
-	for (uint64_t op = 1; op <= op_last; op++) {
-		const struct sent *sent = sim->executed[op].sent;
-		for (uint32_t i = 0; sent != NULL && i < sent->count; i++)
-			submit_apply(sim, sent->submits[i], op, false);
-	}
-}
-
-/* Callers were told the truth. */
-static void ledger_expect(const struct sim *sim)
-{
-	for (uint32_t i = 0; i < sim->submit_count; i++) {
-		const struct submit *submit = &sim->submits[i];
-		if (submit->told && submit->error == 0 && submit->op != submit->told_op)
-			fail_msg("told as done as %llu, and it is %llu",
-				 (unsigned long long)submit->told_op,
-				 (unsigned long long)submit->op);
-		assert_false(submit->never && submit->op != 0);
-	}
-}
-
 static void graph_expect(struct sim *sim)
 {
 	struct haul_reader *reader;
 
 	assert_int_equal(haul_store_reader(sim->lab.store, 0, &reader), 0);
-	model_expect(&sim->model, reader, &sim->prng);
+	model_expect(&sim->ledger.model, reader, &sim->prng);
 	haul_reader_close(reader);
-	ledger_expect(sim);
+	ledger_expect(&sim->ledger);
 }
 
 /* ---- what clients send ---- */
 
-static struct submit *submit_of(struct sim *sim, const struct client_submit *from)
+static struct ledger_submit *submit_of(struct sim *sim, const struct client_submit *from)
 {
 	return from->done == client_waiter_done ? sim->committing : from->arg;
 }
@@ -250,10 +103,11 @@ static struct submit *submit_of(struct sim *sim, const struct client_submit *fro
 static void note(struct sim *sim, const struct haul_client *client,
 		 const struct client_batch *batch)
 {
-	const struct sent *before = sent_find(sim, client->session, batch->number);
-	struct sent *sent = &sim->sent[sim->sent_count];
+	const struct ledger_sent *before =
+		ledger_sent_find(&sim->ledger, client->session, batch->number);
+	struct ledger_sent *sent = &sim->ledger.sent[sim->ledger.sent_count];
 
-	assert_true(sim->sent_count < FRAMES && batch->submit_count <= OPS_MAX);
+	assert_true(sim->ledger.sent_count < LEDGER_FRAMES && batch->submit_count <= OPS_MAX);
 	memset(sent, 0, sizeof *sent);
 	memcpy(sent->session, client->session, sizeof sent->session);
 	sent->seq = batch->number;
@@ -263,7 +117,7 @@ static void note(struct sim *sim, const struct haul_client *client,
 	if (before != NULL)
 		assert_memory_equal(before, sent, sizeof *sent);
 	else
-		sim->sent_count++;
+		sim->ledger.sent_count++;
 }
 
 static void client_sent(void *arg, int fd, const uint8_t *data, size_t bytes)
@@ -292,27 +146,14 @@ static void task_say(struct task *task, const struct wire_told *told)
 	struct sim *sim = task->sim;
 
 	const uint32_t bytes = wire_put_answer(task->reply, &from, told);
-	if (told->result != NULL && told->result->op > sim->told)
-		sim->told = told->result->op;
+	if (told->result != NULL && told->result->op > sim->ledger.told)
+		sim->ledger.told = told->result->op;
 	if (task->conn != NULL && task->conn->number == task->conn_number) {
 		task->conn->tasks--;
 		if (task->conn->server)
 			net_say(task->conn, task->reply, bytes);
 	}
 	task->used = false;
-}
-
-static void statuses_expect(const struct executed *executed, const int32_t *statuses,
-			    uint32_t count)
-{
-	uint32_t at = 0;
-
-	for (uint32_t i = 0; i < executed->sent->count; i++) {
-		const struct submit *submit = executed->sent->submits[i];
-		model_expect_statuses(&submit->frame, submit->wanted, statuses + at);
-		at += submit->frame.count;
-	}
-	assert_int_equal(at, count);
 }
 
 static void result_expect(const struct task *task, const struct store_answer *answer)
@@ -327,7 +168,8 @@ static void result_expect(const struct task *task, const struct store_answer *an
 	if (fence)
 		assert_int_equal(result->fenced && result->repeated, task->fate == FATE_FENCED);
 	else
-		statuses_expect(&task->sim->executed[task->op], answer->statuses, result->count);
+		ledger_expect_statuses(&task->sim->ledger, task->op, answer->statuses,
+				       result->count);
 }
 
 static void answered(void *arg, const struct store_answer *answer)
@@ -363,20 +205,20 @@ static void task_submit(struct sim *sim, struct task *task)
 	const struct commit *commit = &sim->lab.store->commit;
 	const struct frame_head *head = task->frame.head;
 
-	task->fate = fate_of(sim, head, &task->op);
+	task->fate = ledger_fate_of(&sim->ledger, head, &task->op);
 	if (task->fate == FATE_NEXT)
-		task->op = sim->op + 1;
+		task->op = sim->ledger.op + 1;
 	trace(sim, head->seq * 8 + task->fate);
 	sim->again += task->fate == FATE_AGAIN;
 	sim->fenced += task->fate == FATE_FENCED || (head->kind == FRAME_FENCE);
 	sim->stale += task->fate == FATE_STALE;
-	assert_true(commit->op == sim->op || sim_is_broken(sim));
+	assert_true(commit->op == sim->ledger.op || sim_is_broken(sim));
 	const int rc = store_submit_frame(sim->lab.store, &task->frame, answered, task);
-	if (commit->op > sim->op && task->fate != FATE_NEXT)
+	if (commit->op > sim->ledger.op && task->fate != FATE_NEXT)
 		fail_msg("executed, and it was %s", task->fate == FATE_AGAIN ? "before" : "stale");
 	/* nothing is told before it is pumped, but for a full log */
-	if (commit->op > sim->op)
-		execute(sim, head);
+	if (commit->op > sim->ledger.op)
+		ledger_execute(&sim->ledger, head);
 	else
 		task->refused = task->fate == FATE_NEXT;
 	if (rc < 0)
@@ -425,7 +267,7 @@ static void server_twice(struct sim *sim)
 	if (task == NULL)
 		return;
 	/* the connection it would come on knows nothing of what was never answered */
-	if (fate_of(sim, task->frame.head, &op) == FATE_NEXT) {
+	if (ledger_fate_of(&sim->ledger, task->frame.head, &op) == FATE_NEXT) {
 		task->used = false;
 		return;
 	}
@@ -446,8 +288,8 @@ static void server_greet(struct sim *sim, struct net_conn *conn, const uint8_t *
 	assert_int_equal(wire_get_hello(hello, &said), 0);
 	haul_store_status(sim->lab.store, &status);
 	welcome.op = status.op_last;
-	if (status.op_last > sim->told)
-		sim->told = status.op_last;
+	if (status.op_last > sim->ledger.told)
+		sim->ledger.told = status.op_last;
 	memcpy(welcome.uuid, status.uuid, sizeof welcome.uuid);
 	conn->greeted = true;
 	net_say(conn, frame, wire_put_welcome(frame, &welcome));
@@ -555,11 +397,11 @@ static void server_start(struct sim *sim)
 	disk_heal(sim);
 	haul_store_status(lab->store, &status);
 	trace(sim, status.op_last);
-	if (status.op_last < sim->told || status.op_last > sim->op)
+	if (status.op_last < sim->ledger.told || status.op_last > sim->ledger.op)
 		fail_msg("frames up to %llu are there; told were %llu, executed %llu",
-			 (unsigned long long)status.op_last, (unsigned long long)sim->told,
-			 (unsigned long long)sim->op);
-	execute_again(sim, status.op_last);
+			 (unsigned long long)status.op_last, (unsigned long long)sim->ledger.told,
+			 (unsigned long long)sim->ledger.op);
+	ledger_execute_again(&sim->ledger, status.op_last);
 	graph_expect(sim);
 	sim->net->listening = true;
 }
@@ -666,7 +508,7 @@ static bool is_unknown(int error)
 	return error == -ETIMEDOUT || error == HAUL_ESTALE || error == -EIO || error == -ESHUTDOWN;
 }
 
-static void submit_told(struct submit *submit, const struct haul_client_result *result)
+static void submit_told(struct ledger_submit *submit, const struct haul_client_result *result)
 {
 	struct sim *sim = submit->sim;
 	struct caller *caller = &sim->callers[submit->client];
@@ -722,23 +564,23 @@ static void caller_open(struct sim *sim, struct caller *caller)
 	caller->last_op = 0;
 }
 
-static struct submit *submit_next(struct sim *sim, uint32_t client)
+static struct ledger_submit *submit_next(struct sim *sim, uint32_t client)
 {
-	struct submit *submit = &sim->submits[sim->submit_count];
+	struct ledger_submit *submit = &sim->ledger.submits[sim->ledger.submit_count];
 
 	memset(submit, 0, sizeof *submit);
 	submit->sim = sim;
 	submit->client = client;
-	model_frame_random(&submit->frame, &sim->model, &sim->prng);
+	model_frame_random(&submit->frame, &sim->ledger.model, &sim->prng);
 	haul_changes_clear(sim->changes);
 	model_frame_put(&submit->frame, sim->changes);
-	assert_true(sim->submit_count < SUBMITS);
-	sim->submit_count++;
+	assert_true(sim->ledger.submit_count < LEDGER_SUBMITS);
+	sim->ledger.submit_count++;
 	return submit;
 }
 
 /* It was not taken: as if told. */
-static void submit_refused(struct submit *submit, int rc)
+static void submit_refused(struct ledger_submit *submit, int rc)
 {
 	assert_int_equal(rc, -EBUSY);
 	submit->told = true;
@@ -748,7 +590,7 @@ static void submit_refused(struct submit *submit, int rc)
 
 static void act_submit(struct sim *sim, uint32_t client)
 {
-	struct submit *submit = submit_next(sim, client);
+	struct ledger_submit *submit = submit_next(sim, client);
 	const int rc = haul_client_submit(sim->callers[client].client, sim->changes, told, submit);
 
 	if (rc < 0)
@@ -757,7 +599,7 @@ static void act_submit(struct sim *sim, uint32_t client)
 
 static void act_commit(struct sim *sim, uint32_t client)
 {
-	struct submit *submit = submit_next(sim, client);
+	struct ledger_submit *submit = submit_next(sim, client);
 	struct haul_client_result result = { 0 };
 	int32_t statuses[MODEL_FRAME];
 
@@ -772,7 +614,7 @@ static void act_commit(struct sim *sim, uint32_t client)
 		submit_told(submit, &result);
 }
 
-static void outcome_expect(struct sim *sim, struct submit *submit)
+static void outcome_expect(struct sim *sim, struct ledger_submit *submit)
 {
 	struct haul_client *client = sim->callers[submit->client].client;
 	enum haul_outcome outcome = HAUL_OUTCOME_UNKNOWN;
@@ -794,8 +636,8 @@ static void outcome_expect(struct sim *sim, struct submit *submit)
 /* Of the youngest that asks itself. */
 static void act_outcome(struct sim *sim, uint32_t client)
 {
-	for (uint32_t i = sim->submit_count; i-- > 0;) {
-		struct submit *submit = &sim->submits[i];
+	for (uint32_t i = sim->ledger.submit_count; i-- > 0;) {
+		struct ledger_submit *submit = &sim->ledger.submits[i];
 		if (submit->client == client && submit->told && submit->seq > 0 &&
 		    submit->error == -ETIMEDOUT && !submit->never) {
 			outcome_expect(sim, submit);
@@ -808,8 +650,8 @@ static void caller_close(struct sim *sim, uint32_t client)
 {
 	haul_client_close(sim->callers[client].client);
 	sim->callers[client].client = NULL;
-	for (uint32_t i = 0; i < sim->submit_count; i++) {
-		struct submit *submit = &sim->submits[i];
+	for (uint32_t i = 0; i < sim->ledger.submit_count; i++) {
+		struct ledger_submit *submit = &sim->ledger.submits[i];
 		assert_true(submit->client != client || submit->told);
 		if (submit->client == client)
 			submit->seq = 0; /* the next one counts anew */
@@ -874,8 +716,8 @@ static void sim_calm(struct sim *sim)
 		if (turns++ == STUCK)
 			fail_msg("callers wait, and nothing is in their way");
 	}
-	for (uint32_t i = 0; i < sim->submit_count; i++) {
-		struct submit *submit = &sim->submits[i];
+	for (uint32_t i = 0; i < sim->ledger.submit_count; i++) {
+		struct ledger_submit *submit = &sim->ledger.submits[i];
 		assert_true(submit->told);
 		if (submit->error != 0 && submit->seq > 0)
 			outcome_expect(sim, submit);
@@ -899,9 +741,7 @@ static void sim_open(struct sim *sim, uint64_t seed)
 	sim->one_power = 10U << prng_below(&sim->prng, 8);
 	sim->one_move = 1 + prng_below(&sim->prng, 4);
 	sim->one_pump = 2U << prng_below(&sim->prng, 5);
-	sim->submits = test_malloc(SUBMITS * sizeof *sim->submits);
-	sim->sent = test_malloc(FRAMES * sizeof *sim->sent);
-	sim->executed = test_malloc(FRAMES * sizeof *sim->executed);
+	ledger_init(&sim->ledger);
 	assert_int_equal(haul_changes_new(&sim->changes, 0, 0, 0), 0);
 	for (uint32_t i = 0; i < TASKS; i++)
 		sim->tasks[i].block = aligned_alloc(64, BLOCK);
@@ -924,16 +764,17 @@ static void sim_close(struct sim *sim)
 			test_free(sim->later[i].data);
 	}
 	haul_changes_free(sim->changes);
-	test_free(sim->submits);
-	test_free(sim->sent);
-	test_free(sim->executed);
+	ledger_done(&sim->ledger);
 }
 
 static void sim_print(const struct sim *sim)
 {
-	const uint64_t counts[] = { sim->op,    sim->submit_count, sim->power, sim->cuts,
-				    sim->again, sim->fenced,       sim->stale, sim->full,
-				    sim->twice, sim->late,         sim->lone,  sim->unknown };
+	const uint64_t counts[] = { sim->ledger.op, sim->ledger.submit_count,
+				    sim->power,     sim->cuts,
+				    sim->again,     sim->fenced,
+				    sim->stale,     sim->full,
+				    sim->twice,     sim->late,
+				    sim->lone,      sim->unknown };
 
 	if (getenv("HAUL_TEST_VERBOSE") == NULL)
 		return;
