@@ -42,6 +42,15 @@ static void wait_told(struct told *told)
 		;
 }
 
+/* What gathers is closed by threshold, barrier or flush; the deadline is an hour away. */
+static const struct haul_client_options patient = {
+	.policy = HAUL_CLIENT_FIXED,
+	.limits = { .ops_max = 8192,
+		    .bytes_max = 1 << 20,
+		    .wait_max_ns = INT64_C(3600000000000),
+		    .ops_start = 100 },
+};
+
 static struct haul_changes *changes_of(uint64_t from, uint32_t count)
 {
 	struct haul_changes *changes;
@@ -317,7 +326,6 @@ static void test_client__copies_what_it_is_given(void **state)
 /* Kinds do not overtake each other: the original flushed nodes, then edges, whatever came first. */
 static void test_client__keeps_program_order(void **state)
 {
-	const struct haul_client_options options = { .policy = HAUL_CLIENT_FIXED };
 	const struct haul_node one = { .id = 1 }, two = { .id = 2 };
 	const struct haul_edge edge = { .id = { 1, 2, 3, 0 } };
 	struct serve_lab lab;
@@ -325,7 +333,7 @@ static void test_client__keeps_program_order(void **state)
 
 	(void)state;
 	serve_lab_open(&lab, NULL);
-	struct haul_client *client = serve_lab_client(&lab, lab.local, &options);
+	struct haul_client *client = serve_lab_client(&lab, lab.local, &patient);
 	struct haul_changes *changes = changes_of(1, 1);
 	for (uint32_t i = 0; i < 6; i++) {
 		told_init(&told[i]);
@@ -359,7 +367,6 @@ static void test_client__keeps_program_order(void **state)
 /* Flush returns when all is told; a barrier only sends, and so does a read. */
 static void test_client__closes_for_flush_barrier_and_read(void **state)
 {
-	const struct haul_client_options options = { .policy = HAUL_CLIENT_FIXED };
 	struct serve_lab lab;
 	struct told told;
 	struct haul_reader *reader;
@@ -370,7 +377,7 @@ static void test_client__closes_for_flush_barrier_and_read(void **state)
 	(void)state;
 	serve_lab_open(&lab, NULL);
 	told_init(&told);
-	struct haul_client *client = serve_lab_client(&lab, lab.local, &options);
+	struct haul_client *client = serve_lab_client(&lab, lab.local, &patient);
 	struct haul_changes *changes = changes_of(1, 1);
 	assert_int_equal(haul_client_submit(client, changes, tell, &told), 0);
 	assert_int_equal(haul_client_flush(client), 0);
@@ -471,14 +478,14 @@ static void test_client__can_be_called_from_callbacks(void **state)
 /* One section a kind, as the seed has it, when asked for; groups of several do not go with it. */
 static void test_client__can_be_unordered(void **state)
 {
-	const struct haul_client_options options = { .policy = HAUL_CLIENT_FIXED,
-						     .unordered = true };
+	struct haul_client_options options = patient;
 	const struct haul_node node = { .id = 9 };
 	const struct haul_edge edge = { .id = { 1, 2, 3, 0 } };
 	struct serve_lab lab;
 	struct told told[2];
 
 	(void)state;
+	options.unordered = true;
 	serve_lab_open(&lab, NULL);
 	told_init(&told[0]);
 	told_init(&told[1]);

@@ -144,16 +144,17 @@ static void still_serves(struct serve_lab *lab, uint64_t id)
 	haul_client_close(client);
 }
 
+/* Long enough for an honest client on a busy machine. */
 static void impatient(struct store_server *server)
 {
 	server->patience = (struct server_patience){
-		.hello_ns = 50 * NS_PER_MS,
-		.half_ns = 50 * NS_PER_MS,
-		.out_ns = 50 * NS_PER_MS,
-		.stall_ns = 10 * NS_PER_MS,
+		.hello_ns = 400 * NS_PER_MS,
+		.half_ns = 400 * NS_PER_MS,
+		.out_ns = 400 * NS_PER_MS,
+		.stall_ns = 200 * NS_PER_MS,
 		.pin_ns = 50 * NS_PER_MS,
-		.leave_ns = 50 * NS_PER_MS,
-		.last_ns = NS_PER_S,
+		.leave_ns = 400 * NS_PER_MS,
+		.last_ns = 2 * NS_PER_S,
 	};
 }
 
