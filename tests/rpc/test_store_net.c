@@ -68,6 +68,7 @@ struct sim {
 	struct later later[LATER];
 	struct haul_changes *changes;
 	bool disks_fill, calm;
+	uint32_t turns; /* since anybody was told anything */
 	/* what this run has much of: one in so many */
 	uint32_t one_fault, one_power, one_move, one_pump;
 	int64_t up_ns; /* when the server is there again */
@@ -426,7 +427,9 @@ static void fault(struct sim *sim)
 	const uint32_t dice = prng_below(&sim->prng, 16);
 
 	trace(sim, dice);
-	if (dice < 9 || (dice != 14 && prng_below(&sim->prng, sim->one_power) > 9))
+	if (sim->disks_fill && prng_below(&sim->prng, 2) == 0)
+		vfs_sim_fail(disk, VFS_SIM_RESIZE, 0, 1 + prng_below(&sim->prng, 4), -ENOSPC);
+	else if (dice < 9 || prng_below(&sim->prng, sim->one_power) > 9)
 		fault_cut(sim);
 	else if (dice < 12)
 		server_twice(sim);
@@ -434,8 +437,6 @@ static void fault(struct sim *sim)
 		vfs_sim_stop_after(disk, prng_below(&sim->prng, 20));
 	else if (dice == 13)
 		vfs_sim_fail(disk, VFS_SIM_SYNC, prng_below(&sim->prng, 6), 1, -EIO);
-	else if (dice == 14 && sim->disks_fill)
-		vfs_sim_fail(disk, VFS_SIM_RESIZE, 0, 1 + prng_below(&sim->prng, 12), -ENOSPC);
 	else if (dice == 15)
 		power_cut(sim);
 }
@@ -482,6 +483,8 @@ static void turn(void *arg)
 	struct sim *sim = arg;
 	struct os_sim *os = &sim->lab.os;
 
+	if (sim->turns++ == STUCK)
+		fail_msg("callers wait, and nothing is in their way");
 	os_sim_advance(os, 1000 + prng_below(&sim->prng, 100000));
 	trace(sim, (uint64_t)os->now_ns);
 	if (sim->lab.store == NULL && os->now_ns >= sim->up_ns)
@@ -514,6 +517,7 @@ static void submit_told(struct ledger_submit *submit, const struct haul_client_r
 	struct caller *caller = &sim->callers[submit->client];
 
 	assert_false(submit->told);
+	sim->turns = 0;
 	submit->told = true;
 	submit->error = result->error;
 	submit->seq = result->seq;
@@ -664,6 +668,7 @@ static void act(struct sim *sim)
 	const uint32_t dice = prng_below(&sim->prng, 100);
 	struct caller *caller = &sim->callers[client];
 
+	sim->turns = 0;
 	trace(sim, dice);
 	if (caller->client == NULL)
 		caller_open(sim, caller);
@@ -703,19 +708,14 @@ static bool sim_rests(struct sim *sim)
 /* Nothing fails any more: everybody is told everything, and what was late is there, too. */
 static void sim_calm(struct sim *sim)
 {
-	uint32_t turns = 0;
-
 	sim->calm = true;
 	disk_heal(sim);
 	for (uint32_t i = 0; i < CLIENTS; i++) {
 		if (sim->callers[i].client != NULL)
 			(void)haul_client_barrier(sim->callers[i].client);
 	}
-	while (!sim_rests(sim) || net_move(sim->net)) {
+	while (!sim_rests(sim) || net_move(sim->net))
 		turn(sim);
-		if (turns++ == STUCK)
-			fail_msg("callers wait, and nothing is in their way");
-	}
 	for (uint32_t i = 0; i < sim->ledger.submit_count; i++) {
 		struct ledger_submit *submit = &sim->ledger.submits[i];
 		assert_true(submit->told);
@@ -729,7 +729,7 @@ static void sim_open(struct sim *sim, uint64_t seed)
 	prng_init(&sim->prng, seed);
 	store_lab_init_empty(&sim->lab, seed);
 	sim->lab.options.memtable_bytes = 2048U << prng_below(&sim->prng, 5);
-	sim->lab.deep.segment_bytes = 262144;
+	sim->lab.deep.segment_bytes = 32768U << prng_below(&sim->prng, 3);
 	assert_int_equal(store_lab_make(&sim->lab), 0);
 	sim->net = net_open(&sim->lab.os, seed);
 	sim->net->turn = turn;
