@@ -268,6 +268,19 @@ static void thread_main(void)
 	(void)swapcontext(&thread->context, &back);
 }
 
+/* By itself: getcontext may return twice. */
+static void thread_open(struct thread *thread, void *(*run)(void *), void *arg)
+{
+	*thread = (struct thread){ .used = true, .run = run, .arg = arg };
+	thread->stack = malloc(STACK_BYTES);
+	assert_non_null(thread->stack);
+	assert_int_equal(getcontext(&thread->context), 0);
+	thread->context.uc_stack.ss_sp = thread->stack;
+	thread->context.uc_stack.ss_size = STACK_BYTES;
+	thread->context.uc_link = NULL;
+	makecontext(&thread->context, thread_main, 0);
+}
+
 static bool thread_ready(struct thread *thread)
 {
 	if (!thread->used || thread->ended)
@@ -487,15 +500,7 @@ int __wrap_pthread_create(pthread_t *ret_thread, const pthread_attr_t *attribute
 	while (at < NET_THREADS && threads[at].used)
 		at++;
 	assert_in_range(at, 0, NET_THREADS - 1);
-	struct thread *thread = &threads[at];
-	*thread = (struct thread){ .used = true, .run = run, .arg = arg };
-	thread->stack = malloc(STACK_BYTES);
-	assert_non_null(thread->stack);
-	assert_int_equal(getcontext(&thread->context), 0);
-	thread->context.uc_stack.ss_sp = thread->stack;
-	thread->context.uc_stack.ss_size = STACK_BYTES;
-	thread->context.uc_link = NULL;
-	makecontext(&thread->context, thread_main, 0);
+	thread_open(&threads[at], run, arg);
 	*ret_thread = (pthread_t)(at + 1);
 	return 0;
 }
