@@ -324,7 +324,7 @@ int64_t net_wake_ns(const struct net *net)
 
 /* ---- in the place of the system ---- */
 
-/* NOLINTBEGIN(bugprone-reserved-identifier) */
+/* NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming) */
 int __wrap_address_connect(const struct address *address, int *ret_fd);
 struct os *__wrap_os_linux(void);
 int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *bytes);
@@ -501,7 +501,7 @@ int __wrap_pthread_create(pthread_t *ret_thread, const pthread_attr_t *attribute
 		at++;
 	assert_in_range(at, 0, NET_THREADS - 1);
 	thread_open(&threads[at], run, arg);
-	*ret_thread = (pthread_t)(at + 1);
+	*ret_thread = (pthread_t)at + 1;
 	return 0;
 }
 
@@ -543,7 +543,7 @@ void __wrap_park_wait(_Atomic uint32_t *word, uint32_t seen, int64_t timeout_ns)
 	if (atomic_load(word) == seen)
 		the_net.turn(the_net.arg);
 }
-/* NOLINTEND(bugprone-reserved-identifier) */
+/* NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming) */
 
 /* ---- open and close ---- */
 
