@@ -294,6 +294,8 @@ class Sql(unittest.TestCase):
         script = f".load {EXTENSION}\nSELECT haul_open('{self.store}');\nSELECT count(*), sum(id) FROM nodes;\n" \
                  "INSERT INTO nodes(id, kind) VALUES(77, 7);\nSELECT kind FROM nodes WHERE id = 77;\n"
         done = subprocess.run(["sqlite3", ":memory:"], input=script, capture_output=True, text=True, timeout=60)
+        if "ASan runtime does not come first" in done.stderr:
+            self.skipTest("the extension was built with a sanitizer, the sqlite3 shell was not")
         self.assertEqual(done.stderr, "")
         self.assertEqual(done.stdout.split(), [self.store, "10|55", "7"])
         self.assertEqual(self.rows("SELECT kind FROM nodes WHERE id = 77"), [{"kind": 7}])
