@@ -233,6 +233,28 @@ class Sql(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(json.loads(done.stdout), [{"key": "k1", "status": "hit"}])
 
+    # ---- a server ----
+
+    def test_a_served_store_is_the_same(self):
+        self.fill()
+        address = "unix:" + os.path.join(self.folder, "socket")
+        server = subprocess.Popen([HAUL, "store", "serve", self.store, "--listen", address],
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            self.assertIn(address, server.stdout.readline())
+            where, self.store = self.store, address
+            self.good("BEGIN; INSERT INTO nodes(id, kind) VALUES(50, 3); "
+                      "INSERT INTO edges(src, dst, type) VALUES(10, 50, 7); COMMIT")
+            self.assertEqual(self.rows("SELECT count(*) AS n FROM nodes WHERE id IN (1, 5, 50)"), [{"n": 3}])
+            self.assertEqual([r["node"] for r in self.rows("SELECT node FROM path(8, 50)")], [8, 9, 10, 50])
+            self.assertEqual(self.rows("SELECT sum(id) AS s FROM nodes"), [{"s": 105}])
+            self.store = where
+            self.assertIn("address", self.run_sql("SELECT 1").stderr)  # the folder is taken
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.communicate(timeout=60)
+        self.assertEqual(server.returncode, 0)
+
     # ---- output and errors ----
 
     def test_outputs(self):
