@@ -20,8 +20,8 @@ extern const struct bench bench_tap;
 extern const struct bench bench_wire;
 
 const struct bench *const bench_list[] = {
-	&bench_disk,  &bench_map, &bench_message, &bench_pool,
-	&bench_sizer, &bench_store, &bench_tap, &bench_wire,    NULL,
+	&bench_disk,  &bench_map, &bench_message, &bench_pool, &bench_sizer,
+	&bench_store, &bench_tap, &bench_wire,    NULL,
 };
 
 /* All runs of one case: two samples a pair. */

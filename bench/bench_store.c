@@ -1,9 +1,9 @@
 /* bench/bench_store.c — a durable graph on this disk: groups, shared frames and full frames against
  * one operation and one fdatasync each, and against the engines that people would embed instead.
  *
- * Everything that is counted is durable. Cases that end in _slow have 1 ms (--sync-us) added to each
- * sync, in both arms: the disk that the figures of the first design were made for. A case whose
- * first arm is "the limit" states an absolute goal. */
+ * Everything that is counted is durable. Cases that end in _slow have 1 ms (--sync-us) added to
+ * each sync, in both arms: the disk that the figures of the first design were made for. A case
+ * whose first arm is "the limit" states an absolute goal. */
 #include <stddef.h>
 
 #include "store_work.h"

@@ -52,7 +52,7 @@ static void haul_close(struct store_engine *engine)
 static int haul_open(struct store_engine **ret_engine, const char *path, struct haul_err *err)
 {
 	extern const struct store_engine_calls store_haul;
-	/* The others have the page cache, as much of it as they want: haul's own holds the data, too. */
+	/* The others have the page cache, as much as they want: haul's own holds the data, too. */
 	const struct haul_store_options options = { .memory = UINT64_C(4) << 30,
 						    .memtable_bytes = 64 << 20 };
 	struct haul_engine *own = calloc(1, sizeof *own);

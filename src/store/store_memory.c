@@ -4,8 +4,8 @@
  * are the log's buffers and the budget of a frame, which two memory tables may be over by. Of the
  * rest the memory tables take half: there are three, one is written, one flushed, one left by its
  * readers. Embeddings take a sixth, a sixteenth of all is set aside for filters and indexes of
- * tables, which grow with what is stored, and the cache has what is left. Pages that nothing was written to are
- * not taken from the machine, so a store that has little in it is small. */
+ * tables, which grow with what is stored, and the cache has what is left. Pages that nothing was
+ * written to are not taken from the machine, so a store that has little in it is small. */
 #include <errno.h>
 
 #include "store/store_parts.h"

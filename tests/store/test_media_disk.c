@@ -222,7 +222,7 @@ static void test_media_disk__without_memory(void **state)
 		}
 	}
 	(void)test_malloc_fail(UINT32_MAX); /* what is left of the last is for nobody else */
-	if (rc == -ENOMEM) /* allocations cannot be made to fail here */
+	if (rc == -ENOMEM)                  /* allocations cannot be made to fail here */
 		rc = media_file_open(&disk.media, disk.lab.vfs, &options, NULL);
 	assert_int_equal(rc, 0);
 	disk.log = NULL;
