@@ -19,10 +19,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void repair_blocks(uint8_t *blob, struct table_entry *entry, uint32_t blocks, uint64_t tail)
 {
 	for (uint32_t i = 0; i < blocks; i++) {
-		struct table_block *block = (struct table_block *)(void *)(blob + entry[i].offset);
 		if (entry[i].offset % TABLE_STEP || entry[i].offset > tail ||
 		    entry[i].bytes > tail - entry[i].offset || entry[i].bytes < TABLE_HEAD)
 			continue;
+		struct table_block *block = (struct table_block *)(void *)(blob + entry[i].offset);
 		block->bytes = entry[i].bytes;
 		block->check = table_block_check(block);
 		entry[i].check = block->check;
