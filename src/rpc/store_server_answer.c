@@ -212,6 +212,8 @@ static int call(struct asking *asking)
 {
 	const enum wire_ask ask = asking->query->ask;
 
+	if (ask == WIRE_STATUS)
+		return server_status(asking->worker->server, &asking->page);
 	if (asking->reader == NULL)
 		return HAUL_ESTALE; /* it was pinned, and has been let go of */
 	if (ask >= WIRE_GET && ask <= WIRE_GET_EMBEDDINGS)

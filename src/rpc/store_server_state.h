@@ -11,7 +11,8 @@
  * Files      store_server.c (open, run, stop), store_server_conn.c (bytes in and out),
  *            store_server_door.c (coming, going), store_server_frame.c (what a frame asks for),
  *            store_server_feed.c (changes), store_server_query.c (workers),
- *            store_server_answer.c (a query's call), store_server_stats.c.
+ *            store_server_answer.c (a query's call), store_server_status.c (figures for clients),
+ *            store_server_stats.c.
  * Threads    as each field says. */
 #pragma once
 
@@ -132,6 +133,8 @@ bool server_query_slow(const struct wire_query *query);
 /* Runs on a worker; its page becomes a sealed RESULT, *ret_bytes long. */
 void server_query_answer(struct server_worker *worker, struct haul_reader *reader,
 			 const struct server_task *task, uint32_t *ret_bytes);
+/* Runs on a worker: figures into its page (store_server_status.c). Returns how many blocks. */
+int server_status(struct store_server *server, struct wire_page *page);
 /* On the server's thread: a pin, its end. */
 int server_pin(struct store_server *server, struct server_conn *conn);
 void server_unpin(struct store_server *server, struct server_conn *conn);

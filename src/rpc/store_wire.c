@@ -259,6 +259,7 @@ static uint64_t payload_bytes(const struct wire_query *query, const uint8_t *pay
 	case WIRE_NEIGHBOURS:
 	case WIRE_TRAVERSE:
 	case WIRE_PATH:
+	case WIRE_STATUS:
 	case WIRE_ASKS:
 	default:
 		return 0;

@@ -3,9 +3,9 @@
  * Model      Everything is a frame with the head of store/frame.h, sealed by frame_seal; a client
  *            begins. HELLO (token) is answered by WELCOME or ERROR. Frames of changes and fences go
  *            as they are logged, each answered by one ANSWER with its session and seq, in order. A
- *            QUERY is one call of haul/reader.h and is answered by one RESULT with its seq. ERROR
- *            says why the connection is closed behind it. At most `credits` frames may be without
- *            an answer on one connection.
+ *            QUERY is one call of haul/reader.h, or asks for the figures of the server, and is
+ *            answered by one RESULT with its seq. ERROR says why the connection is closed behind
+ *            it. At most `credits` frames may be without an answer on one connection.
  *            Statuses go as runs of equal ones. Records go as store/record.h has them, each behind
  *            a struct wire_record and filled up to 8 bytes.
  * Units      bytes; little-endian.
@@ -75,7 +75,9 @@ enum wire_ask { /* clang-format off */
 	WIRE_PIN, WIRE_UNPIN,
 	WIRE_GET, WIRE_GET_BY_KEY, WIRE_GET_EDGES, WIRE_GET_EMBEDDINGS,
 	WIRE_SCAN, WIRE_SCAN_EDGES, WIRE_SCAN_EMBEDDINGS, WIRE_NEIGHBOURS,
-	WIRE_TRAVERSE, WIRE_PATH, WIRE_NEAR, WIRE_ASKS
+	WIRE_TRAVERSE, WIRE_PATH, WIRE_NEAR,
+	WIRE_STATUS, /* no call of a reader: wire_status.h */
+	WIRE_ASKS
 }; /* clang-format on */
 
 enum {
@@ -100,7 +102,7 @@ struct wire_query {
 	uint32_t metric;
 	uint32_t reserved;
 };
-/* Behind it: records, or struct haul_visit, or ids, or struct wire_hit. */
+/* Behind it: records, or struct haul_visit, or ids, or struct wire_hit, or struct wire_status. */
 struct wire_result {
 	int32_t result; /* of the call */
 	uint32_t complete;
