@@ -9,7 +9,11 @@
 
 enum { READS_AT_ONCE = 128, NONE = -1 };
 
-/* ---- open files; under the lock ---- */
+/* ---- open files ----
+ *
+ * The lock is never held over a call of the vfs: the last close of a file that was deleted gives
+ * its blocks back to the disk, which takes tens of milliseconds, and commits look for keys through
+ * the same lock. */
 
 static uint32_t *bucket_of(struct media_blobs *blobs, uint64_t blob)
 {
@@ -33,17 +37,24 @@ static void file_unlink(struct media_blobs *blobs, const struct media_blob_file 
 	*at = file->next;
 }
 
-static void file_close(struct media_file *media, struct media_blob_file *file)
+/* Its place is free; what it had open is left for the caller to close. */
+static struct vfs_file *file_leave(struct media_blob_file *file)
 {
-	VFS_CALL(media->vfs, close, file->file);
+	struct vfs_file *left = file->file;
+
 	memset(file, 0, sizeof *file);
+	return left;
+}
+
+static void file_close(struct media_file *media, struct vfs_file *file)
+{
+	if (file != NULL)
+		VFS_CALL(media->vfs, close, file);
 }
 
 /* A place for one more: free, or that of one that nobody reads and that was not read of late. */
-static struct media_blob_file *file_place(struct media_file *media)
+static struct media_blob_file *file_place(struct media_blobs *blobs, struct vfs_file **ret_left)
 {
-	struct media_blobs *blobs = &media->blobs;
-
 	for (uint32_t i = 0; i < 2 * MEDIA_BLOBS_OPEN; i++) {
 		struct media_blob_file *file = &blobs->files[blobs->hand];
 
@@ -52,7 +63,7 @@ static struct media_blob_file *file_place(struct media_file *media)
 			return file;
 		if (file->users == 0 && !file->recent) {
 			file_unlink(blobs, file);
-			file_close(media, file);
+			*ret_left = file_leave(file);
 			return file;
 		}
 		file->recent = false;
@@ -60,56 +71,95 @@ static struct media_blob_file *file_place(struct media_file *media)
 	return NULL;
 }
 
+struct opening {
+	struct vfs_file *file; /* opened for the blob, or NULL; afterwards: to be closed */
+	uint64_t forgets;      /* when it was begun */
+};
+
+/* The file of a blob, found or, if it was opened since, entered. -EAGAIN: it is to be opened. */
+static int file_look(struct media_blobs *blobs, uint64_t blob, struct opening *opening,
+		     struct media_blob_file **ret_file)
+{
+	struct vfs_file *left = opening->file;
+	int rc = -EAGAIN;
+
+	pthread_mutex_lock(&blobs->lock);
+	struct media_blob_file *file = file_find(blobs, blob);
+	/* what was opened while something was forgotten may be just that */
+	if (file == NULL && opening->file != NULL && opening->forgets == blobs->forgets) {
+		uint32_t *bucket = bucket_of(blobs, blob);
+
+		rc = -EMFILE;
+		left = NULL;
+		file = file_place(blobs, &left);
+		if (file != NULL) {
+			*file = (struct media_blob_file){ .blob = blob,
+							  .file = opening->file,
+							  .next = *bucket };
+			*bucket = (uint32_t)(file - blobs->files);
+		} else {
+			left = opening->file;
+		}
+	}
+	if (file != NULL) {
+		file->users++;
+		file->recent = true;
+		*ret_file = file;
+		rc = 0;
+	}
+	opening->forgets = blobs->forgets;
+	opening->file = left;
+	pthread_mutex_unlock(&blobs->lock);
+	return rc;
+}
+
 static int file_take(struct media_file *media, uint64_t blob, struct media_blob_file **ret_file)
 {
-	struct media_blobs *blobs = &media->blobs;
-	struct media_blob_file *file = file_find(blobs, blob);
+	struct opening opening = { .file = NULL };
 	char name[VFS_NAME_MAX];
-	uint32_t *bucket;
-	int rc;
 
-	if (file == NULL) {
-		file = file_place(media);
-		if (file == NULL)
-			return -EMFILE;
-		media_number_name(name, "blob", blob);
-		rc = VFS_CALL(media->vfs, open, media->vfs, name, VFS_READ, true, &file->file);
-		if (rc < 0) {
-			file->file = NULL;
+	media_number_name(name, "blob", blob);
+	for (;;) {
+		int rc = file_look(&media->blobs, blob, &opening, ret_file);
+
+		file_close(media, opening.file);
+		opening.file = NULL;
+		if (rc != -EAGAIN)
 			return rc;
-		}
-		bucket = bucket_of(blobs, blob);
-		file->blob = blob;
-		file->next = *bucket;
-		*bucket = (uint32_t)(file - blobs->files);
+		rc = VFS_CALL(media->vfs, open, media->vfs, name, VFS_READ, true, &opening.file);
+		if (rc < 0)
+			return rc;
 	}
-	file->users++;
-	file->recent = true;
-	*ret_file = file;
-	return 0;
 }
 
 static void file_put(struct media_file *media, struct media_blob_file *file)
 {
+	struct vfs_file *left = NULL;
+
+	pthread_mutex_lock(&media->blobs.lock);
 	HAUL_ASSERT(file->users > 0);
 	if (--file->users == 0 && file->gone)
-		file_close(media, file);
+		left = file_leave(file);
+	pthread_mutex_unlock(&media->blobs.lock);
+	file_close(media, left);
 }
 
 /* A blob of that number is not what it was. */
 static void file_forget(struct media_file *media, uint64_t blob)
 {
-	struct media_blob_file *file;
+	struct vfs_file *left = NULL;
 
 	pthread_mutex_lock(&media->blobs.lock);
-	file = file_find(&media->blobs, blob);
+	media->blobs.forgets++;
+	struct media_blob_file *file = file_find(&media->blobs, blob);
 	if (file != NULL) {
 		file_unlink(&media->blobs, file);
 		file->gone = true;
 		if (file->users == 0)
-			file_close(media, file);
+			left = file_leave(file);
 	}
 	pthread_mutex_unlock(&media->blobs.lock);
+	file_close(media, left);
 }
 
 /* ---- making ---- */
@@ -187,7 +237,6 @@ static void get_some(struct media_file *media, struct media_read *reads, uint32_
 	uint32_t ask_count = 0;
 
 	HAUL_ASSERT(count <= READS_AT_ONCE);
-	pthread_mutex_lock(&media->blobs.lock);
 	for (uint32_t i = 0; i < count; i++) {
 		struct media_read *read = &reads[i];
 
@@ -201,18 +250,15 @@ static void get_some(struct media_file *media, struct media_read *reads, uint32_
 							       .data = read->data,
 							       .bytes = read->bytes };
 	}
-	pthread_mutex_unlock(&media->blobs.lock);
 	if (ask_count > 0)
 		VFS_CALL(media->vfs, read_many, media->vfs, asks, ask_count);
 	ask_count = 0;
-	pthread_mutex_lock(&media->blobs.lock);
 	for (uint32_t i = 0; i < count; i++) {
 		if (files[i] == NULL)
 			continue;
 		reads[i].result = asks[ask_count++].result;
 		file_put(media, files[i]);
 	}
-	pthread_mutex_unlock(&media->blobs.lock);
 }
 
 void media_blob_get(struct media *base, struct media_read *reads, uint32_t count)
@@ -228,13 +274,11 @@ int64_t media_blob_bytes(struct media *base, uint64_t blob)
 	struct media_blob_file *file;
 	int64_t bytes;
 
-	pthread_mutex_lock(&media->blobs.lock);
 	bytes = file_take(media, blob, &file);
 	if (bytes == 0) {
 		bytes = VFS_CALL(media->vfs, size, file->file);
 		file_put(media, file);
 	}
-	pthread_mutex_unlock(&media->blobs.lock);
 	return bytes;
 }
 

@@ -47,7 +47,8 @@ struct media_blob_file {
 };
 
 struct media_blobs {
-	pthread_mutex_t lock;
+	pthread_mutex_t lock; /* never held over a call to the vfs */
+	uint64_t forgets;     /* blobs that were deleted or put anew */
 	uint32_t buckets[MEDIA_BLOB_BUCKETS];
 	struct media_blob_file files[MEDIA_BLOBS_OPEN];
 	uint32_t hand; /* of the clock that says which one to close */

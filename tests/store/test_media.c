@@ -10,7 +10,7 @@
 
 #include "lib/testlib.h"
 #include "os/vfs_sim.h"
-#include "store/media.h"
+#include "store/media_state.h"
 
 enum {
 	BLOCK = MEDIA_ALIGN,
@@ -526,6 +526,97 @@ static void test_media_blob__many(void **state)
 	}
 }
 
+/* Calls that look at the lock of the media's blobs; `open` can delete the blob that it has opened. */
+static struct {
+	struct vfs_calls calls;
+	const struct vfs_calls *real;
+	struct media *media;
+	uint32_t opened, closed;
+	bool deletes;
+} watch;
+
+static void watch_free(void)
+{
+	struct media_blobs *blobs = &media_file_of(watch.media)->blobs;
+
+	assert_int_equal(pthread_mutex_trylock(&blobs->lock), 0);
+	pthread_mutex_unlock(&blobs->lock);
+}
+
+static int watch_open(struct vfs *vfs, const char *name, enum vfs_mode mode, bool direct,
+		      struct vfs_file **ret_file)
+{
+	int rc = watch.real->open(vfs, name, mode, direct, ret_file);
+
+	watch_free();
+	watch.opened++;
+	if (watch.deletes && mode == VFS_READ) {
+		watch.deletes = false;
+		assert_int_equal(MEDIA_CALL(watch.media, blob_delete, 1), 0);
+	}
+	return rc;
+}
+
+static void watch_close(struct vfs_file *file)
+{
+	watch_free();
+	watch.closed++;
+	watch.real->close(file);
+}
+
+static int watch_unlink(struct vfs *vfs, const char *name)
+{
+	watch_free();
+	return watch.real->unlink(vfs, name);
+}
+
+static void watch_begin(struct lab *lab)
+{
+	watch.real = lab->vfs->calls;
+	watch.calls = *watch.real;
+	watch.media = lab->media;
+	watch.opened = watch.closed = 0;
+	watch.deletes = false;
+	watch.calls.open = watch_open;
+	watch.calls.close = watch_close;
+	watch.calls.unlink = watch_unlink;
+	lab->vfs->calls = &watch.calls;
+}
+
+/* Reads of some blobs do not wait for the opening, closing or deleting of others: closing a file
+ * that was deleted takes as long as the disk takes to get its blocks back. */
+static void test_media_blob__no_lock_over_the_disk(void **state)
+{
+	enum { BLOBS = MEDIA_BLOBS_OPEN + 9 };
+	struct lab *lab = *state;
+
+	watch_begin(lab);
+	for (uint64_t blob = 0; blob < BLOBS; blob++) {
+		assert_int_equal(MEDIA_CALL(lab->media, blob_put, blob, lab->data, BLOCK), 0);
+		assert_int_equal(get(lab, blob, 0, BLOCK), BLOCK);
+	}
+	assert_int_equal(watch.opened, 2 * BLOBS);
+	assert_int_equal(watch.closed, BLOBS + 9);
+	for (uint64_t blob = 0; blob < BLOBS; blob++)
+		assert_int_equal(MEDIA_CALL(lab->media, blob_delete, blob), 0);
+	assert_int_equal(watch.closed, watch.opened);
+	lab->vfs->calls = watch.real;
+}
+
+/* A blob that is deleted while somebody opens it is not kept open: it is not there. */
+static void test_media_blob__deleted_while_opened(void **state)
+{
+	struct lab *lab = *state;
+
+	assert_int_equal(MEDIA_CALL(lab->media, blob_put, 1, lab->data, BLOCK), 0);
+	watch_begin(lab);
+	watch.deletes = true;
+	assert_int_equal(get(lab, 1, 0, BLOCK), -ENOENT);
+	assert_int_equal(watch.opened, 2); /* the second one found nothing */
+	assert_int_equal(watch.closed, 1);
+	lab->vfs->calls = watch.real;
+}
+
 /* At every step, in all ways: a blob that was told is there, whole. */
 static void test_media_blob__every_crash_point(void **state)
 {
@@ -827,6 +918,8 @@ int main(void)
 		MADE_TEST(test_media_blob__list_and_delete),
 		MADE_TEST(test_media_blob__again),
 		MADE_TEST(test_media_blob__many),
+		MADE_TEST(test_media_blob__no_lock_over_the_disk),
+		MADE_TEST(test_media_blob__deleted_while_opened),
 		MADE_TEST(test_media_blob__every_crash_point),
 		MADE_TEST(test_media_blob__no_room),
 		MADE_TEST(test_media_blob__faults),
