@@ -26,6 +26,7 @@
 #include <haul/batch.h>
 #include <haul/graph.h>
 #include <haul/reader.h>
+#include <haul/store.h>
 
 /* X(id, name): when a frame closes */
 #define HAUL_CLIENT_POLICY_LIST(X)                                                                 \
@@ -99,3 +100,12 @@ HAUL_API int haul_client_outcome(struct haul_client *client, uint64_t seq,
  * waits for what is not told yet. bytes: of one call's results; a server has its own bound. */
 HAUL_API int haul_client_reader(struct haul_client *client, uint64_t bytes,
 				struct haul_reader **ret_reader);
+
+/* The figures of the server's store, and of each block of its statistics ("store.commit",
+ * "store.log", "store.lsm", "store.server"; help texts are empty), all of them as they are now.
+ * visit may be NULL; its snapshot is good until it returns. Waits at a connection of its own, up to
+ * the client's deadline; what is gathered is not sent for it. 0, or as the calls of a reader, and
+ * HAUL_ETYPE: the server is of an earlier version, which does not tell. */
+HAUL_API int haul_client_status(struct haul_client *client, struct haul_store_status *ret_status,
+				void (*visit)(const struct haul_stats *snapshot, void *arg),
+				void *arg);

@@ -162,15 +162,11 @@ static int see_writes(struct haul_client *client, int64_t until_ns)
 	return rc;
 }
 
-/* The query that has been put together. What the call returned, or why it did not get there. */
-int ask_call(struct client_reader *reader)
+static int ask_until(struct client_reader *reader, int64_t until_ns)
 {
 	struct os *os = reader->client->os;
-	const int64_t until_ns = until_of(reader);
+	int rc;
 
-	int rc = see_writes(reader->client, until_ns);
-	if (rc < 0)
-		return rc;
 	const struct wire_from from = { .seq = ++reader->seq };
 	wire_seal(reader->out, WIRE_QUERY, reader->out_bytes, &from);
 	for (;;) {
@@ -186,6 +182,19 @@ int ask_call(struct client_reader *reader)
 		(void)poll(NULL, 0, (int)(AGAIN_NS / NS_PER_MS));
 	}
 	return rc < 0 ? rc : reader->result->result;
+}
+
+int ask_call(struct client_reader *reader)
+{
+	const int64_t until_ns = until_of(reader);
+	const int rc = see_writes(reader->client, until_ns);
+
+	return rc < 0 ? rc : ask_until(reader, until_ns);
+}
+
+int ask_at_once(struct client_reader *reader)
+{
+	return ask_until(reader, until_of(reader));
 }
 
 /* ---- queries ---- */

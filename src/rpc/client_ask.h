@@ -35,6 +35,8 @@ void ask_begin(struct client_reader *reader, const struct wire_query *query);
 void ask_add(struct client_reader *reader, const void *data, uint64_t bytes);
 /* Ask what has been put together. What the call returned, or why it did not get there. */
 int ask_call(struct client_reader *reader);
+/* The same, and no barrier: what was submitted is not waited for. */
+int ask_at_once(struct client_reader *reader);
 /* The same, and sees to it that no more comes than was asked for. */
 int ask_for(struct client_reader *reader, uint32_t most);
 /* What came, behind its head. */

@@ -12,7 +12,7 @@
  * Files      client.c (open, close, flush, outcome), client_put.c (submit, commit, futures),
  *            client_send.c (gate, send), client_answer.c (receive, tell), client_thread.c (the own
  *            thread), client_link.c, client_pace.c, client_ask.c, client_reader.c,
- *            client_stats.c.
+ *            client_stats.c, client_status.c (the server's figures).
  * Threads    under the lock, but where it says otherwise. */
 #pragma once
 

@@ -56,14 +56,13 @@ void serve_lab_stop(struct serve_lab *lab)
 
 void serve_lab_open(struct serve_lab *lab, const struct store_server_options *options)
 {
-	const struct haul_store_options store = { .memory = 128 << 20 };
-
 	memset(lab, 0, sizeof *lab);
+	assert_int_equal(haul_stats_table_open(&lab->stats), 0);
+	const struct haul_store_options store = { .memory = 128 << 20, .stats = lab->stats };
 	folder_lab_open(&lab->folder);
 	(void)snprintf(lab->local, sizeof lab->local, "unix:%s/socket", lab->folder.path);
 	assert_int_equal(haul_store_init(lab->folder.store, &lab->err), 0);
 	assert_int_equal(haul_store_open(&lab->store, lab->folder.store, &store, &lab->err), 0);
-	assert_int_equal(haul_stats_table_open(&lab->stats), 0);
 	serve_lab_start(lab, options);
 }
 
