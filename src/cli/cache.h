@@ -30,20 +30,10 @@
 CACHE_COMMAND_LIST(X)
 #undef X
 
-/* "haul: cache: <what>: <reason>"; returns CLI_FAILED. */
-int cache_fail(const char *what, int code);
-/* Flush stdout; CLI_FAILED, said on stderr, if that fails; else code. */
-int cache_end_output(int code);
 /* Whether TARGET is a running server. */
 bool cache_is_server(const char *target);
 /* Open a cache. CLI_OK, or CLI_FAILED after saying why. */
 int cache_open_file(struct haul_cache **ret_cache, const char *path, bool read_only);
-/* A number from min to max, or the end of the program with a message (argp's). */
+/* TARGET KEY...: what is wrong with a key ends the program with a message (argp's). */
 struct argp_state;
-uint64_t cache_number(const char *option, const char *arg, uint64_t min, uint64_t max,
-		      struct argp_state *state);
-uint64_t cache_size(const char *option, const char *arg, uint64_t min, uint64_t max,
-		    struct argp_state *state);
-/* SIGINT and SIGTERM set a flag from here on; a second one kills. */
-void cache_catch_signals(void);
-bool cache_stopped(void);
+void cache_check_key(const char *key, struct argp_state *state);

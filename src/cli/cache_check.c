@@ -7,13 +7,15 @@
 #include <string.h>
 
 #include "cli/cache.h"
+#include "cli/option.h"
 #include "cli/progress.h"
 #include "cli/quantity.h"
+#include "cli/stop.h"
 
 enum { KEY_REPAIR = 256, KEY_ALL, KEY_JSON, KEY_QUIET };
 
 struct request {
-	const char *path;
+	struct option_words words; /* FILE */
 	bool repair, all, json, quiet;
 	struct progress progress;
 	json_t *entries;
@@ -22,6 +24,7 @@ struct request {
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct request *request = state->input;
+	(void)arg;
 	switch (key) {
 	case KEY_REPAIR:
 		request->repair = true;
@@ -35,24 +38,15 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_QUIET:
 		request->quiet = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num > 0)
-			argp_error(state, "one FILE at a time, '%s' is a second", arg);
-		request->path = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "FILE or DEVICE is missing");
-		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return option_words(key, &request->words, state);
 	}
 }
 
 static int show_progress(uint64_t done, uint64_t total, void *arg)
 {
 	struct request *request = arg;
-	progress_show(&request->progress, done, total);
-	return cache_stopped();
+	return stop_progress(done, total, &request->progress);
 }
 
 /* What cannot be shown is shown as its code, so that no key moves the terminal's cursor. */
@@ -87,7 +81,7 @@ static int list_entry(const struct haul_cache_listed *entry, void *arg)
 				  (int)entry->slice, "partition", (int)entry->partition, "segment",
 				  (int)entry->segment, "offset", (int)entry->offset, "expiry",
 				  (json_int_t)entry->expiry));
-		return cache_stopped();
+		return stop_asked();
 	}
 	progress_wipe(&request->progress);
 	print_key(entry);
@@ -96,13 +90,13 @@ static int list_entry(const struct haul_cache_listed *entry, void *arg)
 	printf(": %s (%" PRIu64 " bytes, partition %u, segment %u, offset %u)\n",
 	       entry->status == HAUL_CACHE_HIT ? "good" : haul_cache_status_name(entry->status),
 	       entry->value_bytes, entry->partition, entry->segment, entry->offset);
-	return cache_stopped();
+	return stop_asked();
 }
 
 static void print_text(const struct request *request, const struct haul_cache_checked *checked)
 {
 	char bytes[QUANTITY_TEXT];
-	printf("%s: %" PRIu64 " entries, %s: ", request->path, checked->entries,
+	printf("%s: %" PRIu64 " entries, %s: ", request->words.word[0], checked->entries,
 	       quantity_memory_text(checked->bytes, bytes));
 	if (checked->damaged == 0 && checked->structures == 0)
 		printf("all good\n");
@@ -149,7 +143,7 @@ int cache_check(int argc, char **argv)
 		       "  haul cache check cache.bin\n"
 		       "  haul cache check cache.bin --repair\n",
 	};
-	struct request request = { 0 };
+	struct request request = { .words = { .min = 1, .max = 1 } };
 	struct haul_cache_checked checked = { 0 };
 	struct haul_err err = { 0 };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
@@ -162,9 +156,9 @@ int cache_check(int argc, char **argv)
 		.arg = &request,
 	};
 	request.entries = json_array();
-	cache_catch_signals();
+	stop_catch();
 	progress_begin(&request.progress, "check", "bytes", request.quiet);
-	int rc = haul_cache_check(request.path, &check, &checked, &err);
+	int rc = haul_cache_check(request.words.word[0], &check, &checked, &err);
 	progress_end(&request.progress);
 	if (rc == 0 && request.json)
 		print_json(&request, &checked);
@@ -174,9 +168,10 @@ int cache_check(int argc, char **argv)
 	if (rc < 0)
 		return cli_fail("cache", &err);
 	if (rc > 0) {
-		fprintf(stderr, "haul: cache: stopped: not all of %s was checked\n", request.path);
+		fprintf(stderr, "haul: cache: stopped: not all of %s was checked\n",
+			request.words.word[0]);
 		return CLI_FAILED;
 	}
 	const bool damage = checked.damaged + checked.structures > checked.repaired;
-	return cache_end_output(damage ? CLI_FAILED : CLI_OK);
+	return damage ? CLI_FAILED : CLI_OK;
 }

@@ -6,12 +6,14 @@
 
 #include "cli/cache.h"
 #include "cli/cache_client.h"
+#include "cli/option.h"
+#include "cli/stop.h"
 
 struct request {
+	struct option_words words; /* TARGET, then keys */
 	const char *target;
 	char **keys;
 	uint32_t count;
-	bool online;
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -19,27 +21,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	struct request *request = state->input;
 	(void)arg;
 	switch (key) {
-	case ARGP_KEY_ARGS:
-		request->target = state->argv[state->next];
-		request->keys = state->argv + state->next + 1;
-		request->count = (uint32_t)(state->argc - state->next - 1);
-		state->next = state->argc;
-		return 0;
 	case ARGP_KEY_END:
-		if (request->online && request->target == NULL)
-			argp_error(state, "wanted: SERVER");
-		if (request->online && request->count > 0)
-			argp_error(state, "'%s' is too much: wanted is SERVER", request->keys[0]);
-		if (!request->online && request->count == 0)
-			argp_error(state, "wanted: TARGET KEY...");
+		(void)option_words(key, &request->words, state);
+		request->target = request->words.word[0];
+		request->keys = request->words.word + 1;
+		request->count = request->words.count - 1;
 		for (uint32_t i = 0; i < request->count; i++)
-			if (request->keys[i][0] == '\0' ||
-			    strlen(request->keys[i]) > HAUL_CACHE_KEY_MAX)
-				argp_error(state, "KEY '%.32s': a key has 1 to %d bytes",
-					   request->keys[i], HAUL_CACHE_KEY_MAX);
+			cache_check_key(request->keys[i], state);
 		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return option_words(key, &request->words, state);
 	}
 }
 
@@ -54,18 +45,18 @@ static int from_file(const struct request *request)
 	int code = CLI_OK;
 	if (cache_open_file(&cache, request->target, false) != CLI_OK)
 		return CLI_FAILED;
-	for (uint32_t i = 0; i < request->count && !cache_stopped(); i++) {
+	for (uint32_t i = 0; i < request->count && !stop_asked(); i++) {
 		const struct haul_cache_key key = { request->keys[i],
 						    (uint32_t)strlen(request->keys[i]) };
 		int rc = haul_cache_delete(cache, &key);
 		if (rc == -ENOENT)
 			not_there(request->keys[i]);
 		else if (rc < 0)
-			(void)cache_fail(request->keys[i], rc);
+			(void)cli_fail_code("cache", request->keys[i], rc);
 		code = rc < 0 ? CLI_FAILED : code;
 	}
 	int closed = haul_cache_close(cache);
-	return closed < 0 ? cache_fail(request->target, closed) : code;
+	return closed < 0 ? cli_fail_code("cache", request->target, closed) : code;
 }
 
 static int server_del(struct client *client, const char *key, int *code)
@@ -95,7 +86,7 @@ static int from_server(const struct request *request)
 	int rc = client_open(&client, request->target, &err);
 	if (rc < 0)
 		return cli_fail("cache", &err);
-	for (uint32_t i = 0; rc == 0 && i < request->count && !cache_stopped(); i++)
+	for (uint32_t i = 0; rc == 0 && i < request->count && !stop_asked(); i++)
 		rc = server_del(&client, request->keys[i], &code);
 	client_close(&client);
 	return rc < 0 ? cli_fail("cache", &err) : code;
@@ -112,10 +103,10 @@ int cache_del(int argc, char **argv)
 		       "Example:\n"
 		       "  haul cache del cache.bin map/52/13 map/52/14\n",
 	};
-	struct request request = { 0 };
+	struct request request = { .words = { .min = 2, .max = UINT32_MAX } };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
-	cache_catch_signals();
+	stop_catch();
 	return cache_is_server(request.target) ? from_server(&request) : from_file(&request);
 }
 
@@ -131,7 +122,7 @@ int cache_online(int argc, char **argv)
 		       "  haul cache online 127.0.0.1:11211\n",
 	};
 	static struct client client;
-	struct request request = { .online = true };
+	struct request request = { .words = { .min = 1, .max = 1 } };
 	struct haul_err err = { 0 };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;

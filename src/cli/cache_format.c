@@ -7,8 +7,10 @@
 #include <string.h>
 
 #include "cli/cache.h"
+#include "cli/option.h"
 #include "cli/progress.h"
 #include "cli/quantity.h"
+#include "cli/stop.h"
 
 enum {
 	KEY_SIZE = 256,
@@ -24,7 +26,7 @@ enum {
 };
 
 struct request {
-	const char *path;
+	struct option_words words; /* FILE */
 	struct haul_cache_format format;
 	struct progress progress;
 	bool quiet, json;
@@ -36,21 +38,21 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	struct haul_cache_format *format = &request->format;
 	switch (key) {
 	case KEY_SIZE:
-		format->bytes = cache_size("size", arg, 1, INT64_MAX, state);
+		format->bytes = option_size("size", arg, 1, INT64_MAX, state);
 		return 0;
 	case KEY_PARTITIONS:
 		format->partitions =
-			(uint32_t)cache_number("partitions", arg, 1, PARTITIONS_MAX, state);
+			(uint32_t)option_number("partitions", arg, 1, PARTITIONS_MAX, state);
 		return 0;
 	case KEY_SEGMENT:
 		format->segment_bytes =
-			(uint32_t)cache_size("segment", arg, SEGMENT_MIN, SEGMENT_MAX, state);
+			(uint32_t)option_size("segment", arg, SEGMENT_MIN, SEGMENT_MAX, state);
 		if ((format->segment_bytes & (format->segment_bytes - 1)) != 0)
 			argp_error(state, "--segment '%s': wanted is a power of two, as in 4Mi",
 				   arg);
 		return 0;
 	case KEY_ENTRIES:
-		format->entries_max = cache_size("entries", arg, 1, UINT32_MAX, state);
+		format->entries_max = option_size("entries", arg, 1, UINT32_MAX, state);
 		return 0;
 	case KEY_FORCE:
 		format->force = true;
@@ -61,30 +63,15 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_JSON:
 		request->json = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num > 0)
-			argp_error(state, "one FILE at a time, '%s' is a second", arg);
-		request->path = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "FILE or DEVICE is missing");
-		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return option_words(key, &request->words, state);
 	}
-}
-
-static int show_progress(uint64_t done, uint64_t total, void *arg)
-{
-	struct request *request = arg;
-	progress_show(&request->progress, done, total);
-	return cache_stopped();
 }
 
 static int format(struct request *request, struct haul_err *err)
 {
 	progress_begin(&request->progress, "format", "bytes", request->quiet);
-	int rc = haul_cache_format(request->path, &request->format, err);
+	int rc = haul_cache_format(request->words.word[0], &request->format, err);
 	progress_end(&request->progress);
 	return rc;
 }
@@ -94,7 +81,7 @@ static int print_made(const struct request *request)
 	struct haul_cache *cache = NULL;
 	struct haul_cache_stat stat;
 	char size[QUANTITY_TEXT], sync[QUANTITY_TEXT];
-	if (cache_open_file(&cache, request->path, true) != CLI_OK)
+	if (cache_open_file(&cache, request->words.word[0], true) != CLI_OK)
 		return CLI_FAILED;
 	haul_cache_stat(cache, &stat);
 	(void)haul_cache_close(cache);
@@ -111,12 +98,12 @@ static int print_made(const struct request *request)
 		       " entries\n"
 		       "its disk: a sync takes %s, writes %.0f MB/s, reads %.0f MB/s and %.0f "
 		       "operations a second\n",
-		       request->path, quantity_memory_text(stat.disk_bytes, size), stat.partitions,
-		       stat.segments, stat.entries_max,
+		       request->words.word[0], quantity_memory_text(stat.disk_bytes, size),
+		       stat.partitions, stat.segments, stat.entries_max,
 		       quantity_duration_text((int64_t)stat.model.sync_ns, sync),
 		       stat.model.write_bandwidth / 1e6, stat.model.read_bandwidth / 1e6,
 		       stat.model.read_iops);
-	return cache_end_output(CLI_OK);
+	return CLI_OK;
 }
 
 int cache_format(int argc, char **argv)
@@ -148,14 +135,14 @@ int cache_format(int argc, char **argv)
 		       "  haul cache format cache.bin --size 8G\n"
 		       "  sudo haul cache format /dev/nvme1n1 --force\n",
 	};
-	struct request request = { 0 };
+	struct request request = { .words = { .min = 1, .max = 1 } };
 	struct haul_err err = { 0 };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
 	const bool force = request.format.force;
-	request.format.progress = show_progress;
-	request.format.arg = &request;
-	cache_catch_signals();
+	request.format.progress = stop_progress;
+	request.format.arg = &request.progress;
+	stop_catch();
 	/* first without force: what would be destroyed is said, and then it is */
 	request.format.force = false;
 	int rc = format(&request, &err);
@@ -163,13 +150,14 @@ int cache_format(int argc, char **argv)
 		const char *holds = strstr(err.text, " holds ");
 		const char *end = holds != NULL ? strstr(holds, ": format") : NULL;
 		if (end != NULL && !request.quiet)
-			fprintf(stderr, "haul: cache: destroyed: %s%.*s\n", request.path,
+			fprintf(stderr, "haul: cache: destroyed: %s%.*s\n", request.words.word[0],
 				(int)(end - holds), holds);
 		request.format.force = true;
 		rc = format(&request, &err);
 	}
 	if (rc > 0) {
-		fprintf(stderr, "haul: cache: stopped: %s is no cache now\n", request.path);
+		fprintf(stderr, "haul: cache: stopped: %s is no cache now\n",
+			request.words.word[0]);
 		return CLI_FAILED;
 	}
 	return rc < 0 ? cli_fail("cache", &err) : print_made(&request);

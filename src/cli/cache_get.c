@@ -9,10 +9,13 @@
 
 #include "cli/cache.h"
 #include "cli/cache_client.h"
+#include "cli/option.h"
+#include "cli/stop.h"
 
 enum { KEY_RANGE = 256, KEY_JSON, PIECE = 4 << 20 };
 
 struct request {
+	struct option_words words; /* TARGET, then keys */
 	const char *target;
 	char **keys;
 	uint32_t count;
@@ -60,23 +63,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_JSON:
 		request->json = true;
 		return 0;
-	case ARGP_KEY_ARGS:
-		request->target = state->argv[state->next];
-		request->keys = state->argv + state->next + 1;
-		request->count = (uint32_t)(state->argc - state->next - 1);
-		state->next = state->argc;
-		return 0;
 	case ARGP_KEY_END:
-		if (request->count == 0)
-			argp_error(state, "wanted: TARGET KEY...");
+		(void)option_words(key, &request->words, state);
+		request->target = request->words.word[0];
+		request->keys = request->words.word + 1;
+		request->count = request->words.count - 1;
 		for (uint32_t i = 0; i < request->count; i++)
-			if (request->keys[i][0] == '\0' ||
-			    strlen(request->keys[i]) > HAUL_CACHE_KEY_MAX)
-				argp_error(state, "KEY '%.32s': a key has 1 to %d bytes",
-					   request->keys[i], HAUL_CACHE_KEY_MAX);
+			cache_check_key(request->keys[i], state);
 		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return option_words(key, &request->words, state);
 	}
 }
 
@@ -154,7 +150,7 @@ static void file_range(struct answer *answer, uint32_t index)
 		put(answer, answer->piece, value.bytes);
 		at += value.bytes;
 	} while (value.bytes > 0 && at < value.total && at <= request->to && answer->error == 0 &&
-		 !cache_stopped());
+		 !stop_asked());
 	if (rc < 0 && at == request->from)
 		missed(answer, index, value.status);
 	else if (rc < 0)
@@ -176,7 +172,7 @@ static int file_visit(uint32_t index, const struct haul_cache_value *value, void
 		file_range(answer, index);
 	else if (value->status == HAUL_CACHE_HIT)
 		put(answer, data + from, end - from);
-	return answer->error < 0 || cache_stopped() ? 1 : 0;
+	return answer->error < 0 || stop_asked() ? 1 : 0;
 }
 
 static int from_file(struct answer *answer)
@@ -186,7 +182,7 @@ static int from_file(struct answer *answer)
 	answer->piece = malloc(PIECE);
 	if (keys == NULL || answer->piece == NULL) {
 		free(keys);
-		return cache_fail("get", -ENOMEM);
+		return cli_fail_code("cache", "get", -ENOMEM);
 	}
 	for (uint32_t i = 0; i < request->count; i++)
 		keys[i] = (struct haul_cache_key){ request->keys[i],
@@ -306,7 +302,7 @@ static int from_server(struct answer *answer)
 		}
 	answer->piece = malloc(PIECE);
 	if (answer->piece == NULL)
-		return cache_fail("get", -ENOMEM);
+		return cli_fail_code("cache", "get", -ENOMEM);
 	int rc = client_open(&client, request->target, &err);
 	if (rc < 0)
 		return cli_fail("cache", &err);
@@ -337,18 +333,17 @@ int cache_get(int argc, char **argv)
 		       "  haul cache get cache.bin map/52/13 > tile\n"
 		       "  haul cache get 127.0.0.1:11211 update.img --range 0-1023\n",
 	};
-	struct request request = { .to = UINT64_MAX };
+	struct request request = { .words = { .min = 2, .max = UINT32_MAX }, .to = UINT64_MAX };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
 	struct answer answer = { .request = &request, .list = json_array() };
-	cache_catch_signals();
+	stop_catch();
 	int code = cache_is_server(request.target) ? from_server(&answer) : from_file(&answer);
 	if (request.json && code == CLI_OK && json_dumpf(answer.list, stdout, JSON_INDENT(1)) == 0)
 		printf("\n");
 	json_decref(answer.list);
 	free(answer.piece);
-	if (answer.error < 0 && answer.error != -EPIPE)
-		return cache_fail("get", answer.error);
-	code = cache_end_output(code);
-	return code == CLI_OK && (answer.missed > 0 || cache_stopped()) ? CLI_FAILED : code;
+	if (answer.error < 0 && !ferror(stdout))
+		return cli_fail_code("cache", "get", answer.error);
+	return code == CLI_OK && (answer.missed > 0 || stop_asked()) ? CLI_FAILED : code;
 }

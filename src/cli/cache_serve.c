@@ -7,7 +7,8 @@
 #include <string.h>
 
 #include "cli/cache.h"
-#include "cli/quantity.h"
+#include "cli/option.h"
+#include "cli/stop.h"
 #include "rpc/server.h"
 
 enum {
@@ -28,20 +29,9 @@ enum {
 };
 
 struct request {
+	struct option_words words; /* FILE */
 	struct server_options server;
 };
-
-/* One of three names; its index. */
-static uint32_t choose(const char *option, const char *arg, const char *const names[3],
-		       struct argp_state *state)
-{
-	for (uint32_t i = 0; i < 3; i++)
-		if (names[i] && !strcmp(arg, names[i]))
-			return i;
-	argp_error(state, "--%s '%s': there are %s, %s%s%s", option, arg, names[0], names[1],
-		   names[2] ? " and " : "", names[2] ? names[2] : "");
-	return 0;
-}
 
 static void add_listen(struct server_options *server, const char *arg, struct argp_state *state)
 {
@@ -53,49 +43,50 @@ static void add_listen(struct server_options *server, const char *arg, struct ar
 
 static error_t parse_cache(int key, char *arg, struct argp_state *state)
 {
-	static const char *const policies[3] = { "s3fifo", "lru", NULL };
-	static const char *const codecs[3] = { "none", "lz4", "zstd" };
-	static const char *const engines[3] = { "auto", "io_uring", "threads" };
+	static const char *const policies[] = { "s3fifo", "lru", NULL };
+	static const char *const codecs[] = { "none", "lz4", "zstd", NULL };
+	static const char *const engines[] = { "auto", "io_uring", "threads", NULL };
 	struct request *request = state->input;
 	struct haul_cache_options *cache = &request->server.cache;
 	switch (key) {
 	case KEY_MEMORY:
-		cache->ram_bytes = cache_size("memory", arg, 0, INT64_MAX, state);
+		cache->ram_bytes = option_size("memory", arg, 0, INT64_MAX, state);
 		return 0;
 	case KEY_BUFFER:
-		cache->buffer_bytes = cache_size("buffer", arg, 1 << 20, INT64_MAX, state);
+		cache->buffer_bytes = option_size("buffer", arg, 1 << 20, INT64_MAX, state);
 		return 0;
 	case KEY_POLICY:
-		cache->policy = choose("policy", arg, policies, state) == 1 ? HAUL_CACHE_LRU
-									    : HAUL_CACHE_S3FIFO;
+		cache->policy = option_name("policy", arg, policies, state) == 1
+					? HAUL_CACHE_LRU
+					: HAUL_CACHE_S3FIFO;
 		return 0;
 	case KEY_CODEC:
-		cache->codec = codecs[choose("codec", arg, codecs, state)];
+		cache->codec = codecs[option_name("codec", arg, codecs, state)];
 		return 0;
 	case KEY_ENGINE:
-		cache->engine = engines[choose("engine", arg, engines, state)];
+		cache->engine = engines[option_name("engine", arg, engines, state)];
 		return 0;
 	case KEY_BUDGET:
-		cache->write_budget = cache_size("write-budget", arg, 1, INT64_MAX, state);
+		cache->write_budget = option_size("write-budget", arg, 1, INT64_MAX, state);
 		return 0;
 	case KEY_PINNED:
-		cache->pinned_percent = (uint32_t)cache_number("pinned", arg, 0, 100, state);
+		cache->pinned_percent = (uint32_t)option_number("pinned", arg, 0, 100, state);
 		return 0;
 	case KEY_SLICE:
-		cache->slice_bytes = (uint32_t)cache_size("slice", arg, 4096, 262144, state);
+		cache->slice_bytes = (uint32_t)option_size("slice", arg, 4096, 262144, state);
 		return 0;
 	case KEY_SYNC:
 		cache->sync_add_ns =
-			(int64_t)cache_number("sync-us", arg, 0, SYNC_US_MAX, state) * 1000;
+			(int64_t)option_number("sync-us", arg, 0, SYNC_US_MAX, state) * 1000;
 		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return option_words(key, &request->words, state);
 	}
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
-	static const char *const acks[3] = { "durable", "buffered", NULL };
+	static const char *const acks[] = { "durable", "buffered", NULL };
 	struct request *request = state->input;
 	struct server_options *server = &request->server;
 	switch (key) {
@@ -107,25 +98,17 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 't':
 		server->threads =
-			(uint32_t)cache_number("threads", arg, 1, SERVER_WORKERS_MAX, state);
+			(uint32_t)option_number("threads", arg, 1, SERVER_WORKERS_MAX, state);
 		return 0;
 	case 'c':
 		server->connections =
-			(uint32_t)cache_number("connections", arg, 1, CONNECTIONS_MAX, state);
+			(uint32_t)option_number("connections", arg, 1, CONNECTIONS_MAX, state);
 		return 0;
 	case KEY_ITEM:
-		server->item_bytes = cache_size("item-size", arg, 1, HAUL_CACHE_OBJECT_MAX, state);
+		server->item_bytes = option_size("item-size", arg, 1, HAUL_CACHE_OBJECT_MAX, state);
 		return 0;
 	case KEY_ACK:
-		server->ack_buffered = choose("ack", arg, acks, state) == 1;
-		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num > 0)
-			argp_error(state, "one FILE at a time, '%s' is a second", arg);
-		server->path = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "FILE or DEVICE is missing");
+		server->ack_buffered = option_name("ack", arg, acks, state) == 1;
 		return 0;
 	default:
 		return parse_cache(key, arg, state);
@@ -145,10 +128,7 @@ static int serve(const struct request *request)
 	struct server *server = NULL;
 	struct haul_err err = { 0 };
 	sigset_t signals;
-	(void)sigemptyset(&signals);
-	(void)sigaddset(&signals, SIGINT);
-	(void)sigaddset(&signals, SIGTERM);
-	(void)sigprocmask(SIG_BLOCK, &signals, NULL);
+	stop_block(&signals);
 	int rc = server_open(&server, &request->server, &err);
 	if (rc < 0)
 		return cli_fail("cache", &err);
@@ -158,7 +138,7 @@ static int serve(const struct request *request)
 	wait_for_signal(&signals);
 	(void)sigprocmask(SIG_UNBLOCK, &signals, NULL); /* a second one kills */
 	rc = server_close(server);
-	return rc < 0 ? cache_fail(request->server.path, rc) : CLI_OK;
+	return rc < 0 ? cli_fail_code("cache", request->server.path, rc) : CLI_OK;
 }
 
 int cache_serve(int argc, char **argv)
@@ -201,10 +181,12 @@ int cache_serve(int argc, char **argv)
 		NULL,
 		NULL,
 	};
-	struct request request = { .server = { .version = HAUL_VERSION,
+	struct request request = { .words = { .min = 1, .max = 1 },
+				   .server = { .version = HAUL_VERSION,
 					       .cache = { .ram_bytes = 64 << 20 } } };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request) != 0)
 		return CLI_USAGE;
+	request.server.path = request.words.word[0];
 	if (request.server.listen_count == 0 && !request.server.unix_path)
 		request.server.listen[request.server.listen_count++] = "127.0.0.1:11211";
 	return serve(&request);

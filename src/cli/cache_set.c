@@ -10,12 +10,15 @@
 
 #include "cli/cache.h"
 #include "cli/cache_client.h"
+#include "cli/option.h"
 #include "cli/quantity.h"
+#include "cli/stop.h"
 #include "os/os.h"
 
 enum { KEY_FILE = 256, KEY_EXPIRE, KEY_FLAGS, KEY_PIN, KEY_ADD, KEY_REPLACE, READ_FIRST = 1 << 16 };
 
 struct request {
+	struct option_words words;
 	const char *target, *key, *text, *file;
 	int64_t expire_s; /* 0 = never */
 	uint32_t flags, how;
@@ -23,25 +26,13 @@ struct request {
 	uint64_t bytes;
 };
 
-static void parse_argument(struct request *request, const char *arg, struct argp_state *state)
+static void check(struct request *request, struct argp_state *state)
 {
-	if (state->arg_num == 0)
-		request->target = arg;
-	else if (state->arg_num == 1)
-		request->key = arg;
-	else if (state->arg_num == 2)
-		request->text = arg;
-	else
-		argp_error(state, "'%s' is too much: wanted is TARGET KEY [VALUE]", arg);
-}
-
-static void check(const struct request *request, struct argp_state *state)
-{
-	if (request->key == NULL)
-		argp_error(state, "wanted: TARGET KEY [VALUE]");
-	else if (request->key[0] == '\0' || strlen(request->key) > HAUL_CACHE_KEY_MAX)
-		argp_error(state, "KEY '%.32s': a key has 1 to %d bytes", request->key,
-			   HAUL_CACHE_KEY_MAX);
+	char **const word = request->words.word;
+	request->target = word[0];
+	request->key = word[1];
+	request->text = request->words.count > 2 ? word[2] : NULL;
+	cache_check_key(request->key, state);
 	if (request->text != NULL && request->file != NULL)
 		argp_error(state, "VALUE and --file contradict each other");
 	if ((request->how & HAUL_CACHE_ADD) && (request->how & HAUL_CACHE_REPLACE))
@@ -63,7 +54,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		request->expire_s = (ns + NS_PER_S - 1) / NS_PER_S;
 		return 0;
 	case KEY_FLAGS:
-		request->flags = (uint32_t)cache_number("flags", arg, 0, UINT32_MAX, state);
+		request->flags = (uint32_t)option_number("flags", arg, 0, UINT32_MAX, state);
 		return 0;
 	case KEY_PIN:
 		request->how |= HAUL_CACHE_PINNED;
@@ -74,14 +65,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_REPLACE:
 		request->how |= HAUL_CACHE_REPLACE;
 		return 0;
-	case ARGP_KEY_ARG:
-		parse_argument(request, arg, state);
-		return 0;
 	case ARGP_KEY_END:
+		(void)option_words(key, &request->words, state);
 		check(request, state);
 		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return option_words(key, &request->words, state);
 	}
 }
 
@@ -93,10 +82,10 @@ static int read_all(struct request *request, int fd, const char *name)
 	request->value = malloc(room);
 	while (request->value != NULL) {
 		ssize_t n = read(fd, request->value + request->bytes, room - request->bytes);
-		if (n < 0 && errno == EINTR && !cache_stopped())
+		if (n < 0 && errno == EINTR && !stop_asked())
 			continue;
 		if (n < 0)
-			return cache_fail(name, -errno);
+			return cli_fail_code("cache", name, -errno);
 		if (n == 0)
 			return CLI_OK;
 		request->bytes += (uint64_t)n;
@@ -113,7 +102,7 @@ static int read_all(struct request *request, int fd, const char *name)
 		request->value = more;
 		room *= 2;
 	}
-	return cache_fail(name, -ENOMEM);
+	return cli_fail_code("cache", name, -ENOMEM);
 }
 
 static int read_value(struct request *request)
@@ -121,13 +110,13 @@ static int read_value(struct request *request)
 	if (request->text != NULL && strcmp(request->text, "-") != 0) {
 		request->bytes = strlen(request->text);
 		request->value = (uint8_t *)strdup(request->text);
-		return request->value == NULL ? cache_fail("set", -ENOMEM) : CLI_OK;
+		return request->value == NULL ? cli_fail_code("cache", "set", -ENOMEM) : CLI_OK;
 	}
 	if (request->file == NULL)
 		return read_all(request, STDIN_FILENO, "standard input");
 	int fd = open(request->file, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return cache_fail(request->file, -errno);
+		return cli_fail_code("cache", request->file, -errno);
 	int code = read_all(request, fd, request->file);
 	(void)close(fd);
 	return code;
@@ -168,7 +157,7 @@ static int to_file(const struct request *request)
 	int closed = haul_cache_close(cache);
 	if (rc < 0)
 		return refused(request, rc);
-	return closed < 0 ? cache_fail(request->target, closed) : CLI_OK;
+	return closed < 0 ? cli_fail_code("cache", request->target, closed) : CLI_OK;
 }
 
 static int to_server(const struct request *request)
@@ -234,10 +223,10 @@ int cache_set(int argc, char **argv)
 		       "  haul cache set cache.bin greeting hello --expire 1h\n"
 		       "  haul cache set 127.0.0.1:11211 update.img --file update.img\n",
 	};
-	struct request request = { 0 };
+	struct request request = { .words = { .min = 2, .max = 3 } };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
-	cache_catch_signals();
+	stop_catch();
 	int code = read_value(&request);
 	if (code == CLI_OK)
 		code = cache_is_server(request.target) ? to_server(&request) : to_file(&request);

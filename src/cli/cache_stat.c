@@ -13,11 +13,14 @@
 
 #include "cli/cache.h"
 #include "cli/cache_client.h"
+#include "cli/option.h"
 #include "cli/quantity.h"
+#include "cli/stop.h"
 
 enum { KEY_JSON = 256, KEY_WATCH, STAT_LINES_MAX = 1000, WATCH_MS = 1000 };
 
 struct request {
+	struct option_words words; /* TARGET */
 	const char *target;
 	bool json, watch, server;
 };
@@ -25,6 +28,7 @@ struct request {
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct request *request = state->input;
+	(void)arg;
 	switch (key) {
 	case KEY_JSON:
 		request->json = true;
@@ -32,14 +36,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_WATCH:
 		request->watch = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num > 0)
-			argp_error(state, "one TARGET at a time, '%s' is a second", arg);
-		request->target = arg;
-		return 0;
 	case ARGP_KEY_END:
-		if (request->target == NULL)
-			argp_error(state, "wanted: TARGET");
+		(void)option_words(key, &request->words, state);
+		request->target = request->words.word[0];
 		request->server = cache_is_server(request->target);
 		if (request->watch && !request->server)
 			argp_error(state,
@@ -48,7 +47,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 				   request->target);
 		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return option_words(key, &request->words, state);
 	}
 }
 
@@ -262,7 +261,8 @@ static int show_once(const struct request *request)
 		show_disk(root);
 	}
 	json_decref(root);
-	return cache_end_output(code);
+	(void)fflush(stdout);
+	return code;
 }
 
 int cache_stat(int argc, char **argv)
@@ -284,14 +284,14 @@ int cache_stat(int argc, char **argv)
 		       "  haul cache stat cache.bin\n"
 		       "  haul cache stat 127.0.0.1:11211 --watch\n",
 	};
-	struct request request = { 0 };
+	struct request request = { .words = { .min = 1, .max = 1 } };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
-	cache_catch_signals();
+	stop_catch();
 	int code = show_once(&request);
-	while (request.watch && code == CLI_OK && !cache_stopped()) {
-		if (poll(NULL, 0, WATCH_MS) != 0 || ferror(stdout))
-			break; /* by a signal */
+	/* poll ends by a signal, too */
+	while (request.watch && code == CLI_OK && !ferror(stdout) && poll(NULL, 0, WATCH_MS) == 0 &&
+	       !stop_asked()) {
 		printf(request.json ? "" : "\n");
 		code = show_once(&request);
 	}

@@ -53,3 +53,11 @@ int command_unknown(const char *name);
 
 /* Print "haul: <what>: <text>" to stderr; what may be NULL. Returns CLI_FAILED. */
 int cli_fail(const char *what, const struct haul_err *err);
+/* Print "haul: <what>: <which>: <reason>" to stderr. Returns CLI_FAILED. */
+int cli_fail_code(const char *what, const char *which, int code);
+/* Hand what was printed to who reads it. -EPIPE: nobody does any more, which is no failure; other
+ * errors lost some of it. */
+int cli_flush(void);
+/* The same at the end of a command. CLI_FAILED, said on stderr, if something was lost; else
+ * code. */
+int cli_end_output(const char *what, int code);

@@ -1,49 +1,10 @@
 #include <argp.h>
 #include <errno.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "cli/cache.h"
 #include "cli/group.h"
-#include "cli/quantity.h"
-
-static volatile sig_atomic_t stop_asked;
-
-static void on_signal(int number)
-{
-	(void)number;
-	stop_asked = 1;
-}
-
-void cache_catch_signals(void)
-{
-	/* no SA_RESTART: a read from a terminal ends, too; a second signal kills */
-	struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
-	(void)sigemptyset(&action.sa_mask);
-	(void)sigaction(SIGINT, &action, NULL);
-	(void)sigaction(SIGTERM, &action, NULL);
-}
-
-bool cache_stopped(void)
-{
-	return stop_asked != 0;
-}
-
-int cache_fail(const char *what, int code)
-{
-	fprintf(stderr, "haul: cache: %s: %s\n", what, haul_strerror(code));
-	return CLI_FAILED;
-}
-
-int cache_end_output(int code)
-{
-	if (fflush(stdout) != 0 && errno != EPIPE)
-		return cache_fail("standard output", -errno);
-	return code;
-}
 
 bool cache_is_server(const char *target)
 {
@@ -68,29 +29,10 @@ int cache_open_file(struct haul_cache **ret_cache, const char *path, bool read_o
 	return cli_fail("cache", &err);
 }
 
-uint64_t cache_number(const char *option, const char *arg, uint64_t min, uint64_t max,
-		      struct argp_state *state)
+void cache_check_key(const char *key, struct argp_state *state)
 {
-	char *end = NULL;
-	errno = 0;
-	unsigned long long number = strtoull(arg, &end, 10);
-	if (errno != 0 || end == arg || *end != '\0' || strchr(arg, '-') != NULL || number < min ||
-	    number > max)
-		argp_error(state, "--%s '%s': wanted is a number from %llu to %llu", option, arg,
-			   (unsigned long long)min, (unsigned long long)max);
-	return number;
-}
-
-uint64_t cache_size(const char *option, const char *arg, uint64_t min, uint64_t max,
-		    struct argp_state *state)
-{
-	uint64_t size = 0;
-	if (quantity_size(arg, &size) < 0)
-		argp_error(state, "--%s '%s': wanted is %s", option, arg, QUANTITY_SIZE);
-	if (size < min || size > max)
-		argp_error(state, "--%s '%s': %llu to %llu bytes are possible", option, arg,
-			   (unsigned long long)min, (unsigned long long)max);
-	return size;
+	if (key[0] == '\0' || strlen(key) > HAUL_CACHE_KEY_MAX)
+		argp_error(state, "KEY '%.32s': a key has 1 to %d bytes", key, HAUL_CACHE_KEY_MAX);
 }
 
 int cmd_cache(int argc, char **argv)
@@ -114,5 +56,5 @@ int cmd_cache(int argc, char **argv)
 		       "  haul cache stat 127.0.0.1:11211\n",
 	};
 
-	return group_run(&group, argc, argv);
+	return cli_end_output("cache", group_run(&group, argc, argv));
 }

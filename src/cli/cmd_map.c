@@ -1,6 +1,5 @@
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,36 +7,9 @@
 #include "cli/group.h"
 #include "cli/map.h"
 #include "cli/map_where.h"
+#include "cli/stop.h"
 
 enum { SIMILAR = 3, EXPECTED_FROM = 262144 };
-
-static volatile sig_atomic_t stop_asked;
-
-static void on_signal(int number)
-{
-	(void)number;
-	stop_asked = 1;
-}
-
-void map_catch_signals(void)
-{
-	/* no SA_RESTART: a read from a terminal ends, too; a second signal kills */
-	struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
-	(void)sigemptyset(&action.sa_mask);
-	(void)sigaction(SIGINT, &action, NULL);
-	(void)sigaction(SIGTERM, &action, NULL);
-}
-
-bool map_stopped(void)
-{
-	return stop_asked != 0;
-}
-
-int map_fail(const char *what, int code)
-{
-	fprintf(stderr, "haul: map: %s: %s\n", what, haul_strerror(code));
-	return CLI_FAILED;
-}
 
 int map_op_fail(const struct map_request *request, int code)
 {
@@ -52,7 +24,7 @@ int map_op_fail(const struct map_request *request, int code)
 		fprintf(stderr, "haul: map: %s: the map is frozen: it can only be read\n",
 			request->name);
 	else
-		return map_fail(request->name, code);
+		return cli_fail_code("map", request->name, code);
 	return CLI_FAILED;
 }
 
@@ -156,11 +128,8 @@ static int run(const char *name, int (*subcommand)(struct map_request *request),
 {
 	struct map_request request = { .name = name };
 	map_usage(&request, name, argc, argv);
-	map_catch_signals();
-	int code = subcommand(&request);
-	if (fflush(stdout) != 0 && errno != EPIPE)
-		return map_fail("standard output", -errno);
-	return code;
+	stop_catch();
+	return subcommand(&request);
 }
 
 #define X(name, help)                                                                              \
@@ -192,5 +161,5 @@ int cmd_map(int argc, char **argv)
 		       "  haul map export flows flows.map\n",
 	};
 
-	return group_run(&group, argc, argv);
+	return cli_end_output("map", group_run(&group, argc, argv));
 }

@@ -1,7 +1,6 @@
 #include <argp.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,66 +8,14 @@
 #include "base/assert.h"
 #include "cli/group.h"
 #include "cli/quantity.h"
+#include "cli/stop.h"
 #include "cli/store.h"
 
 enum { KEY_TOKEN = 512, KEY_MEMORY, KEYS_ROUND = 128 };
 
 static const uint64_t memory_min = UINT64_C(128) << 20;
 
-/* What a signal ends. */
-static volatile sig_atomic_t stop_asked;
-static struct haul_reader *volatile reading;
-
-static void on_signal(int number)
-{
-	(void)number;
-	stop_asked = 1;
-	if (reading != NULL)
-		haul_reader_interrupt(reading);
-}
-
-void store_cmd_catch_signals(void)
-{
-	/* no SA_RESTART: a read from a terminal ends, too; a second signal kills */
-	struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
-	(void)sigemptyset(&action.sa_mask);
-	(void)sigaction(SIGINT, &action, NULL);
-	(void)sigaction(SIGTERM, &action, NULL);
-}
-
-bool store_cmd_stopped(void)
-{
-	return stop_asked != 0;
-}
-
-int store_cmd_fail(const char *what, int code)
-{
-	fprintf(stderr, "haul: store: %s: %s\n", what,
-		code == -ECANCELED && store_cmd_stopped() ? "stopped" : haul_strerror(code));
-	return CLI_FAILED;
-}
-
-int store_cmd_end_output(int code)
-{
-	if (fflush(stdout) != 0 && errno != EPIPE)
-		return store_cmd_fail("standard output", -errno);
-	return code;
-}
-
 /* ---- options ---- */
-
-uint64_t store_cmd_number(const char *option, const char *arg, uint64_t min, uint64_t max,
-			  struct argp_state *state)
-{
-	char *end = NULL;
-	errno = 0;
-	unsigned long long number = strtoull(arg, &end, 10);
-	if (errno != 0 || end == arg || *end != '\0' || strchr(arg, '-') != NULL || number < min ||
-	    number > max)
-		argp_error(state, "--%s '%s': wanted is a number from %llu to %llu", option, arg,
-			   (unsigned long long)min, (unsigned long long)max);
-	return number;
-}
 
 bool store_cmd_is_id(const char *text, uint64_t *ret_id)
 {
@@ -89,13 +36,9 @@ bool store_cmd_is_id(const char *text, uint64_t *ret_id)
 enum haul_direction store_cmd_direction(const char *arg, struct argp_state *state)
 {
 	static const char *const names[] = {
-		[HAUL_OUT] = "out", [HAUL_IN] = "in", [HAUL_BOTH] = "both"
+		[HAUL_OUT] = "out", [HAUL_IN] = "in", [HAUL_BOTH] = "both", NULL
 	};
-	for (uint32_t i = 0; i < sizeof names / sizeof *names; i++)
-		if (strcmp(arg, names[i]) == 0)
-			return (enum haul_direction)i;
-	argp_error(state, "--direction '%s': wanted is out, in or both", arg);
-	return HAUL_OUT;
+	return (enum haul_direction)option_name("direction", arg, names, state);
 }
 
 static error_t parse_where(int key, char *arg, struct argp_state *state)
@@ -112,8 +55,12 @@ static error_t parse_where(int key, char *arg, struct argp_state *state)
 		if (*memory < memory_min)
 			argp_error(state, "--memory '%s': at least 128Mi", arg);
 		return 0;
+	case ARGP_KEY_END:
+		(void)option_words(key, &where->words, state);
+		where->where = where->words.word[0];
+		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return option_words(key, &where->words, state);
 	}
 }
 
@@ -123,9 +70,16 @@ static const struct argp_option where_options[] = {
 	{ 0 },
 };
 
-const struct argp store_cmd_where_argp = { .options = where_options, .parser = parse_where };
+static const struct argp where_argp = { .options = where_options, .parser = parse_where };
+
+const struct argp_child store_cmd_where_child[] = { { &where_argp, 0, NULL, 0 }, { 0 } };
 
 /* ---- reading ---- */
+
+static void interrupt(void *reader)
+{
+	haul_reader_interrupt(reader);
+}
 
 int store_cmd_view_open(struct store_cmd_view *view, const struct store_cmd_where *where,
 			uint64_t result_bytes)
@@ -134,23 +88,23 @@ int store_cmd_view_open(struct store_cmd_view *view, const struct store_cmd_wher
 	struct store_cmd_view opened = { 0 };
 	struct haul_err err = { 0 };
 	options.read_only = true;
-	store_cmd_catch_signals();
+	stop_catch();
 	int rc = store_target_open(&opened.target, where->where, &options, &err);
 	if (rc < 0)
 		return cli_fail("store", &err);
 	rc = store_target_reader(&opened.target, result_bytes, &opened.reader);
 	if (rc < 0) {
 		store_target_close(&opened.target);
-		return store_cmd_fail(where->where, rc);
+		return cli_fail_code("store", where->where, rc);
 	}
-	reading = opened.reader;
+	stop_also(interrupt, opened.reader);
 	*view = opened;
 	return CLI_OK;
 }
 
 void store_cmd_view_close(struct store_cmd_view *view)
 {
-	reading = NULL;
+	stop_also(NULL, NULL);
 	haul_reader_close(view->reader);
 	store_target_close(&view->target);
 }
@@ -171,11 +125,11 @@ static int ids_of_keys(struct store_cmd_view *view, char *const *words, const ui
 		}
 		rc = haul_reader_get_by_key(view->reader, keys, round, nodes, statuses);
 		if (rc <= 0)
-			return store_cmd_fail("looking up keys", rc < 0 ? rc : HAUL_ELIMIT);
+			return cli_fail_code("store", "looking up keys", rc < 0 ? rc : HAUL_ELIMIT);
 		HAUL_ASSERT((uint32_t)rc <= round);
 		for (uint32_t i = 0; i < (uint32_t)rc; i++) {
 			if (statuses[i] < 0 && statuses[i] != -ENOENT)
-				return store_cmd_fail(keys[i].data, statuses[i]);
+				return cli_fail_code("store", keys[i].data, statuses[i]);
 			ret_ids[which[done + i]] = statuses[i] == 0 ? nodes[i].id : 0;
 		}
 	}
@@ -186,7 +140,9 @@ int store_cmd_view_ids(struct store_cmd_view *view, char *const *words, uint32_t
 		       uint64_t *ret_ids)
 {
 	uint32_t *which = calloc(count + 1, sizeof *which), key_count = 0;
-	int code = which != NULL ? CLI_OK : store_cmd_fail("get", -ENOMEM);
+	int code = CLI_OK;
+	if (which == NULL)
+		return cli_fail_code("store", "get", -ENOMEM);
 	for (uint32_t i = 0; i < count && code == CLI_OK; i++) {
 		if (!keys && store_cmd_is_id(words[i], &ret_ids[i]))
 			continue;
@@ -220,7 +176,7 @@ int store_cmd_view_get(struct store_cmd_view *view, const uint64_t *ids, uint32_
 		const uint32_t round = count - done < KEYS_ROUND ? count - done : KEYS_ROUND;
 		rc = haul_reader_get(view->reader, ids + done, round, nodes, statuses);
 		if (rc <= 0)
-			return store_cmd_fail("reading nodes", rc < 0 ? rc : HAUL_ELIMIT);
+			return cli_fail_code("store", "reading nodes", rc < 0 ? rc : HAUL_ELIMIT);
 		HAUL_ASSERT((uint32_t)rc <= round);
 		for (uint32_t i = 0; i < (uint32_t)rc; i++) {
 			if (statuses[i] < 0 && statuses[i] != -ENOENT) {
@@ -255,5 +211,5 @@ int cmd_store(int argc, char **argv)
 		       "  haul store neighbours graph 42 --depth 2\n",
 	};
 
-	return group_run(&group, argc, argv);
+	return cli_end_output("store", group_run(&group, argc, argv));
 }

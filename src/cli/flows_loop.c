@@ -4,11 +4,11 @@
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "cli/cli.h"
 #include "os/os.h"
 
 int flows_loop_open(struct haul_err *err)
@@ -56,12 +56,9 @@ enum flows_loop_why flows_loop_wait(int stop_fd, int input_fd, int64_t until_ns)
 
 int flows_loop_flush(struct haul_err *err)
 {
-	struct pollfd out = { .fd = STDOUT_FILENO, .events = POLLOUT };
+	const int rc = cli_flush();
 
-	if (fflush(stdout) == 0 && !ferror(stdout))
-		return 0;
-	/* Which write failed, and why, may be long ago. */
-	if (poll(&out, 1, 0) > 0 && (out.revents & (POLLERR | POLLHUP)) != 0)
-		return -EPIPE;
+	if (rc == 0 || rc == -EPIPE)
+		return rc;
 	return haul_err_set(err, -EIO, "standard output cannot be written");
 }

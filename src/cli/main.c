@@ -1,8 +1,12 @@
 #include <argp.h>
+#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/group.h"
+#include "cli/stop.h"
 
 static const struct command command_list[] = {
 #define X(name, help) { #name, help, cmd_##name },
@@ -44,6 +48,31 @@ int cli_fail(const char *what, const struct haul_err *err)
 	else
 		fprintf(stderr, "haul: %s\n", err->text);
 	return CLI_FAILED;
+}
+
+int cli_fail_code(const char *what, const char *which, int code)
+{
+	fprintf(stderr, "haul: %s: %s: %s\n", what, which,
+		code == -ECANCELED && stop_asked() ? "stopped" : haul_strerror(code));
+	return CLI_FAILED;
+}
+
+int cli_flush(void)
+{
+	struct pollfd out = { .fd = STDOUT_FILENO, .events = POLLOUT };
+	errno = 0;
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return 0;
+	const int why = errno; /* 0: an earlier write failed */
+	if (why == EPIPE || (poll(&out, 1, 0) > 0 && (out.revents & (POLLERR | POLLHUP)) != 0))
+		return -EPIPE;
+	return why != 0 ? -why : -EIO;
+}
+
+int cli_end_output(const char *what, int code)
+{
+	const int rc = cli_flush();
+	return rc == 0 || rc == -EPIPE ? code : cli_fail_code(what, "standard output", rc);
 }
 
 int cli_main(int argc, char **argv)

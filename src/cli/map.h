@@ -74,13 +74,7 @@ int map_begin(struct map_request *request);
 void map_end(struct map_request *request);
 /* Print the choice of engine when --explain was asked for. */
 void map_explain(struct map_request *request, enum haul_map_op op, uint64_t rows);
-/* "haul: map: <what>: <reason>"; returns CLI_FAILED. */
-int map_fail(const char *what, int code);
-/* The same of what was asked for on the map, also after map_end. */
+/* What was asked for on the map failed: says why, also after map_end. Returns CLI_FAILED. */
 int map_op_fail(const struct map_request *request, int code);
 /* The entries of the map, if that is known without a walk; else 0. */
 uint64_t map_expected(struct map_request *request);
-
-/* SIGINT and SIGTERM set a flag from here on. */
-void map_catch_signals(void);
-bool map_stopped(void);

@@ -9,6 +9,7 @@
 
 #include "cli/map.h"
 #include "cli/map_source.h"
+#include "cli/stop.h"
 
 enum { CHUNK = 4096, CHUNK_BYTES = 8 << 20, SHOWN_MAX = 10 };
 
@@ -189,7 +190,7 @@ static int pass(struct load *load, bool apply)
 	int rc = map_source_open(&load->source, load->request, load->path, &err);
 	if (rc < 0)
 		return cli_fail("map", &err) == 0 ? 0 : rc;
-	while (rc >= 0 && !map_stopped()) {
+	while (rc >= 0 && !stop_asked()) {
 		uint8_t *key = load->keys + (size_t)load->count * info->key_size;
 		uint8_t *value = load->values + (size_t)load->count * info->slot_bytes;
 		rc = map_source_next(&load->source, key, value, &err);
@@ -244,7 +245,7 @@ static int run(struct load *load)
 {
 	int rc = load_alloc(load);
 	if (rc < 0)
-		return map_fail("load", rc);
+		return cli_fail_code("map", "load", rc);
 	progress_begin(&load->request->progress, load->request->name, "entries",
 		       load->request->quiet);
 	/* what can be read twice is checked first, so that a bad line changes nothing */
@@ -257,12 +258,12 @@ static int run(struct load *load)
 		load->expected = load->read;
 		load->read = 0;
 	}
-	rc = map_stopped() ? 0 : pass(load, true);
+	rc = stop_asked() ? 0 : pass(load, true);
 	progress_end(&load->request->progress);
 	print_done(load);
-	if (map_stopped())
+	if (stop_asked())
 		fprintf(stderr, "haul: map: stopped; what is said above was put\n");
-	return rc < 0 || load->bad > 0 || map_stopped() ? CLI_FAILED : CLI_OK;
+	return rc < 0 || load->bad > 0 || stop_asked() ? CLI_FAILED : CLI_OK;
 }
 
 static int load_file(struct map_request *request, bool exact)

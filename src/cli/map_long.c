@@ -9,6 +9,7 @@
 #include <haul/map_file.h>
 #include "cli/map.h"
 #include "cli/quantity.h"
+#include "cli/stop.h"
 
 enum { STOPPED = 1, BAR = 32 };
 
@@ -16,7 +17,7 @@ static int show(uint64_t done, uint64_t expected, void *arg)
 {
 	struct map_request *request = arg;
 	progress_show(&request->progress, done, expected == HAUL_MAP_UNKNOWN ? 0 : expected);
-	return map_stopped() ? STOPPED : 0;
+	return stop_asked() ? STOPPED : 0;
 }
 
 static int file_failed(const char *path, const struct haul_err *err)

@@ -13,6 +13,7 @@
 #include "cli/map_out.h"
 #include "cli/map_relay.h"
 #include "cli/quantity.h"
+#include "cli/stop.h"
 
 enum { STOPPED = 1, ENOUGH = 2, SHOWN_MAX = 10, LIST_START = 64 };
 
@@ -36,7 +37,7 @@ static int collect(const struct haul_map_info *info, void *arg)
 		listing->room = room;
 	}
 	listing->infos[listing->count++] = *info;
-	return map_stopped() ? STOPPED : 0;
+	return stop_asked() ? STOPPED : 0;
 }
 
 /* HAUL_MAP_UNKNOWN: cannot be told. */
@@ -87,7 +88,7 @@ static int list_text(const struct map_request *request, const struct listing *li
 	else
 		printf("%6s  %-18s %-15s %6s %6s %10s%s %10s  %s\n", "ID", "TYPE", "NAME", "KEY",
 		       "VALUE", "MAX", request->all ? "    ENTRIES" : "", "MEMORY", "BTF");
-	for (uint32_t i = 0; i < listing->count && !map_stopped(); i++) {
+	for (uint32_t i = 0; i < listing->count && !stop_asked(); i++) {
 		const struct haul_map_info *info = &listing->infos[i];
 		uint64_t count = request->all ? entries_of(info) : HAUL_MAP_UNKNOWN;
 		if (request->all)
@@ -113,7 +114,7 @@ int map_list(struct map_request *request)
 	if (rc < 0 && err.code != 0)
 		(void)cli_fail("map", &err);
 	else if (rc < 0)
-		(void)map_fail("list", rc);
+		(void)cli_fail_code("map", "list", rc);
 	else
 		code = request->format == MAP_JSON ? list_json(request, &listing)
 						   : list_text(request, &listing);
@@ -138,7 +139,7 @@ static int dump_batch(const struct haul_map_batch *batch, void *arg)
 	uint64_t visited = atomic_fetch_add(&dump->visited, batch->count) + batch->count;
 	if (batch->thread == 0)
 		progress_show(&dump->request->progress, visited, dump->expected);
-	if (rc == 0 && map_stopped())
+	if (rc == 0 && stop_asked())
 		rc = STOPPED;
 	return rc;
 }
@@ -208,7 +209,7 @@ static int dump_some(struct dump *dump)
 			if (rc == 0 && dump->out.printed == request->limit)
 				rc = ENOUGH;
 		}
-		if (rc == 0 && map_stopped())
+		if (rc == 0 && stop_asked())
 			rc = STOPPED;
 	}
 	if (request->explain)
@@ -226,7 +227,7 @@ int map_dump(struct map_request *request)
 	if (rc < 0) {
 		map_end(request);
 		return rc == -E2BIG || rc == HAUL_ELIMIT
-			       ? map_fail("--csv: too many fields, take --ndjson", rc)
+			       ? cli_fail_code("map", "--csv: too many fields, take --ndjson", rc)
 			       : map_op_fail(request, rc);
 	}
 	progress_begin(&request->progress, "dump", "entries",
@@ -237,7 +238,7 @@ int map_dump(struct map_request *request)
 	if (written == -EPIPE)
 		return CLI_FAILED; /* whoever reads has had enough */
 	if (written < 0)
-		return map_fail("standard output", written);
+		return cli_fail_code("map", "standard output", written);
 	if (rc < 0)
 		return map_op_fail(request, rc);
 	if (rc == STOPPED)
@@ -283,7 +284,7 @@ static int print_found(struct map_request *request, const struct map_keys *keys,
 	if (missing > SHOWN_MAX)
 		fprintf(stderr, "haul: map: %u keys of %u have no entry\n", missing, rows->count);
 	if (rc < 0 && rc != -EPIPE)
-		return map_fail("standard output", rc);
+		return cli_fail_code("map", "standard output", rc);
 	return missing > 0 || rc < 0 ? CLI_FAILED : CLI_OK;
 }
 
@@ -317,7 +318,7 @@ static int stop_when_asked(const struct haul_map_batch *batch, void *arg)
 {
 	(void)batch;
 	(void)arg;
-	return map_stopped() ? STOPPED : 0;
+	return stop_asked() ? STOPPED : 0;
 }
 
 /* The kernel engine counts without handing over what it counts; the others look at each entry. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/map_in.h"
+#include "cli/stop.h"
 
 enum { OBJECT_MAX = 64 << 20, OBJECT_START = 4096, COLUMNS_MAX = TYPED_LEAVES_MAX + 1 };
 
@@ -17,7 +18,7 @@ static int read_line(struct map_source *source)
 	for (;;) {
 		ssize_t bytes = getline(&source->text, &source->room, source->file);
 		if (bytes < 0)
-			return ferror(source->file) && !map_stopped() ? -EIO : 0;
+			return ferror(source->file) && !stop_asked() ? -EIO : 0;
 		source->position++;
 		while (bytes > 0 && isspace((unsigned char)source->text[bytes - 1]))
 			source->text[--bytes] = '\0';

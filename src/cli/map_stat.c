@@ -78,7 +78,8 @@ static int print_top(struct map_request *request, const struct haul_map_aggregat
 		rc = map_out_entry(&out, aggregate->top_keys + (size_t)i * request->info->key_size,
 				   aggregate->top_values + (size_t)i * request->info->slot_bytes);
 	int written = rc == 0 ? map_out_end(&out) : rc;
-	return written == 0 || written == -EPIPE ? CLI_OK : map_fail("standard output", written);
+	return written == 0 || written == -EPIPE ? CLI_OK
+						 : cli_fail_code("map", "standard output", written);
 }
 
 static int print_text(struct map_request *request, const struct haul_map_aggregate *aggregate)
@@ -132,7 +133,7 @@ static int aggregate_new(struct map_request *request, struct haul_map_aggregate 
 	aggregate->top_keys = calloc(request->top + 1, request->info->key_size);
 	aggregate->top_values = calloc(request->top + 1, request->info->slot_bytes);
 	return aggregate->top_keys == NULL || aggregate->top_values == NULL
-		       ? map_fail("stat", -ENOMEM)
+		       ? cli_fail_code("map", "stat", -ENOMEM)
 		       : CLI_OK;
 }
 

@@ -67,7 +67,7 @@ int map_set(struct map_request *request)
 		return CLI_FAILED;
 	uint8_t *key = calloc(1, request->info->key_size + 1);
 	uint8_t *value = calloc(1, request->info->slot_bytes + 1);
-	int code = key == NULL || value == NULL ? map_fail("set", -ENOMEM)
+	int code = key == NULL || value == NULL ? cli_fail_code("map", "set", -ENOMEM)
 						: set_entry(request, key, value);
 	free(key);
 	free(value);

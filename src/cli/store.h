@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "cli/cli.h"
+#include "cli/option.h"
 #include "rpc/store_target.h"
 
 /* X(name, one line of help), in the order `haul store --help` shows them. */
@@ -38,36 +39,22 @@
 STORE_COMMAND_LIST(X)
 #undef X
 
-/* ---- saying ---- */
-
-/* "haul: store: <what>: <reason>"; returns CLI_FAILED. */
-int store_cmd_fail(const char *what, int code);
-/* Flush stdout; CLI_FAILED, said on stderr, if that fails; else code. */
-int store_cmd_end_output(int code);
-
 /* ---- options ---- */
 
-/* A number from min to max, or the end of the program with a message (argp's). */
-uint64_t store_cmd_number(const char *option, const char *arg, uint64_t min, uint64_t max,
-			  struct argp_state *state);
 /* Digits only, 1 … UINT64_MAX - 1. */
 bool store_cmd_is_id(const char *text, uint64_t *ret_id);
 /* out, in, both. */
 enum haul_direction store_cmd_direction(const char *arg, struct argp_state *state);
 
-/* WHERE and how it is opened: a child of each command's argp, with --token-file and --memory. */
+/* WHERE, how it is opened and the words behind it: a child of the argp of each with --token-file
+ * and --memory, whose input is this. */
 struct store_cmd_where {
 	const char *where;
+	struct option_words words; /* WHERE is the first */
 	struct store_target_options options;
 };
-extern const struct argp store_cmd_where_argp;
-
-/* ---- signals ---- */
-
-/* SIGINT and SIGTERM set a flag from here on, and end the call of a reader that is under way; a
- * second one kills. */
-void store_cmd_catch_signals(void);
-bool store_cmd_stopped(void);
+extern const struct argp_child store_cmd_where_child[];
+#define STORE_CMD_WHERE "a folder, unix:PATH or HOST:PORT"
 
 /* ---- a store that is read ---- */
 
@@ -75,7 +62,8 @@ struct store_cmd_view {
 	struct store_target target;
 	struct haul_reader *reader;
 };
-/* Read only; result_bytes as haul_store_reader's. CLI_OK, or CLI_FAILED after saying why. */
+/* Read only; result_bytes as haul_store_reader's. A signal ends a call that is under way. Returns
+ * CLI_OK, or CLI_FAILED after saying why. */
 int store_cmd_view_open(struct store_cmd_view *view, const struct store_cmd_where *where,
 			uint64_t result_bytes);
 void store_cmd_view_close(struct store_cmd_view *view);

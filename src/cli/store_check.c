@@ -6,12 +6,13 @@
 #include <stdio.h>
 
 #include "cli/progress.h"
+#include "cli/stop.h"
 #include "cli/store.h"
 
 enum { KEY_ACCEPT = 256, KEY_JSON, KEY_QUIET };
 
 struct request {
-	const char *path;
+	struct option_words words; /* FOLDER */
 	bool repair, accept, json, quiet;
 	/* while it runs */
 	struct progress progress;
@@ -22,6 +23,7 @@ struct request {
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct request *request = state->input;
+	(void)arg;
 	switch (key) {
 	case KEY_ACCEPT:
 		request->accept = true;
@@ -32,24 +34,15 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_QUIET:
 		request->quiet = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num > 0)
-			argp_error(state, "one FOLDER at a time, '%s' is a second", arg);
-		request->path = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "FOLDER is missing");
-		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return option_words(key, &request->words, state);
 	}
 }
 
 static int show_progress(uint64_t done, uint64_t total, void *arg)
 {
 	struct request *request = arg;
-	progress_show(&request->progress, done, total);
-	return store_cmd_stopped();
+	return stop_progress(done, total, &request->progress);
 }
 
 static void tell(const struct haul_store_finding *finding, void *arg)
@@ -82,12 +75,12 @@ static int fail(const struct request *request, int rc, const struct haul_err *er
 {
 	if (rc == -ECANCELED) {
 		fprintf(stderr, "haul: store: stopped: not all of %s was looked at\n",
-			request->path);
+			request->words.word[0]);
 		return CLI_FAILED;
 	}
 	if (rc == -EBUSY) {
 		fprintf(stderr, "haul: store: %s is open in another process: end that first\n",
-			request->path);
+			request->words.word[0]);
 		return CLI_FAILED;
 	}
 	return cli_fail("store", err);
@@ -98,12 +91,12 @@ static void print_found(const struct request *request)
 {
 	if (request->losses == 0)
 		printf("%s: good: what is acknowledged is whole, and opening mends the rest\n",
-		       request->path);
+		       request->words.word[0]);
 	else
 		printf("%s: %" PRIu64 " findings, %" PRIu64
 		       " of them in what was acknowledged; 'haul store repair' says what would be "
 		       "lost\n",
-		       request->path, request->count, request->losses);
+		       request->words.word[0], request->count, request->losses);
 }
 
 int store_cmd_check(int argc, char **argv)
@@ -125,37 +118,38 @@ int store_cmd_check(int argc, char **argv)
 		       "  haul store check graph\n"
 		       "  haul store check graph --json\n",
 	};
-	struct request request = { 0 };
+	struct request request = { .words = { .min = 1, .max = 1 } };
 	struct haul_err err = { 0 };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
 	request.findings = json_array();
-	store_cmd_catch_signals();
+	stop_catch();
 	progress_begin(&request.progress, "check", "bytes", request.quiet);
-	const int rc = haul_store_check(request.path, tell, show_progress, &request, &err);
+	const int rc = haul_store_check(request.words.word[0], tell, show_progress, &request, &err);
 	progress_end(&request.progress);
 	if (rc >= 0 && request.json)
 		print_json(&request);
 	else if (rc == 0)
-		printf("%s: all good\n", request.path);
+		printf("%s: all good\n", request.words.word[0]);
 	json_decref(request.findings);
 	if (rc < 0)
 		return fail(&request, rc, &err);
 	if (rc > 0 && !request.json)
 		print_found(&request);
-	return store_cmd_end_output(request.losses > 0 ? CLI_FAILED : CLI_OK);
+	return request.losses > 0 ? CLI_FAILED : CLI_OK;
 }
 
 static void print_repaired(const struct request *request)
 {
 	if (request->count == 0)
-		printf("%s: nothing to repair\n", request->path);
+		printf("%s: nothing to repair\n", request->words.word[0]);
 	else if (!request->accept && request->losses == 0)
-		printf("%s: nothing would be lost: opening it does the same\n", request->path);
+		printf("%s: nothing would be lost: opening it does the same\n",
+		       request->words.word[0]);
 	else if (!request->accept)
-		printf("%s: nothing was changed; --accept-loss does it\n", request->path);
+		printf("%s: nothing was changed; --accept-loss does it\n", request->words.word[0]);
 	else
-		printf("%s: repaired\n", request->path);
+		printf("%s: repaired\n", request->words.word[0]);
 }
 
 int store_cmd_repair(int argc, char **argv)
@@ -177,13 +171,14 @@ int store_cmd_repair(int argc, char **argv)
 		       "  haul store repair graph\n"
 		       "  haul store repair graph --accept-loss\n",
 	};
-	struct request request = { .repair = true };
+	struct request request = { .words = { .min = 1, .max = 1 }, .repair = true };
 	struct haul_err err = { 0 };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
 	request.findings = json_array();
 	progress_begin(&request.progress, "repair", "bytes", true);
-	const int rc = haul_store_repair(request.path, request.accept, tell, &request, &err);
+	const int rc =
+		haul_store_repair(request.words.word[0], request.accept, tell, &request, &err);
 	if (rc >= 0 && request.json)
 		print_json(&request);
 	else if (rc >= 0)
@@ -191,5 +186,5 @@ int store_cmd_repair(int argc, char **argv)
 	json_decref(request.findings);
 	if (rc < 0)
 		return fail(&request, rc, &err);
-	return store_cmd_end_output(request.losses > 0 && !request.accept ? CLI_FAILED : CLI_OK);
+	return request.losses > 0 && !request.accept ? CLI_FAILED : CLI_OK;
 }

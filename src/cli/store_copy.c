@@ -6,15 +6,13 @@
 
 #include "cli/progress.h"
 #include "cli/quantity.h"
+#include "cli/stop.h"
 #include "cli/store.h"
 
 enum { KEY_QUIET = 256 };
 
 struct request {
-	struct store_cmd_where where; /* only memory is taken */
-	const char *words[2];
-	uint32_t wanted;
-	const char *usage;
+	struct option_words words;
 	bool quiet;
 	struct progress progress;
 };
@@ -22,21 +20,13 @@ struct request {
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct request *request = state->input;
+	(void)arg;
 	switch (key) {
 	case KEY_QUIET:
 		request->quiet = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num >= request->wanted)
-			argp_error(state, "'%s' is too much: wanted is %s", arg, request->usage);
-		request->words[state->arg_num] = arg;
-		return 0;
-	case ARGP_KEY_END:
-		if (state->arg_num < request->wanted)
-			argp_error(state, "wanted: %s", request->usage);
-		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return option_words(key, &request->words, state);
 	}
 }
 
@@ -45,20 +35,13 @@ static const struct argp_option options[] = {
 	{ 0 },
 };
 
-static int show_progress(uint64_t done, uint64_t total, void *arg)
-{
-	struct request *request = arg;
-	progress_show(&request->progress, done, total);
-	return store_cmd_stopped();
-}
-
 static int open_store(struct request *request, struct haul_store **ret_store)
 {
 	struct haul_err err = { 0 };
-	const int rc = haul_store_open(ret_store, request->words[0], NULL, &err);
+	const int rc = haul_store_open(ret_store, request->words.word[0], NULL, &err);
 	if (rc == -EBUSY) {
 		fprintf(stderr, "haul: store: %s is open in another process: end that first\n",
-			request->words[0]);
+			request->words.word[0]);
 		return CLI_FAILED;
 	}
 	return rc < 0 ? cli_fail("store", &err) : CLI_OK;
@@ -68,7 +51,7 @@ static int open_store(struct request *request, struct haul_store **ret_store)
 static int close_store(const struct request *request, struct haul_store *store, int code)
 {
 	const int rc = haul_store_close(store);
-	return rc < 0 && code == CLI_OK ? store_cmd_fail(request->words[0], rc) : code;
+	return rc < 0 && code == CLI_OK ? cli_fail_code("store", request->words.word[0], rc) : code;
 }
 
 static uint64_t bytes_of(struct haul_store *store)
@@ -92,30 +75,30 @@ int store_cmd_compact(int argc, char **argv)
 		       "Example:\n"
 		       "  haul store compact graph\n",
 	};
-	struct request request = { .wanted = 1, .usage = "FOLDER" };
+	struct request request = { .words = { .min = 1, .max = 1 } };
 	struct haul_store *store = NULL;
 	char bytes[QUANTITY_TEXT];
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
-	store_cmd_catch_signals();
+	stop_catch();
 	if (open_store(&request, &store) != CLI_OK)
 		return CLI_FAILED;
 	progress_begin(&request.progress, "compact", "bytes", request.quiet);
-	const int rc = haul_store_compact(store, show_progress, &request);
+	const int rc = haul_store_compact(store, stop_progress, &request.progress);
 	progress_end(&request.progress);
 	quantity_memory_text(bytes_of(store), bytes);
-	int code = rc < 0 ? store_cmd_fail(request.words[0], rc) : CLI_OK;
+	int code = rc < 0 ? cli_fail_code("store", request.words.word[0], rc) : CLI_OK;
 	code = close_store(&request, store, code);
 	if (code == CLI_OK)
-		printf("%s: %s of tables, in one run a tree\n", request.words[0], bytes);
-	return store_cmd_end_output(code);
+		printf("%s: %s of tables, in one run a tree\n", request.words.word[0], bytes);
+	return code;
 }
 
 static int say_copied(const struct request *request, int rc, const struct haul_err *err)
 {
 	if (rc == -ECANCELED)
 		fprintf(stderr, "haul: store: stopped: %s is not complete; delete it\n",
-			request->words[1]);
+			request->words.word[1]);
 	else if (rc < 0)
 		return cli_fail("store", err);
 	return rc < 0 ? CLI_FAILED : CLI_OK;
@@ -132,21 +115,22 @@ int store_cmd_backup(int argc, char **argv)
 		       "Example:\n"
 		       "  haul store backup graph graph.backup\n",
 	};
-	struct request request = { .wanted = 2, .usage = "FOLDER BACKUP" };
+	struct request request = { .words = { .min = 2, .max = 2 } };
 	struct haul_store *store = NULL;
 	struct haul_err err = { 0 };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
-	store_cmd_catch_signals();
+	stop_catch();
 	if (open_store(&request, &store) != CLI_OK)
 		return CLI_FAILED;
 	progress_begin(&request.progress, "backup", "bytes", request.quiet);
-	const int rc = haul_store_backup(store, request.words[1], show_progress, &request, &err);
+	const int rc = haul_store_backup(store, request.words.word[1], stop_progress,
+					 &request.progress, &err);
 	progress_end(&request.progress);
 	int code = close_store(&request, store, say_copied(&request, rc, &err));
 	if (code == CLI_OK)
-		printf("%s: a backup of %s\n", request.words[1], request.words[0]);
-	return store_cmd_end_output(code);
+		printf("%s: a backup of %s\n", request.words.word[1], request.words.word[0]);
+	return code;
 }
 
 int store_cmd_restore(int argc, char **argv)
@@ -159,17 +143,17 @@ int store_cmd_restore(int argc, char **argv)
 		       "Example:\n"
 		       "  haul store restore graph.backup graph\n",
 	};
-	struct request request = { .wanted = 2, .usage = "BACKUP FOLDER" };
+	struct request request = { .words = { .min = 2, .max = 2 } };
 	struct haul_err err = { 0 };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
-	store_cmd_catch_signals();
+	stop_catch();
 	progress_begin(&request.progress, "restore", "bytes", request.quiet);
-	const int rc = haul_store_restore(request.words[0], request.words[1], show_progress,
-					  &request, &err);
+	const int rc = haul_store_restore(request.words.word[0], request.words.word[1],
+					  stop_progress, &request.progress, &err);
 	progress_end(&request.progress);
 	const int code = say_copied(&request, rc, &err);
 	if (code == CLI_OK)
-		printf("%s: the store of %s\n", request.words[1], request.words[0]);
-	return store_cmd_end_output(code);
+		printf("%s: the store of %s\n", request.words.word[1], request.words.word[0]);
+	return code;
 }

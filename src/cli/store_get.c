@@ -11,8 +11,6 @@ enum { KEY_KEY = 256, KEY_JSON, READER_BYTES = 8 << 20 };
 
 struct request {
 	struct store_cmd_where where;
-	char **words;
-	uint32_t word_count;
 	bool keys, json;
 	/* while it runs */
 	uint64_t shown, missing;
@@ -21,6 +19,7 @@ struct request {
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct request *request = state->input;
+	(void)arg;
 	switch (key) {
 	case KEY_KEY:
 		request->keys = true;
@@ -30,19 +29,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case ARGP_KEY_INIT:
 		state->child_inputs[0] = &request->where;
-		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num > 0)
-			return ARGP_ERR_UNKNOWN; /* then all that is left comes as ARGP_KEY_ARGS */
-		request->where.where = arg;
-		return 0;
-	case ARGP_KEY_ARGS:
-		request->words = state->argv + state->next;
-		request->word_count = (uint32_t)(state->argc - state->next);
-		return 0;
-	case ARGP_KEY_END:
-		if (request->word_count == 0)
-			argp_error(state, "wanted: WHERE ID|KEY...");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -65,16 +51,17 @@ static void show(uint64_t id, const struct haul_node *node, void *arg)
 
 static int get(struct request *request, struct store_cmd_view *view, uint64_t *ids)
 {
+	char **const words = request->where.words.word + 1;
+	const uint32_t count = request->where.words.count - 1;
 	uint32_t found = 0;
-	int code =
-		store_cmd_view_ids(view, request->words, request->word_count, request->keys, ids);
-	for (uint32_t i = 0; i < request->word_count && code == CLI_OK; i++) {
+	int code = store_cmd_view_ids(view, words, count, request->keys, ids);
+	for (uint32_t i = 0; i < count && code == CLI_OK; i++) {
 		if (ids[i] != 0) {
 			ids[found++] = ids[i];
 			continue;
 		}
 		request->missing++;
-		fprintf(stderr, "haul: store: no node has the key '%s'\n", request->words[i]);
+		fprintf(stderr, "haul: store: no node has the key '%s'\n", words[i]);
 	}
 	if (code == CLI_OK)
 		code = store_cmd_view_get(view, ids, found, show, request);
@@ -90,8 +77,6 @@ int store_cmd_get(int argc, char **argv)
 		{ "json", KEY_JSON, NULL, 0, "an array of objects, one a line", 0 },
 		{ 0 },
 	};
-	static const struct argp_child children[] = { { &store_cmd_where_argp, 0, NULL, 0 },
-						      { 0 } };
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
@@ -101,20 +86,21 @@ int store_cmd_get(int argc, char **argv)
 		       "Examples:\n"
 		       "  haul store get graph 42 alice\n"
 		       "  haul store get 127.0.0.1:7340 --json 1 2 3\n",
-		.children = children,
+		.children = store_cmd_where_child,
 	};
-	struct request request = { 0 };
+	struct request request = { .where.words = {
+					   .min = 2, .max = UINT32_MAX, STORE_CMD_WHERE } };
 	struct store_cmd_view view;
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
-	uint64_t *ids = calloc(request.word_count, sizeof *ids);
+	uint64_t *ids = calloc(request.where.words.count, sizeof *ids);
 	if (ids == NULL)
-		return store_cmd_fail("get", -ENOMEM);
+		return cli_fail_code("store", "get", -ENOMEM);
 	int code = store_cmd_view_open(&view, &request.where, READER_BYTES);
 	if (code == CLI_OK) {
 		code = get(&request, &view, ids);
 		store_cmd_view_close(&view);
 	}
 	free(ids);
-	return store_cmd_end_output(code);
+	return code;
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "cli/stop.h"
 #include "cli/store.h"
 
 static const char mark[] = { '\xef', '\xbb', '\xbf' };
@@ -28,7 +29,7 @@ static int fill(struct store_input *input)
 		const ssize_t n = read(input->fd, input->data + input->filled, room);
 		if (n < 0 && errno != EINTR)
 			return -errno;
-		if (store_cmd_stopped())
+		if (stop_asked())
 			return -EINTR;
 		if (n < 0)
 			continue;

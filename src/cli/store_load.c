@@ -8,8 +8,10 @@
 #include <sys/stat.h>
 
 #include "base/assert.h"
+#include "cli/option.h"
 #include "cli/progress.h"
 #include "cli/quantity.h"
+#include "cli/stop.h"
 #include "cli/store.h"
 #include "cli/store_loader.h"
 #include "os/os.h"
@@ -71,49 +73,26 @@ static void add_file(struct load *load, const char *path, bool edges, struct arg
 
 static enum store_format format_of(const char *arg, struct argp_state *state)
 {
-	if (strcmp(arg, "auto") == 0)
-		return STORE_AUTO;
-	if (strcmp(arg, "csv") == 0)
-		return STORE_CSV;
-	if (strcmp(arg, "ndjson") != 0)
-		argp_error(state, "--format '%s': wanted is csv, ndjson or auto", arg);
-	return STORE_NDJSON;
+	static const char *const names[] = {
+		[STORE_AUTO] = "auto", [STORE_CSV] = "csv", [STORE_NDJSON] = "ndjson", NULL
+	};
+	return (enum store_format)option_name("format", arg, names, state);
 }
 
 static bool skip_of(const char *arg, struct argp_state *state)
 {
-	static const char *const names[] = { "stop", "skip" };
-	for (uint32_t i = 0; i < sizeof names / sizeof *names; i++)
-		if (strcmp(arg, names[i]) == 0)
-			return i == 1;
-	argp_error(state, "--on-error '%s': wanted is stop or skip", arg);
-	return false;
+	static const char *const names[] = { "stop", "skip", NULL };
+	return option_name("on-error", arg, names, state) == 1;
 }
 
-static error_t parse_argument(int key, char *arg, struct argp_state *state)
+/* What only all of them together can tell. */
+static void check(const struct load *load, struct argp_state *state)
 {
-	struct load *load = state->input;
-	switch (key) {
-	case ARGP_KEY_INIT:
-		state->child_inputs[0] = &load->where;
-		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num > 0)
-			argp_error(state,
-				   "one WHERE at a time, '%s' is a second; give files by --nodes "
-				   "and --edges",
-				   arg);
-		load->where.where = arg;
-		return 0;
-	case ARGP_KEY_END:
-		if (load->where.where == NULL)
-			argp_error(state, "WHERE is missing: a folder, unix:PATH or HOST:PORT");
-		if (load->file_count == 0)
-			argp_error(state, "nothing to load: --nodes FILE, --edges FILE");
-		return 0;
-	default:
-		return ARGP_ERR_UNKNOWN;
-	}
+	if (load->where.words.count > 1)
+		argp_error(state, "'%s' is too much: give files by --nodes and --edges",
+			   load->where.words.word[1]);
+	if (load->file_count == 0)
+		argp_error(state, "nothing to load: --nodes FILE, --edges FILE");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -131,7 +110,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		load->skip = skip_of(arg, state);
 		return 0;
 	case KEY_BATCH:
-		load->batch = (uint32_t)store_cmd_number("batch", arg, 1, HAUL_CHANGES_OPS, state);
+		load->batch = (uint32_t)option_number("batch", arg, 1, HAUL_CHANGES_OPS, state);
 		return 0;
 	case KEY_UPSERT:
 		load->upsert = true;
@@ -148,8 +127,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_QUIET:
 		load->quiet = true;
 		return 0;
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = &load->where;
+		return 0;
+	case ARGP_KEY_END: /* behind that of WHERE */
+		check(load, state);
+		return 0;
 	default:
-		return parse_argument(key, arg, state);
+		return ARGP_ERR_UNKNOWN;
 	}
 }
 
@@ -303,7 +288,7 @@ static int load_rows(struct load *load, struct store_rows *rows, struct store_in
 		store_loader_begin(load->loader, rows->edges, say_bad, load);
 	while (rc > 0 && !load->stop) {
 		rc = next_record(load, rows, input, err);
-		load->stop = load->stop || store_cmd_stopped();
+		load->stop = load->stop || stop_asked();
 	}
 	if (load->loader == NULL)
 		return rc < 0 ? rc : 0;
@@ -364,7 +349,7 @@ static void say_stopped(const struct load *load)
 {
 	if (load->dry_run || load->path == NULL)
 		return;
-	if (store_cmd_stopped())
+	if (stop_asked())
 		fprintf(stderr,
 			"haul: store: stopped behind %s:%" PRIu64
 			"; what was counted is durable, and --upsert loads it again\n",
@@ -396,7 +381,7 @@ static int load_all(struct load *load)
 {
 	struct os *os = os_linux();
 	struct haul_err err = { 0 };
-	store_cmd_catch_signals();
+	stop_catch();
 	int rc = check_files(load, &err);
 	if (rc == 0 && !load->dry_run)
 		rc = store_target_open(&load->target, load->where.where, &load->where.options,
@@ -416,7 +401,7 @@ static int load_all(struct load *load)
 	if (rc < 0)
 		return cli_fail("store", &err);
 	const bool bad = load->nodes.bad + load->edges.bad > 0 || load->stop;
-	return store_cmd_end_output(bad ? CLI_FAILED : CLI_OK);
+	return bad ? CLI_FAILED : CLI_OK;
 }
 
 int store_cmd_load(int argc, char **argv)
@@ -438,8 +423,6 @@ int store_cmd_load(int argc, char **argv)
 		{ "quiet", KEY_QUIET, NULL, 0, "no progress on stderr", 0 },
 		{ 0 },
 	};
-	static const struct argp_child children[] = { { &store_cmd_where_argp, 0, NULL, 0 },
-						      { 0 } };
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
@@ -455,9 +438,10 @@ int store_cmd_load(int argc, char **argv)
 		       "  haul store load graph --nodes people.csv --edges knows.csv\n"
 		       "  zcat edges.ndjson.gz | haul store load 127.0.0.1:7340 --edges - "
 		       "--on-error skip\n",
-		.children = children,
+		.children = store_cmd_where_child,
 	};
-	static struct load load = { .batch = HAUL_CHANGES_OPS };
+	static struct load load = { .where.words = { .min = 1, .max = UINT32_MAX, STORE_CMD_WHERE },
+				    .batch = HAUL_CHANGES_OPS };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &load))
 		return CLI_USAGE;
 	return load_all(&load);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/option.h"
 #include "cli/store_show.h"
 #include "sql/json.h"
 
@@ -44,34 +45,17 @@ static void take_vector(struct request *request, const char *arg, struct argp_st
 
 static enum haul_metric metric_of(const char *arg, struct argp_state *state)
 {
-	if (strcmp(arg, "cosine") == 0)
-		return HAUL_COSINE;
-	if (strcmp(arg, "euclidean") != 0)
-		argp_error(state, "--metric '%s': wanted is euclidean or cosine", arg);
-	return HAUL_EUCLIDEAN;
+	static const char *const names[] = {
+		[HAUL_EUCLIDEAN] = "euclidean", [HAUL_COSINE] = "cosine", NULL
+	};
+	return (enum haul_metric)option_name("metric", arg, names, state);
 }
 
-static error_t parse_argument(int key, char *arg, struct argp_state *state)
+/* What only all of them together can tell. */
+static void check(const struct request *request, struct argp_state *state)
 {
-	struct request *request = state->input;
-	switch (key) {
-	case ARGP_KEY_INIT:
-		state->child_inputs[0] = &request->where;
-		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num > 0)
-			argp_error(state, "'%s' is too much: wanted is WHERE", arg);
-		request->where.where = arg;
-		return 0;
-	case ARGP_KEY_END:
-		if (request->where.where == NULL)
-			argp_error(state, "WHERE is missing: a folder, unix:PATH or HOST:PORT");
-		if ((request->vector == NULL) == (request->node == NULL))
-			argp_error(state, "wanted is one of --vector '[0.1, 0.2]' and --node ID");
-		return 0;
-	default:
-		return ARGP_ERR_UNKNOWN;
-	}
+	if ((request->vector == NULL) == (request->node == NULL))
+		argp_error(state, "wanted is one of --vector '[0.1, 0.2]' and --node ID");
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -85,11 +69,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		request->node = arg;
 		return 0;
 	case 'k':
-		request->near.k = (uint32_t)store_cmd_number("k", arg, 1, K_MAX, state);
+		request->near.k = (uint32_t)option_number("k", arg, 1, K_MAX, state);
 		return 0;
 	case KEY_INDEX:
-		request->near.index = (uint32_t)store_cmd_number("index", arg, 0,
-								 HAUL_EMBEDDING_INDEXES - 1, state);
+		request->near.index =
+			(uint32_t)option_number("index", arg, 0, HAUL_EMBEDDING_INDEXES - 1, state);
 		return 0;
 	case KEY_METRIC:
 		request->near.metric = metric_of(arg, state);
@@ -100,8 +84,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_JSON:
 		request->json = true;
 		return 0;
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = &request->where;
+		return 0;
+	case ARGP_KEY_END: /* behind that of WHERE */
+		check(request, state);
+		return 0;
 	default:
-		return parse_argument(key, arg, state);
+		return ARGP_ERR_UNKNOWN;
 	}
 }
 
@@ -119,10 +109,10 @@ static int vector_of_node(struct request *request, struct store_cmd_view *view, 
 		return CLI_FAILED;
 	}
 	if (rc < 0 || status < 0)
-		return store_cmd_fail("near", rc < 0 ? rc : status);
+		return cli_fail_code("store", "near", rc < 0 ? rc : status);
 	request->vector = calloc(embedding.dimensions, sizeof *request->vector);
 	if (request->vector == NULL)
-		return store_cmd_fail("near", -ENOMEM);
+		return cli_fail_code("store", "near", -ENOMEM);
 	memcpy(request->vector, embedding.vector, embedding.dimensions * sizeof(float));
 	request->near.dimensions = embedding.dimensions;
 	return CLI_OK;
@@ -150,7 +140,7 @@ static void show(uint64_t id, const struct haul_node *node, void *arg)
 static int fail_near(const struct request *request, int rc)
 {
 	if (rc != -EINVAL)
-		return store_cmd_fail("near", rc);
+		return cli_fail_code("store", "near", rc);
 	fprintf(stderr,
 		"haul: store: the vector has %" PRIu32 " dimensions, and those of index %" PRIu32
 		" have others\n",
@@ -195,8 +185,6 @@ int store_cmd_near(int argc, char **argv)
 		{ "json", KEY_JSON, NULL, 0, "an array of objects, one a line", 0 },
 		{ 0 },
 	};
-	static const struct argp_child children[] = { { &store_cmd_where_argp, 0, NULL, 0 },
-						      { 0 } };
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
@@ -206,9 +194,10 @@ int store_cmd_near(int argc, char **argv)
 		       "Examples:\n"
 		       "  haul store near graph --vector '[0.1, 0.7, 0.2]' -k 5\n"
 		       "  haul store near 127.0.0.1:7340 --node alice --metric cosine --json\n",
-		.children = children,
+		.children = store_cmd_where_child,
 	};
-	static struct request request = { .near.k = K_USUAL };
+	static struct request request = { .where.words = { .min = 1, .max = 1, STORE_CMD_WHERE },
+					  .near.k = K_USUAL };
 	struct store_cmd_view view;
 	uint64_t node = 0;
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
@@ -224,5 +213,5 @@ int store_cmd_near(int argc, char **argv)
 		store_cmd_view_close(&view);
 	}
 	free(request.vector);
-	return store_cmd_end_output(code);
+	return code;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/option.h"
 #include "cli/store_show.h"
 
 enum {
@@ -24,36 +25,11 @@ enum {
 
 struct request {
 	struct store_cmd_where where;
-	char *word;
 	enum haul_direction direction;
 	uint32_t type, depth;
 	uint64_t limit; /* 0 = none */
 	bool key, json;
 };
-
-static error_t parse_argument(int key, char *arg, struct argp_state *state)
-{
-	struct request *request = state->input;
-	switch (key) {
-	case ARGP_KEY_INIT:
-		state->child_inputs[0] = &request->where;
-		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num > 1)
-			argp_error(state, "'%s' is too much: wanted is WHERE ID|KEY", arg);
-		if (state->arg_num == 0)
-			request->where.where = arg;
-		else
-			request->word = arg;
-		return 0;
-	case ARGP_KEY_END:
-		if (request->word == NULL)
-			argp_error(state, "wanted: WHERE ID|KEY");
-		return 0;
-	default:
-		return ARGP_ERR_UNKNOWN;
-	}
-}
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
@@ -63,13 +39,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		request->direction = store_cmd_direction(arg, state);
 		return 0;
 	case KEY_TYPE:
-		request->type = (uint32_t)store_cmd_number("type", arg, 1, UINT32_MAX, state);
+		request->type = (uint32_t)option_number("type", arg, 1, UINT32_MAX, state);
 		return 0;
 	case KEY_LIMIT:
-		request->limit = store_cmd_number("limit", arg, 1, VISITS_MAX, state);
+		request->limit = option_number("limit", arg, 1, VISITS_MAX, state);
 		return 0;
 	case KEY_DEPTH:
-		request->depth = (uint32_t)store_cmd_number("depth", arg, 1, DEPTH_MAX, state);
+		request->depth = (uint32_t)option_number("depth", arg, 1, DEPTH_MAX, state);
 		return 0;
 	case KEY_KEY:
 		request->key = true;
@@ -77,8 +53,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_JSON:
 		request->json = true;
 		return 0;
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = &request->where;
+		return 0;
 	default:
-		return parse_argument(key, arg, state);
+		return ARGP_ERR_UNKNOWN;
 	}
 }
 
@@ -129,7 +108,7 @@ static int show_edges(const struct request *request, struct store_cmd_view *view
 	}
 	free(edges);
 	if (rc < 0)
-		return store_cmd_fail("neighbours", rc);
+		return cli_fail_code("store", "neighbours", rc);
 	store_show_end(shown, request->json);
 	return CLI_OK;
 }
@@ -150,7 +129,7 @@ static void show_visit(const struct request *request, const struct haul_visit *v
 static int fail_traverse(const struct request *request, int rc)
 {
 	if (rc != HAUL_ELIMIT)
-		return store_cmd_fail("neighbours", rc);
+		return cli_fail_code("store", "neighbours", rc);
 	fprintf(stderr,
 		"haul: store: more nodes than fit into memory are within %" PRIu32
 		" edges: a smaller --depth, or one --type\n",
@@ -200,8 +179,6 @@ int store_cmd_neighbours(int argc, char **argv)
 		{ "json", KEY_JSON, NULL, 0, "an array of objects, one a line", 0 },
 		{ 0 },
 	};
-	static const struct argp_child children[] = { { &store_cmd_where_argp, 0, NULL, 0 },
-						      { 0 } };
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
@@ -211,19 +188,20 @@ int store_cmd_neighbours(int argc, char **argv)
 		       "Examples:\n"
 		       "  haul store neighbours graph alice --direction both\n"
 		       "  haul store neighbours 127.0.0.1:7340 42 --type 2 --depth 3 --json\n",
-		.children = children,
+		.children = store_cmd_where_child,
 	};
-	struct request request = { .direction = HAUL_OUT };
+	struct request request = { .where.words = { .min = 2, .max = 2, STORE_CMD_WHERE },
+				   .direction = HAUL_OUT };
 	struct store_cmd_view view;
 	uint64_t node = 0;
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
 	if (store_cmd_view_open(&view, &request.where, READER_BYTES) != CLI_OK)
 		return CLI_FAILED;
-	int code = store_cmd_view_id(&view, request.word, request.key, &node);
+	int code = store_cmd_view_id(&view, request.where.words.word[1], request.key, &node);
 	if (code == CLI_OK)
 		code = request.depth > 0 ? show_visits(&request, &view, node)
 					 : show_edges(&request, &view, node);
 	store_cmd_view_close(&view);
-	return store_cmd_end_output(code);
+	return code;
 }

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "cli/option.h"
 #include "cli/store_show.h"
 
 enum {
@@ -18,7 +19,6 @@ enum {
 
 struct request {
 	struct store_cmd_where where;
-	char *words[2];
 	struct haul_path path;
 	bool json;
 	uint64_t shown;
@@ -32,29 +32,17 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		request->path.direction = store_cmd_direction(arg, state);
 		return 0;
 	case KEY_TYPE:
-		request->path.type = (uint32_t)store_cmd_number("type", arg, 1, UINT32_MAX, state);
+		request->path.type = (uint32_t)option_number("type", arg, 1, UINT32_MAX, state);
 		return 0;
 	case KEY_DEPTH:
 		request->path.depth_max =
-			(uint32_t)store_cmd_number("depth", arg, 1, DEPTH_MAX, state);
+			(uint32_t)option_number("depth", arg, 1, DEPTH_MAX, state);
 		return 0;
 	case KEY_JSON:
 		request->json = true;
 		return 0;
 	case ARGP_KEY_INIT:
 		state->child_inputs[0] = &request->where;
-		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num > 2)
-			argp_error(state, "'%s' is too much: wanted is WHERE FROM TO", arg);
-		if (state->arg_num == 0)
-			request->where.where = arg;
-		else
-			request->words[state->arg_num - 1] = arg;
-		return 0;
-	case ARGP_KEY_END:
-		if (request->words[1] == NULL)
-			argp_error(state, "wanted: WHERE FROM TO, each an id or a key");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -84,7 +72,7 @@ static int find(struct request *request, struct store_cmd_view *view)
 		return CLI_FAILED;
 	}
 	if (rc < 0)
-		return store_cmd_fail("path", rc);
+		return cli_fail_code("store", "path", rc);
 	if (request->json)
 		printf("{\"found\":%s,\"edges\":%d,\"nodes\":[", rc > 0 ? "true" : "false",
 		       rc > 0 ? rc - 1 : 0);
@@ -95,7 +83,8 @@ static int find(struct request *request, struct store_cmd_view *view)
 		return code;
 	fprintf(stderr,
 		"haul: store: there is no path from %s to %s of at most %" PRIu32 " edges\n",
-		request->words[0], request->words[1], request->path.depth_max);
+		request->where.words.word[1], request->where.words.word[2],
+		request->path.depth_max);
 	return CLI_FAILED;
 }
 
@@ -109,8 +98,6 @@ int store_cmd_path(int argc, char **argv)
 		{ "json", KEY_JSON, NULL, 0, "one object", 0 },
 		{ 0 },
 	};
-	static const struct argp_child children[] = { { &store_cmd_where_argp, 0, NULL, 0 },
-						      { 0 } };
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
@@ -120,19 +107,21 @@ int store_cmd_path(int argc, char **argv)
 		       "Examples:\n"
 		       "  haul store path graph alice bob --direction both\n"
 		       "  haul store path 127.0.0.1:7340 1 42 --depth 4 --json\n",
-		.children = children,
+		.children = store_cmd_where_child,
 	};
-	struct request request = { .path.depth_max = DEPTH_USUAL };
+	struct request request = { .where.words = { .min = 3, .max = 3, STORE_CMD_WHERE },
+				   .path.depth_max = DEPTH_USUAL };
 	struct store_cmd_view view;
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
 	if (store_cmd_view_open(&view, &request.where, READER_BYTES) != CLI_OK)
 		return CLI_FAILED;
-	int code = store_cmd_view_id(&view, request.words[0], false, &request.path.src);
+	int code = store_cmd_view_id(&view, request.where.words.word[1], false, &request.path.src);
 	if (code == CLI_OK)
-		code = store_cmd_view_id(&view, request.words[1], false, &request.path.dst);
+		code = store_cmd_view_id(&view, request.where.words.word[2], false,
+					 &request.path.dst);
 	if (code == CLI_OK)
 		code = find(&request, &view);
 	store_cmd_view_close(&view);
-	return store_cmd_end_output(code);
+	return code;
 }

@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/quantity.h"
+#include "cli/option.h"
+#include "cli/stop.h"
 #include "cli/store.h"
 #include "cli/store_status.h"
 #include "rpc/store_server.h"
@@ -17,14 +18,9 @@ struct request {
 	struct store_server_options server;
 };
 
-/* What a signal ends. */
-static struct store_server *volatile serving;
-
-static void on_signal(int number)
+static void stop(void *server)
 {
-	(void)number;
-	if (serving != NULL)
-		store_server_stop(serving);
+	store_server_stop(server);
 }
 
 static void add_address(struct store_server_options *server, const char *arg,
@@ -44,18 +40,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'c':
 		request->server.connections_max =
-			(uint32_t)store_cmd_number("connections", arg, 1, CONNECTIONS_MAX, state);
+			(uint32_t)option_number("connections", arg, 1, CONNECTIONS_MAX, state);
 		return 0;
 	case ARGP_KEY_INIT:
 		state->child_inputs[0] = &request->where;
-		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num > 0)
-			argp_error(state, "one FOLDER at a time, '%s' is a second", arg);
-		request->where.where = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "FOLDER is missing");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -87,18 +75,16 @@ static void say_addresses(const struct request *request, const struct store_serv
 /* Until a signal comes. SIGINT and SIGTERM are blocked before, so that none is missed. */
 static int serve(const struct request *request, const sigset_t *signals, struct haul_err *err)
 {
-	const struct sigaction action = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
 	struct store_server *server = NULL;
 	int rc = store_server_open(&server, &request->server, err);
 	if (rc < 0)
 		return rc;
-	serving = server;
-	(void)sigaction(SIGINT, &action, NULL);
-	(void)sigaction(SIGTERM, &action, NULL);
+	stop_also(stop, server);
+	stop_catch();
 	say_addresses(request, server);
 	(void)pthread_sigmask(SIG_UNBLOCK, signals, NULL);
 	rc = store_server_run(server);
-	serving = NULL;
+	stop_also(NULL, NULL);
 	store_server_close(server);
 	return rc < 0 ? haul_err_set(err, rc, "%s: %s", request->where.where, haul_strerror(rc))
 		      : 0;
@@ -113,10 +99,7 @@ static int serve_store(struct request *request, struct haul_stats_table *stats,
 	struct store_status *status = NULL;
 	struct haul_store *store = NULL;
 	sigset_t signals;
-	(void)sigemptyset(&signals);
-	(void)sigaddset(&signals, SIGINT);
-	(void)sigaddset(&signals, SIGTERM);
-	(void)pthread_sigmask(SIG_BLOCK, &signals, NULL); /* for all threads to come */
+	stop_block(&signals);
 	int rc = haul_store_open(&store, request->where.where, &options, err);
 	if (rc < 0)
 		return rc;
@@ -147,8 +130,6 @@ int store_cmd_serve(int argc, char **argv)
 		{ "connections", 'c', "N", 0, "at a time (1000)", 0 },
 		{ 0 },
 	};
-	static const struct argp_child children[] = { { &store_cmd_where_argp, 0, NULL, 0 },
-						      { 0 } };
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
@@ -164,16 +145,16 @@ int store_cmd_serve(int argc, char **argv)
 		       "  haul store serve graph --listen unix:/run/graph.sock --listen "
 		       "0.0.0.0:7340 "
 		       "--token-file token\n",
-		.children = children,
+		.children = store_cmd_where_child,
 	};
-	struct request request = { 0 };
+	struct request request = { .where.words = { .min = 1, .max = 1 } };
 	struct haul_stats_table *stats = NULL;
 	struct haul_err err = { 0 };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
 	int rc = haul_stats_table_open(&stats);
 	if (rc < 0)
-		return store_cmd_fail("serve", rc);
+		return cli_fail_code("store", "serve", rc);
 	rc = serve_store(&request, stats, &err);
 	haul_stats_table_close(stats);
 	return rc < 0 ? cli_fail("store", &err) : CLI_OK;

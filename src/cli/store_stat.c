@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "cli/quantity.h"
+#include "cli/stop.h"
 #include "cli/store.h"
 #include "cli/store_status.h"
 
@@ -22,6 +23,7 @@ struct request {
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct request *request = state->input;
+	(void)arg;
 	switch (key) {
 	case KEY_JSON:
 		request->json = true;
@@ -31,14 +33,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case ARGP_KEY_INIT:
 		state->child_inputs[0] = &request->where;
-		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num > 0)
-			argp_error(state, "one FOLDER at a time, '%s' is a second", arg);
-		request->where.where = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "FOLDER is missing");
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -229,7 +223,8 @@ static int show_once(const struct request *request)
 		show_counters(root);
 	}
 	json_decref(root);
-	return store_cmd_end_output(CLI_OK);
+	(void)fflush(stdout);
+	return CLI_OK;
 }
 
 int store_cmd_stat(int argc, char **argv)
@@ -239,8 +234,6 @@ int store_cmd_stat(int argc, char **argv)
 		{ "watch", KEY_WATCH, NULL, 0, "of a store that is served: again every second", 0 },
 		{ 0 },
 	};
-	static const struct argp_child children[] = { { &store_cmd_where_argp, 0, NULL, 0 },
-						      { 0 } };
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
@@ -252,16 +245,16 @@ int store_cmd_stat(int argc, char **argv)
 		       "Examples:\n"
 		       "  haul store stat graph\n"
 		       "  haul store stat graph --watch\n",
-		.children = children,
+		.children = store_cmd_where_child,
 	};
-	struct request request = { 0 };
+	struct request request = { .where.words = { .min = 1, .max = 1 } };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
-	store_cmd_catch_signals();
+	stop_catch();
 	int code = show_once(&request);
-	while (request.watch && code == CLI_OK && !store_cmd_stopped()) {
-		if (poll(NULL, 0, WATCH_MS) != 0 || ferror(stdout))
-			break; /* by a signal */
+	/* poll ends by a signal, too */
+	while (request.watch && code == CLI_OK && !ferror(stdout) && poll(NULL, 0, WATCH_MS) == 0 &&
+	       !stop_asked()) {
 		printf(request.json ? "" : "\n");
 		code = show_once(&request);
 	}

@@ -56,7 +56,7 @@ class Usage(Words):
         """Exit 2, with the option or argument that is wrong."""
         for words, arguments in (
                 ("SUBCOMMAND", []), ("no subcommand 'gte'", ["gte"]), ("FILE", ["format"]),
-                ("--no-such", ["stat", "x", "--no-such"]), ("'b' is a second", ["format", "a", "b"]),
+                ("--no-such", ["stat", "x", "--no-such"]), ("'b' is too much", ["format", "a", "b"]),
                 ("--size 'x'", ["format", "a", "--size", "x"]),
                 ("--size '0'", ["format", "a", "--size", "0"]),
                 ("1 to 64", ["format", "a", "--size", "1G", "--partitions", "65"]),
@@ -73,7 +73,7 @@ class Usage(Words):
                 ("--expire '0s'", ["set", "a", "k", "v", "--expire", "0s"]),
                 ("--expire 'soon'", ["set", "a", "k", "v", "--expire", "soon"]),
                 ("--flags '-1'", ["set", "a", "k", "v", "--flags", "-1"]),
-                ("TARGET", ["stat"]), ("'b' is a second", ["stat", "a", "b"]),
+                ("TARGET", ["stat"]), ("'b' is too much", ["stat", "a", "b"]),
                 ("no running server", ["stat", "/nowhere", "--watch"]),
                 ("FILE", ["check"]), ("SERVER", ["online"]), ("too much", ["online", "a:1", "b"])):
             result = cache(*arguments)

@@ -71,7 +71,7 @@ class Usage(Words):
         """Exit 2, with the option or argument that is wrong."""
         for words, arguments in (
                 ("SUBCOMMAND", []), ("no subcommand 'gte'", ["gte"]), ("FOLDER", ["init"]),
-                ("'b' is a second", ["init", "a", "b"]), ("FOLDER", ["serve"]),
+                ("'b' is too much", ["init", "a", "b"]), ("FOLDER", ["serve"]),
                 ("--memory 'x'", ["serve", "a", "--memory", "x"]),
                 ("at least 128Mi", ["serve", "a", "--memory", "1M"]),
                 ("--connections '0'", ["serve", "a", "--connections", "0"]),
