@@ -179,17 +179,24 @@ void part_wait(struct part *part, struct waiter *waiter, uint32_t pending)
 			part_drive(part);
 }
 
+/* Nothing is under way, and nothing will be due. */
+static bool part_quiet(const struct part *part)
+{
+	return part->disk->in_flight == 0 && part->due_ns == INT64_MAX;
+}
+
 bool part_turn(struct part *part)
 {
 	struct waiter waiter = { .any = true };
+	const bool quiet = part_quiet(part);
 	part_poll(part);
 	if (part->driven)
 		part_sleep(part, &waiter);
-	else if (part->disk->in_flight == 0 && part->due_ns == INT64_MAX)
-		return false;
-	else
+	else if (!part_quiet(part))
 		part_drive(part);
-	return true;
+	else if (quiet)
+		return false;
+	return true; /* also when the poll took what was under way: that may have made room */
 }
 
 void part_unlock(struct part *part)

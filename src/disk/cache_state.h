@@ -114,8 +114,8 @@ void part_unlock(struct part *part);
 void part_poll(struct part *part);
 /* Until at most `pending` operations of the waiter are not done. The lock is released meanwhile. */
 void part_wait(struct part *part, struct waiter *waiter, uint32_t pending);
-/* For who found no room: until something has happened. false: nothing will, as nothing is under way
- * or due. */
+/* For who found no room: until something has happened. false: nothing has since the last poll, and
+ * nothing will, as nothing is under way or due. */
 bool part_turn(struct part *part);
 /* One operation of the waiter is done. */
 void part_done(struct part *part, struct waiter *waiter);
