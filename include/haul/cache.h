@@ -24,9 +24,10 @@
  *            never switches threads. One thread of the cache's own sleeps until something is left
  *            behind that nobody waits for, and flushes it by its deadline.
  * Errors     store: HAUL_ELIMIT (key or value too long), HAUL_EFULL (pinned quota, or no segment
- *            is left that can be written), HAUL_EADMIT (over the write budget), -EIO (its flush failed; the entry is not there), -ENODEV
- *            (the device is offline: see haul_cache_online). Lookups never fail as a whole: each
- *            key has its status; a value that cannot be read or does not verify is never given.
+ *            is left that can be written), HAUL_EADMIT (over the write budget), -EIO (its flush
+ *            failed; the entry is not there), -ENODEV (the device is offline: see
+ *            haul_cache_online). Lookups never fail as a whole: each key has its status; a value
+ *            that cannot be read or does not verify is never given.
  * Blocking   store and flush wait for the disk; store_buffered only when all buffers are full.
  * Limits     HAUL_CACHE_KEY_MAX, HAUL_CACHE_OBJECT_MAX bytes.
  * Source     docs/design/0012 (format), 0013 (life of a segment). */
