@@ -76,7 +76,9 @@ struct haul_store_status {
 	uint64_t op_checkpoint; /* what is behind it is in the log only */
 	uint64_t log_bytes;     /* since then */
 	uint64_t memtable_bytes;
-	uint64_t memory_bytes; /* taken */
+	uint64_t memory_bytes;      /* taken */
+	uint64_t filter_bytes;      /* of it: filters and indexes of tables */
+	uint64_t tables_unfiltered; /* looking for a key that is not there may read them */
 	uint32_t level_count;
 	struct {
 		uint64_t runs, tables, rows, bytes;

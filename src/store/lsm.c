@@ -37,11 +37,16 @@ static int memory_init(struct lsm *lsm)
 	return rc < 0 ? rc : merge_new(&lsm->flush.merge, 1);
 }
 
-static int tables_open(struct lsm *lsm, const struct table_info *infos, uint32_t count,
-		       struct table **tables, struct haul_err *err)
+struct run_infos {
+	const struct table_info *info;
+	uint32_t count, level;
+};
+
+static int tables_open(struct lsm *lsm, const struct run_infos *infos, struct table **tables,
+		       struct haul_err *err)
 {
-	for (uint32_t i = 0; i < count; i++) {
-		int rc = table_open(&tables[i], lsm->media, lsm->cache, &infos[i], err);
+	for (uint32_t i = 0; i < infos->count; i++) {
+		int rc = lsm_table_open(lsm, &infos->info[i], infos->level, &tables[i], err);
 		if (rc < 0) {
 			while (i > 0)
 				table_drop(tables[--i]);
@@ -51,24 +56,47 @@ static int tables_open(struct lsm *lsm, const struct table_info *infos, uint32_t
 	return 0;
 }
 
+/* There may have been more levels when it was made. */
+static uint32_t run_level(const struct lsm *lsm, const struct manifest_run *run)
+{
+	uint32_t last = lsm->options.levels - 1;
+	return run->level < last ? run->level : last;
+}
+
 static int run_open(struct lsm *lsm, const struct manifest *manifest,
 		    const struct manifest_run *from, struct run **ret_run, struct haul_err *err)
 {
 	struct table **tables = calloc(from->count, sizeof(struct table *));
 	if (!tables)
 		return -ENOMEM;
-	int rc = tables_open(lsm, &manifest->tables[from->first], from->count, tables, err);
-	/* There may have been more levels when it was made. */
-	uint32_t last = lsm->options.levels - 1;
-	uint32_t level = from->level < last ? from->level : last;
+	const struct run_infos infos = { .info = &manifest->tables[from->first],
+					 .count = from->count,
+					 .level = run_level(lsm, from) };
+	int rc = tables_open(lsm, &infos, tables, err);
 	if (rc == 0) {
-		*ret_run = run_new((enum tree)from->tree, level, tables, from->count);
+		*ret_run = run_new((enum tree)from->tree, infos.level, tables, from->count);
 		for (uint32_t i = 0; !*ret_run && i < from->count; i++)
 			table_drop(tables[i]);
 		rc = *ret_run ? 0 : -ENOMEM;
 	}
 	free(tables);
 	return rc;
+}
+
+/* A level of all trees: filters find room in the order in which tables are opened. */
+static int level_open(struct lsm *lsm, const struct manifest *manifest, uint32_t level,
+		      struct haul_err *err)
+{
+	uint32_t at[TREES] = { 0 };
+	for (uint32_t i = 0; i < manifest->run_count; i++) {
+		const struct manifest_run *from = &manifest->runs[i];
+		struct run **run = &lsm->current->tree[from->tree].run[at[from->tree]++];
+		int rc =
+			run_level(lsm, from) == level ? run_open(lsm, manifest, from, run, err) : 0;
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
 }
 
 static int view_open(struct lsm *lsm, const struct manifest *manifest, struct haul_err *err)
@@ -82,18 +110,14 @@ static int view_open(struct lsm *lsm, const struct manifest *manifest, struct ha
 	struct run **next = view->run;
 	for (uint32_t tree = 0; tree < TREES; tree++) {
 		view->tree[tree].run = next;
-		for (uint32_t i = 0; i < manifest->run_count; i++) {
-			const struct manifest_run *from = &manifest->runs[i];
-			if (from->tree != tree)
-				continue;
-			int rc = run_open(lsm, manifest, from, next, err);
-			if (rc < 0)
-				return rc;
-			view->tree[tree].count++;
-			next++;
-		}
+		for (uint32_t i = 0; i < manifest->run_count; i++)
+			view->tree[tree].count += manifest->runs[i].tree == tree;
+		next += view->tree[tree].count;
 	}
-	return 0;
+	int rc = 0;
+	for (uint32_t level = 0; level < lsm->options.levels && rc == 0; level++)
+		rc = level_open(lsm, manifest, level, err);
+	return rc;
 }
 
 /* ---- blobs that nobody names ---- */
@@ -212,6 +236,11 @@ int lsm_open(struct lsm **ret_lsm, const struct lsm_options *options, uint8_t re
 	lsm->quiet_op = UINT64_MAX;
 	lsm_view_follow(lsm);
 	lsm_plan_debt(lsm);
+	/* Filters found room before all indexes were there. */
+	while (lsm_filters_step(lsm) > 0) {
+		lsm_view_reap(lsm);
+		lsm_plan_debt(lsm);
+	}
 	memcpy(ret_uuid, lsm->uuid, sizeof lsm->uuid);
 	*ret_place = lsm->root.place;
 	*ret_lsm = lsm;

@@ -10,8 +10,9 @@
  * Units      bytes; ops.
  * Ownership  a view is held by its reader and dropped; it keeps its memory tables and tables alive.
  * Memory     at lsm_open: LSM_MEMORIES memory tables, of which the third stays untouched until a
- *            reader is slower than a flush; cache, builder. Filters and indexes of tables grow with
- *            the data; lsm_status says by how much.
+ *            reader is slower than a flush; cache, builder. Filters and indexes of tables take
+ *            filter_bytes: filters that do not fit are left out, of the deepest levels first.
+ *            Indexes all stay, 64 bytes a block, though they alone took more.
  * Threads    executor: lsm_put, lsm_find, lsm_mark, lsm_abort, lsm_freeze. One background thread:
  *            lsm_step. Any: views, pins, lsm_publish, lsm_status, lsm_throttle.
  * Errors     -EIO, HAUL_ECORRUPT, -ENOSPC from lsm_step: nothing is lost, the old state stays.
@@ -41,6 +42,7 @@ struct lsm_options {
 	struct os *os;
 	uint64_t memtable_bytes; /* freeze at this many; each takes LSM_FRAME_BUDGET more */
 	uint64_t cache_bytes;
+	uint64_t filter_bytes; /* filters and indexes of tables; 0 = as many as there are */
 	uint64_t table_bytes;  /* 0 = TABLE_BYTES; tests take less */
 	uint32_t block_bytes;  /* 0 = TABLE_BLOCK */
 	uint64_t frame_budget; /* 0 = LSM_FRAME_BUDGET; tests take less */

@@ -22,7 +22,7 @@ static int flush_made_load(const struct table_info *info, void *arg)
 		flush->out = grown;
 		flush->out_room = room;
 	}
-	int rc = table_open(&flush->out[flush->out_count], lsm->media, lsm->cache, info, NULL);
+	int rc = lsm_table_open(lsm, info, 0, &flush->out[flush->out_count], NULL);
 	if (rc < 0) {
 		(void)MEDIA_CALL(lsm->media, blob_delete, info->blob);
 		return rc;

@@ -146,7 +146,7 @@ static int job_made(const struct table_info *info, void *arg)
 	struct lsm_job *job = arg;
 	struct lsm *lsm = job->lsm;
 	struct table *table;
-	int rc = table_open(&table, lsm->media, lsm->cache, info, NULL);
+	int rc = lsm_table_open(lsm, info, job->level, &table, NULL);
 	if (rc < 0) {
 		(void)MEDIA_CALL(lsm->media, blob_delete, info->blob);
 		return rc;

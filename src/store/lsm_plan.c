@@ -129,5 +129,6 @@ void lsm_plan_debt(struct lsm *lsm)
 	}
 	uint32_t debt = worst > factor ? (worst - factor) * (uint32_t)LSM_DEBT_ONE / factor : 0;
 	__atomic_store_n(&lsm->debt_level, debt, __ATOMIC_RELAXED);
-	__atomic_store_n(&lsm->table_memory, memory, __ATOMIC_RELAXED);
+	lsm->table_stays = memory;
+	lsm->filters_seen = 0;
 }

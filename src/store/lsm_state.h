@@ -2,7 +2,8 @@
  *
  * Model      lsm.c opens and closes; lsm_write.c is the executor's; lsm_view.c has views, pins and
  *            the memory tables; lsm_find.c looks for keys; lsm_walk.c goes along them; lsm_step.c
- *            chooses background work: lsm_flush.c and lsm_job.c (merges) do it, lsm_plan.c says
+ *            chooses background work: lsm_flush.c and lsm_job.c (merges) do it, lsm_filters.c keeps
+ *            to the share of memory that indexes and filters have, lsm_plan.c says
  *            what is to be merged; manifest.c keeps what is durable.
  * Threads    `lock` guards current, memories' states, pins and dead views. What is marked
  *            "background" belongs to the thread of lsm_step, "executor" to that of lsm_put. */
@@ -123,8 +124,10 @@ struct lsm {
 	int64_t quiet_ns;              /* since when it is so */
 	bool rest_wanted;              /* something would be merged if nobody wrote */
 	bool compact_now[TREES];
-	bool changed;     /* the runs, since the debt was counted */
-	uint32_t compact; /* atomic: lsm_compact was called */
+	uint64_t table_stays;  /* of table_memory: the tables of `base` */
+	uint64_t filters_seen; /* table_memory when no filter was to be dropped or read; 0: look */
+	bool changed;          /* the runs, since the debt was counted */
+	uint32_t compact;      /* atomic: lsm_compact was called */
 	uint64_t durable;
 
 	/* atomic; for others to read */
@@ -132,7 +135,7 @@ struct lsm {
 	uint32_t debt_level;            /* of LSM_DEBT_ONE, the worst level's */
 	bool work, flush_built;
 	uint64_t bytes_flushed, bytes_merged, flushes, merges, checkpoints;
-	uint64_t table_memory;
+	uint64_t table_memory; /* indexes and filters of all tables that are open */
 };
 
 /* ---- lsm_view.c ---- */
@@ -164,6 +167,14 @@ uint32_t lsm_view_snapshots(struct lsm *lsm, uint64_t *snapshots, uint64_t *ret_
 struct lsm_memory *lsm_memory_hold(struct lsm_memory *memory);
 void lsm_memory_drop(struct lsm_memory *memory);
 
+/* ---- lsm_filters.c ---- */
+
+/* With its filter if there is room for one of that level. */
+int lsm_table_open(struct lsm *lsm, const struct table_info *info, uint32_t level,
+		   struct table **ret_table, struct haul_err *err);
+/* Drop filters of a run, or read some that had been dropped: 1; nothing to do: 0. */
+int lsm_filters_step(struct lsm *lsm);
+
 /* ---- lsm_flush.c, lsm_job.c, lsm_plan.c ---- */
 
 int lsm_flush_step(struct lsm *lsm, struct lsm_memory *frozen);
@@ -176,7 +187,7 @@ void lsm_job_stop(struct lsm *lsm, struct lsm_job *job);
 bool lsm_plan_level(const struct lsm *lsm, uint32_t level, struct lsm_change *ret_span);
 bool lsm_plan_idle(const struct lsm *lsm, struct lsm_change *ret_span);
 bool lsm_plan_compact(const struct lsm *lsm, struct lsm_change *ret_span);
-/* Fill in debt_level and work. */
+/* Fill in debt_level and table_stays. */
 void lsm_plan_debt(struct lsm *lsm);
 
 /* A manifest of the view and the root that names it. */

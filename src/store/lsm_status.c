@@ -7,11 +7,19 @@ static uint64_t load(const uint64_t *counter)
 	return __atomic_load_n(counter, __ATOMIC_RELAXED);
 }
 
+static uint32_t unfiltered(const struct run *run)
+{
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < run->count; i++)
+		count += !table_filtered(run->table[i]);
+	return count;
+}
+
 static void levels_fill(const struct lsm *lsm, const struct lsm_view *view,
 			struct haul_store_status *status)
 {
 	status->level_count = lsm->options.levels;
-	status->debt_bytes = 0;
+	status->debt_bytes = status->tables_unfiltered = 0;
 	for (uint32_t level = 0; level < LSM_LEVELS_MAX; level++) {
 		status->level[level].runs = status->level[level].tables = 0;
 		status->level[level].rows = status->level[level].bytes = 0;
@@ -27,6 +35,7 @@ static void levels_fill(const struct lsm *lsm, const struct lsm_view *view,
 			status->level[level].tables += run->count;
 			status->level[level].rows += run->rows;
 			status->level[level].bytes += run->bytes;
+			status->tables_unfiltered += unfiltered(run);
 			runs[level]++;
 			bytes[level] += run->bytes;
 		}
@@ -54,10 +63,11 @@ void lsm_status(struct lsm *lsm, struct haul_store_status *ret_status)
 	ret_status->flushes = load(&lsm->flushes);
 	ret_status->merges = load(&lsm->merges);
 	ret_status->checkpoints = load(&lsm->checkpoints);
+	ret_status->filter_bytes = load(&lsm->table_memory);
 	uint64_t budget = lsm->options.frame_budget ? lsm->options.frame_budget : LSM_FRAME_BUDGET;
 	ret_status->memory_bytes =
 		LSM_MEMORIES * memtable_memory(lsm->options.memtable_bytes + budget) +
-		lsm->options.cache_bytes + load(&lsm->table_memory);
+		lsm->options.cache_bytes + ret_status->filter_bytes;
 }
 
 int lsm_tables(struct lsm *lsm, int (*told)(const struct table_info *info, void *arg), void *arg)

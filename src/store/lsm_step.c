@@ -233,6 +233,8 @@ int lsm_step(struct lsm *lsm, uint64_t durable)
 	lsm_view_reap(lsm);
 	int rc = flush_some(lsm);
 	if (rc == 0)
+		rc = lsm_filters_step(lsm);
+	if (rc == 0)
 		rc = merge_some(lsm);
 	if (rc == 0)
 		rc = compact_some(lsm);

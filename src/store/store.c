@@ -83,6 +83,7 @@ static int parts_open(struct haul_store *store, struct haul_err *err)
 		.os = store->deep.os,
 		.memtable_bytes = store->memory.memtable,
 		.cache_bytes = store->memory.cache,
+		.filter_bytes = store->memory.filters,
 		.table_bytes = store->deep.table_bytes,
 		.block_bytes = store->deep.block_bytes,
 		.frame_budget = store->deep.frame_budget,

@@ -3,9 +3,10 @@
  * What executes, what is told and what a merge builds in is of one size whatever there is, and so
  * are the log's buffers and the budget of a frame, which two memory tables may be over by. Of the
  * rest the memory tables take half: there are three, one is written, one flushed, one left by its
- * readers. Embeddings take a sixth, a sixteenth of all is set aside for filters and indexes of
- * tables, which grow with what is stored, and the cache has what is left. Pages that nothing was
- * written to are not taken from the machine, so a store that has little in it is small. */
+ * readers. Embeddings take a sixth, filters and indexes of tables a sixteenth of all (they grow
+ * with what is stored; what does not fit is left out, lsm_filters.c), and the cache has what is
+ * left. Pages that nothing was written to are not taken from the machine, so a store that has
+ * little in it is small. */
 #include <errno.h>
 
 #include "store/store_parts.h"
@@ -17,7 +18,7 @@ enum {
 	MEMORY_FIXED = 16 << 20,
 	MEMORY_TABLES = 3,
 	MEMORY_FRAMES = 2,
-	FILTERS = 16, /* a share of all */
+	FILTERS = 16, /* a share of all: with indexes */
 	MEMORY_TABLE_MIN = 1 << 20,
 	MEMORY_TABLE_MAX = 1 << 30,
 	MEMORY_CACHE_MIN = 4 << 20
@@ -66,18 +67,15 @@ int store_memory_split(struct store_memory *ret_memory, const struct store_deep 
 	memory.tables = tables;
 	memory.vectors = tables < rest ? (rest - tables) / 3 : 0;
 	memory.cache = tables < rest ? rest - tables - memory.vectors : 0;
-	memory.cache -= memory.cache < total / FILTERS ? memory.cache : total / FILTERS;
+	memory.filters = total / FILTERS;
+	memory.cache -= memory.cache < memory.filters ? memory.cache : memory.filters;
 	if (memory.cache < MEMORY_CACHE_MIN)
 		memory.cache = MEMORY_CACHE_MIN;
 	*ret_memory = memory;
 	return 0;
 }
 
-uint64_t store_memory_taken(const struct store_memory *memory, uint64_t lsm_bytes)
+uint64_t store_memory_taken(const struct store_memory *memory, uint64_t table_bytes)
 {
-	const uint64_t known =
-		MEMORY_TABLES * memtable_memory(memory->memtable + memory->frame) + memory->cache;
-	const uint64_t filters = lsm_bytes > known ? lsm_bytes - known : 0;
-
-	return memory->fixed + memory->tables + memory->vectors + memory->cache + filters;
+	return memory->fixed + memory->tables + memory->vectors + memory->cache + table_bytes;
 }

@@ -20,14 +20,16 @@ struct store_memory {
 	uint64_t tables;   /* what the memory tables take */
 	uint64_t frame;    /* budget of one */
 	uint64_t cache;
+	uint64_t filters; /* and indexes of tables */
 	uint64_t vectors;
 	uint64_t log;   /* each of two buffers */
 	uint64_t fixed; /* buffers, budgets and what is of one size */
 };
 int store_memory_split(struct store_memory *ret_memory, const struct store_deep *deep,
 		       const struct haul_store_options *options, struct haul_err *err);
-/* With filters and indexes of tables, which the merge tree counts. */
-uint64_t store_memory_taken(const struct store_memory *memory, uint64_t lsm_bytes);
+/* table_bytes: what filters and indexes take, which may be less, and with indexes of very many
+ * tables more. */
+uint64_t store_memory_taken(const struct store_memory *memory, uint64_t table_bytes);
 
 struct haul_store {
 	struct store_deep deep;

@@ -22,7 +22,7 @@ void haul_store_status(struct haul_store *store, struct haul_store_status *ret_s
 	status.log_bytes = log_place(store->log).position - lsm_checkpoint(store->lsm).position;
 	(void)pthread_mutex_unlock(&commit->lock);
 	status.op_checkpoint = lsm_checkpoint(store->lsm).op;
-	status.memory_bytes = store_memory_taken(&store->memory, status.memory_bytes);
+	status.memory_bytes = store_memory_taken(&store->memory, status.filter_bytes);
 	*ret_status = status;
 }
 
@@ -49,7 +49,9 @@ static const struct haul_counter lsm_counters[] = {
 	{ "bytes_flushed", "since open" },
 	{ "bytes_merged", "since open" },
 	{ "write_amplification_percent", "bytes logged, flushed and merged, for 100 logged" },
-	{ "memory_bytes", "taken at open" },
+	{ "memory_bytes", "taken" },
+	{ "filter_bytes", "of it: filters and indexes of tables" },
+	{ "tables_unfiltered", "tables whose filter found no room in memory" },
 	{ "level0_tables", "tables of level 0" },
 	{ "level0_rows", "rows of level 0" },
 	{ "level0_bytes", "bytes of level 0" },
@@ -64,7 +66,7 @@ static const struct haul_counter lsm_counters[] = {
 	{ "level3_bytes", "bytes of level 3 and below" },
 };
 enum {
-	AT_LEVELS = 12,
+	AT_LEVELS = 14,
 	LEVEL_FIGURES = 3,
 	LEVELS_SHOWN = 4,
 	LSM_COUNTERS = AT_LEVELS + LEVEL_FIGURES * LEVELS_SHOWN
@@ -93,6 +95,8 @@ static void lsm_refresh(struct haul_stats *stats)
 		status.bytes_merged,
 		status.bytes_logged > 0 ? written * 100 / status.bytes_logged : 0,
 		status.memory_bytes,
+		status.filter_bytes,
+		status.tables_unfiltered,
 	};
 	memcpy(stats->extra, figures, sizeof figures);
 	uint64_t levels[LEVELS_SHOWN][LEVEL_FIGURES] = { 0 };

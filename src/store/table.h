@@ -4,9 +4,9 @@
  *            and places, a filter over keys, and a footer. A block carries its blob, number, tree
  *            and a checksum, so a block read from the wrong place does not verify. Values are
  *            compressed a block at a time where the level asks and it saves an eighth. A builder
- *            takes rows in order and puts blobs of about TABLE_BYTES. The index and the filter of
- *            an open table stay in memory; blocks come through the cache (table_cache.h),
- *            decompressed and verified.
+ *            takes rows in order and puts blobs of about TABLE_BYTES. The index of an open table
+ *            stays in memory, and the filter unless there is no room for it; blocks come through
+ *            the cache (table_cache.h), decompressed and verified.
  * Units      bytes.
  * Ownership  a table is counted: table_hold, table_drop; the last drop frees it, and deletes its
  *            blob when it is doomed.
@@ -75,9 +75,18 @@ struct table {
 };
 int table_open(struct table **ret_table, struct media *media, struct table_cache *cache,
 	       const struct table_info *info, struct haul_err *err);
+/* The same table, once more: with its filter in memory or without it. Whoever reads `before` goes
+ * on with it, and the blob stays until both are dropped. */
+int table_reopen(struct table **ret_table, struct table *before, bool filtered);
+/* Nobody reads yet, and nobody will find a filter: every key passes. */
+void table_filter_drop(struct table *table);
+/* From now on *counter (atomic) has table_memory in it, until the last drop. */
+void table_count(struct table *table, uint64_t *counter);
 struct table *table_hold(struct table *table);
 void table_drop(struct table *table);
-uint64_t table_memory(const struct table *table); /* of its index and filter */
+uint64_t table_memory(const struct table *table);       /* of its index and filter */
+uint64_t table_filter_bytes(const struct table *table); /* of its filter, in memory or not */
+bool table_filtered(const struct table *table);         /* or there is none to be had */
 
 /* Whether the filter lets a key pass; keys are asked for by hash (table_hash) so that one hash
  * serves all tables. words: how many words of the key were hashed (whole key, or 1: any row with

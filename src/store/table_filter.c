@@ -49,14 +49,14 @@ void table_filter_build(uint32_t *filter, uint32_t lines, const uint64_t *hashes
 void table_filter_prefetch(const struct table *table, uint64_t hash)
 {
 	const struct table_whole *whole = table_whole(table);
-	if (whole->lines)
+	if (whole->filter)
 		__builtin_prefetch(whole->filter + line_of(whole->lines, hash) * WORDS);
 }
 
 bool table_filter_pass(const struct table *table, uint64_t hash)
 {
 	const struct table_whole *whole = table_whole(table);
-	if (!whole->lines)
+	if (!whole->filter)
 		return true;
 	const uint32_t *line = whole->filter + line_of(whole->lines, hash) * WORDS;
 	uint32_t missing = 0;

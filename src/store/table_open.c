@@ -1,4 +1,4 @@
-/* Opening a table: its tail is read, proven, and stays in memory. */
+/* Opening a table: its tail is read and proven; what is needed of it stays in memory. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -97,7 +97,7 @@ static int tail_prove(struct table_tail *tail, const struct table_info *info)
 	if (footer->version != TABLE_VERSION)
 		return HAUL_EVERSION;
 	tail->footer = footer;
-	tail->filter = (const uint32_t *)(const void *)tail->data;
+	tail->filter = footer->lines ? (const uint32_t *)(const void *)tail->data : NULL;
 	tail->entry = (const struct table_entry *)(const void *)(tail->data + footer->index -
 								 footer->tail);
 	return entries_fit(tail, footer) ? 0 : HAUL_ECORRUPT;
@@ -133,6 +133,60 @@ int table_tail_load(struct table_tail *ret_tail, struct media *media, const stru
 
 /* ---- tables ---- */
 
+/* One block of memory: the table, its index, the first words of that. */
+static struct table_whole *whole_new(const struct table_whole *like)
+{
+	uint64_t index = like->blocks * sizeof *like->entry;
+	uint64_t bytes = sizeof *like + index + like->blocks * sizeof *like->word;
+	struct table_whole *whole = malloc(bytes);
+	if (!whole)
+		return NULL;
+	struct table_entry *entry = (struct table_entry *)(void *)(whole + 1);
+	uint64_t *word = (uint64_t *)(void *)(entry + like->blocks);
+	*whole = *like;
+	memcpy(entry, like->entry, index);
+	for (uint32_t i = 0; i < whole->blocks; i++)
+		word[i] = entry[i].first.word[0];
+	whole->entry = entry;
+	whole->word = word;
+	whole->memory = bytes;
+	whole->filter = NULL;
+	whole->heir = NULL;
+	whole->counter = NULL;
+	whole->table.holds = 1;
+	whole->table.doomed = false;
+	return whole;
+}
+
+static struct table_whole *whole_of(struct table *table)
+{
+	return (struct table_whole *)(void *)table;
+}
+
+uint64_t table_filter_bytes(const struct table *table)
+{
+	return (uint64_t)table_whole(table)->lines * TABLE_FILTER_LINE;
+}
+
+bool table_filtered(const struct table *table)
+{
+	return table_whole(table)->filter || table_whole(table)->lines == 0;
+}
+
+static int filter_alloc(struct table_whole *whole, const uint32_t *filter)
+{
+	if (!filter)
+		return 0;
+	uint64_t bytes = table_filter_bytes(&whole->table);
+	uint32_t *copy = aligned_alloc(TABLE_FILTER_LINE, bytes);
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, filter, bytes);
+	whole->filter = copy;
+	whole->memory += bytes;
+	return 0;
+}
+
 int table_open(struct table **ret_table, struct media *media, struct table_cache *cache,
 	       const struct table_info *info, struct haul_err *err)
 {
@@ -140,27 +194,62 @@ int table_open(struct table **ret_table, struct media *media, struct table_cache
 	int error = table_tail_load(&tail, media, info, err);
 	if (error)
 		return error;
-	struct table_whole *whole = calloc(1, sizeof *whole);
-	uint64_t *word = malloc(tail.footer->blocks * sizeof *word);
-	if (!whole || !word) {
+	const struct table_whole like = {
+		.table = { .info = *info, .media = media, .cache = cache },
+		.words = tree_words[info->tree],
+		.blocks = tail.footer->blocks,
+		.entry = tail.entry,
+		.lines = tail.footer->lines
+	};
+	struct table_whole *whole = whole_new(&like);
+	error = whole ? filter_alloc(whole, tail.filter) : -ENOMEM;
+	free(tail.data);
+	if (error) {
 		free(whole);
-		free(word);
-		free(tail.data);
-		return fail(err, -ENOMEM, info->blob, "its index and filter");
+		return fail(err, error, info->blob, "its index and filter");
 	}
-	whole->table = (struct table){ .info = *info, .media = media, .cache = cache, .holds = 1 };
-	whole->words = tree_words[info->tree];
-	whole->blocks = tail.footer->blocks;
-	whole->entry = tail.entry;
-	whole->filter = tail.filter;
-	whole->lines = tail.footer->lines;
-	whole->word = word;
-	whole->tail = tail.data;
-	whole->memory = sizeof *whole + tail.bytes + whole->blocks * sizeof *word;
-	for (uint32_t i = 0; i < whole->blocks; i++)
-		word[i] = whole->entry[i].first.word[0];
 	*ret_table = &whole->table;
 	return 0;
+}
+
+int table_reopen(struct table **ret_table, struct table *before, bool filtered)
+{
+	struct table_whole *old = whole_of(before), *whole;
+	HAUL_ASSERT(!before->doomed);
+	if (filtered) {
+		struct table *table;
+		int error = table_open(&table, before->media, before->cache, &before->info, NULL);
+		if (error)
+			return error;
+		whole = whole_of(table);
+	} else {
+		whole = whole_new(old);
+		if (!whole)
+			return -ENOMEM;
+	}
+	table_drop(old->heir); /* of a time that came to nothing */
+	old->heir = table_hold(&whole->table);
+	*ret_table = &whole->table;
+	return 0;
+}
+
+void table_filter_drop(struct table *table)
+{
+	struct table_whole *whole = whole_of(table);
+	HAUL_ASSERT(!whole->counter);
+	if (!whole->filter)
+		return;
+	whole->memory -= table_filter_bytes(table);
+	free((void *)(uintptr_t)whole->filter);
+	whole->filter = NULL;
+}
+
+void table_count(struct table *table, uint64_t *counter)
+{
+	struct table_whole *whole = whole_of(table);
+	HAUL_ASSERT(!whole->counter);
+	whole->counter = counter;
+	(void)__atomic_add_fetch(counter, whole->memory, __ATOMIC_RELAXED);
 }
 
 struct table *table_hold(struct table *table)
@@ -172,18 +261,21 @@ struct table *table_hold(struct table *table)
 
 void table_drop(struct table *table)
 {
-	if (!table)
-		return;
-	uint32_t before = __atomic_fetch_sub(&table->holds, 1, __ATOMIC_ACQ_REL);
-	HAUL_ASSERT(before > 0);
-	if (before > 1)
-		return;
-	struct table_whole *whole = (struct table_whole *)(void *)table;
-	if (table->doomed) /* what is left over is deleted at the next open */
-		(void)MEDIA_CALL(table->media, blob_delete, table->info.blob);
-	free(whole->word);
-	free(whole->tail);
-	free(whole);
+	while (table) {
+		uint32_t before = __atomic_fetch_sub(&table->holds, 1, __ATOMIC_ACQ_REL);
+		HAUL_ASSERT(before > 0);
+		if (before > 1)
+			return;
+		struct table_whole *whole = whole_of(table);
+		struct table *heir = whole->heir;
+		if (table->doomed) /* what is left over is deleted at the next open */
+			(void)MEDIA_CALL(table->media, blob_delete, table->info.blob);
+		if (whole->counter)
+			(void)__atomic_sub_fetch(whole->counter, whole->memory, __ATOMIC_RELAXED);
+		free((void *)(uintptr_t)whole->filter);
+		free(whole);
+		table = heir;
+	}
 }
 
 uint64_t table_memory(const struct table *table)

@@ -87,11 +87,12 @@ struct table_whole {
 	uint32_t words;
 	uint32_t blocks;
 	const struct table_entry *entry;
-	const uint32_t *filter; /* lines of 8 words */
+	const uint32_t *filter; /* lines of 8 words; NULL: not in memory, or there is none */
 	uint32_t lines;
-	uint64_t *word;  /* first word of each block's first key */
-	uint8_t *tail;   /* as it was read; entry and filter point into it */
-	uint64_t memory; /* taken */
+	const uint64_t *word; /* first word of each block's first key */
+	struct table *heir;   /* held: the same table, open once more (table_reopen) */
+	uint64_t *counter;    /* table_count; NULL: nobody counts */
+	uint64_t memory;      /* taken */
 };
 static inline const struct table_whole *table_whole(const struct table *table)
 {

@@ -135,6 +135,8 @@ static void test_lsm_model__agrees_with_a_sorted_map(void **state)
 		lsm_lab_init(&play->lab, prng_next(&prng));
 		play->lab.options.levels = levels;
 		play->lab.options.level_factor = 2 + levels % 3;
+		/* Filters of all tables, of hardly any, and of some. */
+		play->lab.options.filter_bytes = levels / 2 * (10 << 10);
 		assert_int_equal(lsm_lab_open(&play->lab), 0);
 		for (uint32_t round = 0; round < ROUNDS; round++)
 			round_random(play);
