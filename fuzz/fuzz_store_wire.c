@@ -2,7 +2,7 @@
  *
  * Promise: nothing outside of the input is read (each body lies in memory of exactly its size),
  * whatever the kind; what is accepted is within its limits: counts of statuses, lengths of names,
- * records within the page. The first byte chooses the kind; the frame is sealed here, as a
+ * records and figures within the page. The first byte chooses the kind; the frame is sealed here, as a
  * checksum keeps no hostile sender away. */
 #include <stddef.h>
 #include <stdint.h>
@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "rpc/store_wire.h"
+#include "rpc/wire_status.h"
 
 enum { BODY_MAX = 1 << 16, KINDS = 6 };
 
@@ -46,6 +46,26 @@ static void try_query(const uint8_t *frame, uint64_t bytes)
 		within(keys[i].data, keys[i].bytes, frame, bytes);
 }
 
+/* As the figures of a server; names end within the frame. */
+static void try_status(const uint8_t *frame, uint32_t bytes)
+{
+	static struct wire_status_block block;
+	struct wire_reading page = { frame, WIRE_RESULT_HEAD, bytes };
+	struct haul_store_status status;
+
+	if (wire_status_get(&page, &status) != 0)
+		return;
+	HAUL_ASSERT(status.level_count <= 8 && status.sync_ns >= 0);
+	while (wire_status_get_block(&page, &block) == 0) {
+		const struct haul_stats *stats = &block.stats;
+		within(stats->name, strlen(stats->name) + 1, frame, bytes);
+		HAUL_ASSERT(stats->counter_count <= HAUL_STATS_COUNTERS);
+		for (uint32_t i = 0; i < stats->counter_count; i++)
+			within(stats->counters[i].name, strlen(stats->counters[i].name) + 1, frame,
+			       bytes);
+	}
+}
+
 /* As records of each kind. */
 static void try_result(const uint8_t *frame, uint32_t bytes)
 {
@@ -58,6 +78,7 @@ static void try_result(const uint8_t *frame, uint32_t bytes)
 
 	if (wire_get_result(frame, &result) != 0)
 		return;
+	try_status(frame, bytes);
 	for (uint32_t i = 0; i < 3; i++)
 		pages[i] = (struct wire_reading){ frame, WIRE_RESULT_HEAD, bytes };
 	while (wire_get_node(&pages[0], &node, &status) == 0) {
