@@ -428,9 +428,9 @@ int hnsw_add(struct hnsw *hnsw, uint8_t *scratch)
 		}
 		hnsw->any = true;
 	}
-	hnsw->taken++;
-	if (hnsw->set->named < hnsw->taken)
-		hnsw->set->named = hnsw->taken;
+	if (hnsw->set->named < slot + 1)
+		hnsw->set->named = slot + 1;
+	__atomic_store_n(&hnsw->taken, slot + 1, __ATOMIC_RELEASE);
 	return 0;
 }
 
@@ -450,8 +450,11 @@ int hnsw_search(const struct hnsw *hnsw, const struct hnsw_query *query, uint8_t
 	level_search(&search, &work, descend(&origin, 0));
 	if (work.visits >= work.visited_slots / 2)
 		return HAUL_EFULL;
-	for (uint32_t i = 0; i < work.best_count; i++)
-		knn_offer(query->knn, query->query, vector_set_id(hnsw->set, work.best[i].slot),
-			  work.best[i].distance);
+	for (uint32_t i = 0; i < work.best_count; i++) {
+		const struct near *near = &work.best[i];
+		if (near->slot < query->known)
+			knn_offer(query->knn, query->query, vector_set_id(hnsw->set, near->slot),
+				  near->distance);
+	}
 	return 0;
 }

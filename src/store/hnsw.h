@@ -7,7 +7,8 @@
  *            compared. Rows that were dropped still lead on, and are never found. The level of a
  *            row follows from its id: the same rows in the same order give the same graph.
  * Memory     chunks of the set; the caller's scratch, HNSW_SCRATCH bytes.
- * Threads    hnsw_add: one, alone. hnsw_search: any number, each with its own scratch.
+ * Threads    hnsw_add: one, alone. hnsw_search: any number, each with its own scratch. `taken` may
+ *            be read atomically beside either.
  * Errors     HAUL_EFULL: no chunk (the rows taken so far stay found); the scratch is too small for
  *            how far the search had to go.
  * Source     Malkov and Yashunin, Efficient and robust approximate nearest neighbor search using
@@ -32,7 +33,7 @@ struct hnsw {
 	const struct knn_kernels *kernels;
 	enum haul_metric metric;
 	uint32_t graph; /* which of the set's */
-	uint32_t taken; /* slots below are in */
+	uint32_t taken; /* slots below are in; stored atomically */
 	uint32_t top, entry;
 	bool any; /* entry is one */
 	uint32_t link_chunks, upper_chunks, upper_used;
@@ -42,10 +43,12 @@ void hnsw_init(struct hnsw *hnsw, struct vector_set *set, const struct knn_kerne
 	       enum haul_metric metric);
 /* Take in the row of slot `taken`. */
 int hnsw_add(struct hnsw *hnsw, uint8_t *scratch);
-/* Offer knn the nearest rows to one of its queries. width: HNSW_WIDTH_MIN … HNSW_WIDTH_MAX. */
+/* Offer knn the nearest rows to one of its queries, of slots below `known`. width: HNSW_WIDTH_MIN …
+ * HNSW_WIDTH_MAX. */
 struct hnsw_query {
 	struct knn *knn;
 	uint32_t query;
 	uint32_t width;
+	uint32_t known;
 };
 int hnsw_search(const struct hnsw *hnsw, const struct hnsw_query *query, uint8_t *scratch);

@@ -37,8 +37,11 @@ int keeper_step(struct haul_store *store)
 	int rc = keeper_log(store);
 	if (rc == 0)
 		rc = lsm_step(store->lsm, log_durable(store->log));
-	if (rc == 0)
-		rc = vectors_step(store->vectors);
+	/* also while there is a lot to merge, or who searches would wait for a quiet hour */
+	if (rc >= 0) {
+		const int more = vectors_step(store->vectors);
+		rc = rc > 0 ? rc : more;
+	}
 	(void)pthread_mutex_unlock(&keeper->step);
 	keeper->waited_for = commit_kept(&store->commit, rc);
 	return rc;
@@ -113,6 +116,11 @@ void keeper_call(struct keeper *keeper)
 		park_wake(&keeper->calls, 1);
 }
 
+static void keeper_asked(void *keeper)
+{
+	keeper_call(keeper);
+}
+
 int keeper_open(struct haul_store *store)
 {
 	struct keeper *keeper = &store->keeper;
@@ -127,7 +135,9 @@ int keeper_open(struct haul_store *store)
 	const int rc = pthread_create(&keeper->thread, NULL, keeper_run, store);
 	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
 	keeper->running = rc == 0;
-	if (rc != 0)
+	if (rc == 0)
+		vectors_on_work(store->vectors, keeper_asked, keeper);
+	else
 		(void)pthread_mutex_destroy(&keeper->step);
 	return -rc;
 }

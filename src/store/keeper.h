@@ -1,8 +1,9 @@
-/* store/keeper.h — the work nobody waits for: flushing, merging, and room ahead in the log.
+/* store/keeper.h — the work nobody waits for: flushing, merging, indexing, room ahead in the log.
  *
- * Model      A thread that does lsm_step while there is something to do, prepares room in the log
- *            ahead of its use, gives back what lies before the checkpoint, and marks the log when
- *            it rests; it sleeps on a word otherwise. Without threads keeper_step does one piece.
+ * Model      A thread that does lsm_step and vectors_step while there is something to do, prepares
+ *            room in the log ahead of its use, gives back what lies before the checkpoint, and
+ *            marks the log when it rests; it sleeps on a word otherwise. Without threads
+ *            keeper_step does one piece.
  * Threads    keeper_call: any. keeper_pause … keeper_resume keep it from starting a step; who
  *            paused may step himself.
  * Errors     of a step: kept in the commit's keeper_error, told to who has to wait for the keeper;

@@ -173,7 +173,7 @@ int reader_traverse(struct haul_reader *reader, const struct haul_traverse *quer
 		.store = store, .query = query, .visits = visits, .max = max, .limit = UINT32_MAX
 	};
 	uint32_t at = 0;
-	int result = reader_begin(store);
+	int result = reader_begin_long(store);
 
 	if (result < 0)
 		return result;
@@ -337,7 +337,7 @@ int reader_path(struct haul_reader *reader, const struct haul_path *query, uint6
 {
 	struct reader_store *store = reader_store_of(reader);
 	struct search search = { .store = store, .query = query };
-	int result = reader_begin(store);
+	int result = reader_begin_long(store);
 
 	if (result < 0)
 		return result;

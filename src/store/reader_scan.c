@@ -21,22 +21,19 @@ int reader_walk_open(struct reader_store *store, struct reader_walk *walk,
 		.tree = range->tree,
 		.from = range->from,
 		.to = range->to,
-		.op_max = store->op,
 		.prefix = range->prefix,
 		.ahead = range->ahead,
 	};
 
-	*walk = (struct reader_walk){ .walk = NULL };
+	*walk = (struct reader_walk){ .at = 0 };
 	if (tree_key_compare(&range->from, &range->to) > 0)
 		return 0;
-	return lsm_walk_open(&walk->walk, store->view, &options);
+	return snapshot_walk_open(&walk->walk, &store->seen, &options);
 }
 
 void reader_walk_close(struct reader_walk *walk)
 {
-	if (walk->walk != NULL)
-		lsm_walk_close(walk->walk);
-	walk->walk = NULL;
+	snapshot_walk_close(&walk->walk);
 }
 
 int reader_walk_more(struct reader_store *store, struct reader_walk *walk)
@@ -44,7 +41,7 @@ int reader_walk_more(struct reader_store *store, struct reader_walk *walk)
 	while (walk->at >= walk->rows.count) {
 		if (reader_stopped(&store->reader))
 			return -ECANCELED;
-		const int more = walk->walk == NULL ? 0 : lsm_walk_next(walk->walk, &walk->rows);
+		const int more = snapshot_walk_next(&walk->walk, &walk->rows);
 		walk->ended = more == 0;
 		if (more <= 0)
 			return more;
@@ -74,16 +71,6 @@ const uint8_t *reader_walk_value(struct reader_store *store, const struct reader
 	return copy;
 }
 
-/* The key behind, in a tree of so many words; false: there is none. */
-static bool key_after(struct tree_key *key, uint32_t words)
-{
-	for (uint32_t i = words; i-- > 0;) {
-		if (++key->word[i] != 0)
-			return true;
-	}
-	return false;
-}
-
 static struct tree_key cursor_key(const struct haul_cursor *cursor)
 {
 	return (struct tree_key){ { cursor->word[1], cursor->word[2], cursor->word[3] } };
@@ -93,7 +80,7 @@ static struct tree_key cursor_key(const struct haul_cursor *cursor)
 static void cursor_put(struct haul_cursor *cursor, enum stage stage, struct tree_key key,
 		       enum tree tree)
 {
-	if (!key_after(&key, tree_words[tree]))
+	if (!tree_key_next(tree, &key))
 		stage = STAGE_END;
 	*cursor = (struct haul_cursor){ { stage, key.word[0], key.word[1], key.word[2] } };
 }

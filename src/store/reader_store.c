@@ -15,21 +15,26 @@ static_assert((int)READER_BYTES_MIN > (int)TREE_VALUE_MAX, "one record always fi
 
 int reader_begin(struct reader_store *store)
 {
-	HAUL_ASSERT(store->view == NULL);
 	if (reader_stopped(&store->reader))
 		return -ECANCELED;
 	store->arena.used = 0;
-	store->view = lsm_view_take(store->lsm, &store->op);
-	if (store->pinned)
-		store->op = store->pin_op;
+	snapshot_take(&store->seen);
+	return 0;
+}
+
+int reader_begin_long(struct reader_store *store)
+{
+	if (reader_stopped(&store->reader))
+		return -ECANCELED;
+	store->arena.used = 0;
+	snapshot_take_long(&store->seen);
 	return 0;
 }
 
 int reader_end(struct reader_store *store, int result)
 {
-	HAUL_ASSERT(store->view != NULL);
-	lsm_view_drop(store->lsm, store->view);
-	store->view = NULL;
+	HAUL_ASSERT(store->seen.view != NULL);
+	snapshot_drop(&store->seen);
 	return result;
 }
 
@@ -69,8 +74,9 @@ uint32_t reader_ask(struct reader_store *store, enum tree tree, uint32_t count, 
 	HAUL_ASSERT(count > 0 && count <= READER_ASKS);
 	for (;;) {
 		for (uint32_t i = 0; i < count; i++)
-			store->asks[i].op_max = store->op;
-		lsm_get(store->view, tree, store->asks, count, lsm_into(store->scratch, arena));
+			store->asks[i].op_max = store->seen.op;
+		lsm_get(store->seen.view, tree, store->asks, count,
+			lsm_into(store->scratch, arena));
 		const uint32_t answered = asks_keep(store, count, arena);
 		/* Values of later ones may have filled the arena before the first had its turn.
 		 * Alone in an empty arena every value fits. */
@@ -298,22 +304,19 @@ static int reader_near(struct haul_reader *reader, const struct haul_near *query
 		       struct haul_near_hit *hits)
 {
 	struct reader_store *store = reader_store_of(reader);
-	const int error = reader_begin(store);
-
-	if (error < 0)
-		return error;
 	const struct vectors_sight sight = {
-		.view = store->view,
-		.op = store->op,
-		.latest = !store->pinned,
+		.seen = &store->seen,
 		.stop = &reader->stop,
 		.scratch = store->scratch,
 		.work = { .data = store->work, .bytes = store->work_bytes },
 	};
+
+	if (reader_stopped(reader))
+		return -ECANCELED;
 	const int result = vectors_near(store->vectors, &sight, query, hits);
 	if (result == -ECANCELED)
 		(void)reader_stopped(reader);
-	return reader_end(store, result);
+	return result;
 }
 
 /* ---- pin, open, close ---- */
@@ -323,13 +326,13 @@ static int reader_pin(struct haul_reader *reader)
 	struct reader_store *store = reader_store_of(reader);
 	uint64_t op = 0;
 
-	if (store->pinned)
+	if (store->seen.fixed)
 		return -EINVAL;
-	const int error = lsm_pin(store->lsm, &op);
+	const int error = lsm_pin(store->seen.lsm, &op);
 	if (error < 0)
 		return error;
-	store->pinned = true;
-	store->pin_op = op;
+	store->seen.fixed = true;
+	store->seen.op = op;
 	return 0;
 }
 
@@ -337,16 +340,16 @@ static void reader_unpin(struct haul_reader *reader)
 {
 	struct reader_store *store = reader_store_of(reader);
 
-	if (store->pinned)
-		lsm_unpin(store->lsm, store->pin_op);
-	store->pinned = false;
+	if (store->seen.fixed)
+		lsm_unpin(store->seen.lsm, store->seen.op);
+	store->seen.fixed = false;
 }
 
 static void reader_close(struct haul_reader *reader)
 {
 	struct reader_store *store = reader_store_of(reader);
 
-	HAUL_ASSERT(store->view == NULL);
+	HAUL_ASSERT(store->seen.view == NULL);
 	reader_unpin(reader);
 	lsm_scratch_free(store->scratch);
 	free(store->asks);
@@ -383,7 +386,7 @@ int reader_store_new(struct haul_reader **ret_reader, struct lsm *lsm, struct ve
 	bytes = bytes < READER_BYTES_MIN ? READER_BYTES_MIN : bytes;
 	bytes = (bytes + 63) & ~UINT64_C(63);
 	store->reader.calls = &reader_calls;
-	store->lsm = lsm;
+	store->seen.lsm = lsm;
 	store->vectors = vectors;
 	store->arena.bytes = bytes;
 	store->arena.data = aligned_alloc(64, bytes);

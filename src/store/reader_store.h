@@ -1,8 +1,8 @@
 /* store/reader_store.h — what the parts of a store's reader share.
  *
- * Model      A call begins by taking a view and an op, and ends by dropping the view: what it
- *            returns was copied into the arena, so that an idle reader holds nothing. Records by
- *            name are one batch of asks; records in order are pieces of a walk.
+ * Model      A call begins by taking a snapshot and ends by dropping it: what it returns was
+ *            copied into the arena, so that an idle reader holds nothing. Records by name are one
+ *            batch of asks; records in order are pieces of a walk.
  * Memory     at reader_store_new: arena (results), work (visits, twice as much), asks.
  * Threads    one. */
 #pragma once
@@ -12,6 +12,7 @@
 #include "store/lsm.h"
 #include "store/reader_state.h"
 #include "store/record.h"
+#include "store/snapshot.h"
 #include "store/vectors.h"
 
 enum {
@@ -23,18 +24,13 @@ enum {
 
 struct reader_store {
 	struct haul_reader reader; /* first */
-	struct lsm *lsm;
 	struct vectors *vectors;
 	struct lsm_scratch *scratch;
 	struct table_ask *asks; /* READER_ASKS */
 	struct arena arena;
 	uint8_t *work;
 	uint64_t work_bytes;
-	bool pinned;
-	uint64_t pin_op;
-	/* of the call under way */
-	struct lsm_view *view;
-	uint64_t op;
+	struct snapshot seen; /* taken in a call; fixed: pinned */
 };
 
 static inline struct reader_store *reader_store_of(struct haul_reader *reader)
@@ -42,8 +38,9 @@ static inline struct reader_store *reader_store_of(struct haul_reader *reader)
 	return (struct reader_store *)(void *)reader;
 }
 
-/* 0 or -ECANCELED; then nothing is to be ended. */
+/* 0 or -ECANCELED; then nothing is to be ended. The second is for calls that may take long. */
 int reader_begin(struct reader_store *store);
+int reader_begin_long(struct reader_store *store);
 /* Returns result, so that "return reader_end(store, count)" reads well. */
 int reader_end(struct reader_store *store, int result);
 
@@ -68,7 +65,7 @@ void reader_edge_put(const struct tree_key *out, const struct table_ask *ask,
 /* ---- walks ---- */
 
 struct reader_walk {
-	struct lsm_walk *walk; /* NULL: closed, or nothing to walk */
+	struct snapshot_walk walk; /* zeros: nothing to walk */
 	struct rows rows;
 	uint32_t at;
 	bool ended; /* no row was left */

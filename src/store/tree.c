@@ -21,3 +21,16 @@ const char *tree_name(enum tree tree)
 	};
 	return (unsigned)tree < TREES ? names[tree] : "unknown";
 }
+
+bool tree_key_next(enum tree tree, struct tree_key *key)
+{
+	struct tree_key next = *key;
+
+	for (uint32_t i = tree_words[tree]; i-- > 0;) {
+		if (++next.word[i] == 0)
+			continue;
+		*key = next;
+		return true;
+	}
+	return false;
+}

@@ -51,6 +51,9 @@ static inline int tree_key_compare(const struct tree_key *a, const struct tree_k
 	return 0;
 }
 
+/* The key behind, of those of the tree; false, and the key as it was: there is none. */
+bool tree_key_next(enum tree tree, struct tree_key *key);
+
 /* A row as it was found. */
 struct tree_row {
 	uint64_t op; /* 0 = there is none */

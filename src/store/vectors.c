@@ -8,6 +8,23 @@
 
 /* ---- open, close ---- */
 
+/* Who adds to a graph goes before searches that come after him, or many of them would keep him out
+ * for ever. */
+static void locks_init(struct vectors *vectors)
+{
+	pthread_rwlockattr_t adding;
+
+	(void)pthread_rwlockattr_init(&adding);
+	(void)pthread_rwlockattr_setkind_np(&adding, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	for (uint32_t i = 0; i < HAUL_EMBEDDING_INDEXES; i++) {
+		(void)pthread_rwlock_init(&vectors->index[i].lock, NULL);
+		(void)pthread_rwlock_init(&vectors->index[i].links, &adding);
+	}
+	(void)pthread_rwlockattr_destroy(&adding);
+	(void)pthread_mutex_init(&vectors->ring_lock, NULL);
+	(void)pthread_mutex_init(&vectors->step_lock, NULL);
+}
+
 int vectors_new(struct vectors **ret_vectors, uint64_t bytes)
 {
 	struct vectors *vectors = calloc(1, sizeof *vectors);
@@ -25,10 +42,7 @@ int vectors_new(struct vectors **ret_vectors, uint64_t bytes)
 		return error < 0 ? error : -ENOMEM;
 	}
 	vectors->kernels = knn_kernels_best();
-	(void)pthread_mutex_init(&vectors->ring_lock, NULL);
-	(void)pthread_mutex_init(&vectors->step_lock, NULL);
-	for (uint32_t i = 0; i < HAUL_EMBEDDING_INDEXES; i++)
-		(void)pthread_rwlock_init(&vectors->index[i].lock, NULL);
+	locks_init(vectors);
 	*ret_vectors = vectors;
 	return 0;
 }
@@ -61,11 +75,11 @@ void vectors_stage(struct vectors *vectors, uint64_t op, uint32_t index, uint64_
 
 /* ---- a set to search ---- */
 
-/* Held to be read or alone: whether it is what the newest state says. */
-static bool index_current(const struct vectors_index *of, const struct vectors_sight *sight)
+/* Held to be read or alone: whether it is what the state at op says, or a later one. */
+static bool index_current(const struct vectors_index *of, uint64_t op)
 {
 	return of->filled &&
-	       (of->op >= sight->op || __atomic_load_n(&of->staged_op, __ATOMIC_ACQUIRE) <= of->op);
+	       (of->op >= op || __atomic_load_n(&of->staged_op, __ATOMIC_ACQUIRE) <= of->op);
 }
 
 /* Whether a set that did not fit may do so now. */
@@ -82,21 +96,27 @@ static int index_update(struct vectors *vectors, uint32_t index, const struct ve
 	int result = 1;
 
 	__atomic_store_n(&of->filling, true, __ATOMIC_RELAXED);
+	snapshot_take_long(sight->seen);
 	if (!of->filled)
 		result = index_retry(vectors, of) ? vectors_fill(vectors, index, sight) : 0;
-	else if (!index_current(of, sight))
+	else if (!index_current(of, sight->seen->op))
 		result = vectors_apply(vectors, index, sight);
+	snapshot_drop(sight->seen);
 	__atomic_store_n(&of->filling, false, __ATOMIC_RELAXED);
 	return result;
 }
 
-/* The set, held to be read; *ret_of NULL: the tree has to be compared. */
+/* The set, held to be read; *ret_of NULL: the tree has to be compared. Nobody waits for a set with
+ * a view in his hands: it may take as long as somebody else's search. */
 static int index_take(struct vectors *vectors, const struct vectors_sight *sight, uint32_t index,
 		      struct vectors_index **ret_of)
 {
 	struct vectors_index *of = &vectors->index[index];
 
 	*ret_of = NULL;
+	snapshot_take(sight->seen);
+	snapshot_drop(sight->seen);
+	const uint64_t op = sight->seen->op;
 	__atomic_store_n(&of->used, __atomic_add_fetch(&vectors->searches, 1, __ATOMIC_RELAXED),
 			 __ATOMIC_RELAXED);
 	/* Somebody else may take its memory in between; then so be it. */
@@ -104,7 +124,7 @@ static int index_take(struct vectors *vectors, const struct vectors_sight *sight
 		if (__atomic_load_n(&of->filling, __ATOMIC_RELAXED))
 			return 0;
 		(void)pthread_rwlock_rdlock(&of->lock);
-		if (index_current(of, sight)) {
+		if (index_current(of, op)) {
 			*ret_of = of;
 			return 0;
 		}
@@ -116,6 +136,12 @@ static int index_take(struct vectors *vectors, const struct vectors_sight *sight
 			return result;
 	}
 	return 0;
+}
+
+/* Rows that a graph knows, now: it may be growing. */
+static uint32_t graph_known(const struct hnsw *graph)
+{
+	return __atomic_load_n(&graph->taken, __ATOMIC_ACQUIRE);
 }
 
 static uint32_t graph_width(uint32_t k)
@@ -131,22 +157,34 @@ static bool graph_use(const struct vectors_index *of, const struct haul_near *qu
 	return query->count < KNN_TILE || of->set.slots > graph_width(query->k) * VECTORS_TILE_ROWS;
 }
 
-/* Work on the graph, a little, unless somebody else holds the set. */
-static void graph_grow(struct vectors_index *of, const struct vectors_sight *sight,
-		       const struct haul_near *query, uint8_t *scratch)
+/* There is work for vectors_step: the set is held to be read. */
+static bool graph_want(struct vectors *vectors, struct vectors_index *of,
+		       const struct haul_near *query)
 {
-	if (pthread_rwlock_tryrdlock(&of->lock) != 0)
-		return;
-	const bool wanted = of->filled && graph_use(of, query) &&
-			    of->graph[query->metric].taken < of->set.slots;
+	const uint32_t stuck = __atomic_load_n(&of->stuck[query->metric], __ATOMIC_RELAXED);
+
+	if (!graph_use(of, query) || graph_known(&of->graph[query->metric]) == of->set.slots)
+		return false;
+	if (stuck > 0 && vector_pool_left(&vectors->pool) < stuck)
+		return false;
+	__atomic_store_n(&of->wanted[query->metric], true, __ATOMIC_RELAXED);
+	return true;
+}
+
+/* A set that somebody changes is left for when he is done and asks for steps himself. */
+static int index_step(struct vectors *vectors, struct vectors_index *of, uint32_t graph)
+{
+	int more = 0;
+
+	if (!__atomic_load_n(&of->wanted[graph], __ATOMIC_RELAXED) ||
+	    pthread_rwlock_tryrdlock(&of->lock) != 0)
+		return 0;
+	if (of->filled && of->set.live >= VECTORS_INDEX_MIN)
+		more = vectors_grow(vectors, of, graph);
+	if (more == 0)
+		__atomic_store_n(&of->wanted[graph], false, __ATOMIC_RELAXED);
 	(void)pthread_rwlock_unlock(&of->lock);
-	if (!wanted || pthread_rwlock_trywrlock(&of->lock) != 0)
-		return;
-	if (of->filled && of->set.live > 0) {
-		__atomic_store_n(&of->wanted[query->metric], true, __ATOMIC_RELAXED);
-		(void)vectors_grow(of, query->metric, VECTORS_ADD, scratch, sight->stop);
-	}
-	(void)pthread_rwlock_unlock(&of->lock);
+	return more;
 }
 
 int vectors_step(struct vectors *vectors)
@@ -155,19 +193,17 @@ int vectors_step(struct vectors *vectors)
 
 	(void)pthread_mutex_lock(&vectors->step_lock);
 	for (uint32_t i = 0; i < HAUL_EMBEDDING_INDEXES && more == 0; i++) {
-		struct vectors_index *of = &vectors->index[i];
-		for (uint32_t graph = 0; graph < VECTOR_GRAPHS && more == 0; graph++) {
-			if (!__atomic_load_n(&of->wanted[graph], __ATOMIC_RELAXED) ||
-			    pthread_rwlock_trywrlock(&of->lock) != 0)
-				continue;
-			if (of->filled && of->set.live >= VECTORS_INDEX_MIN)
-				more = vectors_grow(of, graph, VECTORS_STEP, vectors->step_scratch,
-						    NULL);
-			(void)pthread_rwlock_unlock(&of->lock);
-		}
+		for (uint32_t graph = 0; graph < VECTOR_GRAPHS && more == 0; graph++)
+			more = index_step(vectors, &vectors->index[i], graph);
 	}
 	(void)pthread_mutex_unlock(&vectors->step_lock);
 	return more;
+}
+
+void vectors_on_work(struct vectors *vectors, void (*call)(void *arg), void *arg)
+{
+	vectors->call = call;
+	vectors->call_arg = arg;
 }
 
 /* ---- searching ---- */
@@ -186,20 +222,21 @@ static int rows_compare(const struct vector_set *set, struct knn *knn, uint32_t 
 	return 0;
 }
 
-static int graph_search(const struct hnsw *graph, struct knn *knn,
-			const struct vectors_sight *sight, uint8_t *scratch)
+/* Of rows in slots below `known`. */
+static int graph_search(struct vectors_index *of, struct knn *knn,
+			const struct vectors_sight *sight, uint32_t known, uint8_t *scratch)
 {
-	const uint32_t width = graph_width(knn->k);
+	struct hnsw_query query = { .knn = knn, .width = graph_width(knn->k), .known = known };
+	int error = 0;
 
-	for (uint32_t q = 0; q < knn->count; q++) {
-		const struct hnsw_query query = { .knn = knn, .query = q, .width = width };
+	for (; query.query < knn->count && error == 0; query.query++) {
 		if (vectors_stopped(sight))
 			return -ECANCELED;
-		const int error = hnsw_search(graph, &query, scratch);
-		if (error < 0)
-			return error;
+		(void)pthread_rwlock_rdlock(&of->links);
+		error = hnsw_search(&of->graph[knn->metric], &query, scratch);
+		(void)pthread_rwlock_unlock(&of->links);
 	}
-	return 0;
+	return error;
 }
 
 /* Rows that are all alike may not lead to each other: too few hits are none. */
@@ -215,20 +252,20 @@ static int graph_enough(const struct vectors_index *of, const struct knn *knn)
 }
 
 /* Through the graph if it knows most of the rows, and what it does not know one by one. */
-static int set_search(const struct vectors_index *of, const struct haul_near *query,
-		      struct knn *knn, const struct vectors_sight *sight, uint8_t *scratch)
+static int set_search(struct vectors_index *of, const struct haul_near *query, struct knn *knn,
+		      const struct vectors_sight *sight, uint8_t *scratch)
 {
-	const struct hnsw *graph = &of->graph[query->metric];
+	const uint32_t known = graph_known(&of->graph[query->metric]);
 
 	if (of->set.live == 0)
 		return 0;
 	if (of->set.dimensions != query->dimensions)
 		return -EINVAL;
-	if (!graph_use(of, query) || graph->taken < of->set.slots / 2)
+	if (!graph_use(of, query) || known < of->set.slots / 2)
 		return rows_compare(&of->set, knn, 0, sight);
-	int error = graph_search(graph, knn, sight, scratch);
+	int error = graph_search(of, knn, sight, known, scratch);
 	if (error == 0)
-		error = rows_compare(&of->set, knn, graph->taken, sight);
+		error = rows_compare(&of->set, knn, known, sight);
 	return error < 0 ? error : graph_enough(of, knn);
 }
 
@@ -244,7 +281,7 @@ static uint32_t queries_fit(const struct haul_near *query, uint64_t bytes)
 }
 
 /* Hits of a search through the graph that had to give up: exactly then. */
-static int part_search(struct vectors *vectors, const struct vectors_index *of,
+static int part_search(struct vectors *vectors, struct vectors_index *of,
 		       const struct vectors_sight *sight, const struct knn_part *part,
 		       struct haul_near_hit *hits)
 {
@@ -277,11 +314,13 @@ int vectors_near(struct vectors *vectors, const struct vectors_sight *sight,
 	int error = 0;
 
 	HAUL_ASSERT(sight->work.bytes >= VECTORS_WORK_MIN && sight->work.used == 0);
-	if (sight->latest && vectors->pool.count > 0) {
+	if (!sight->seen->fixed && vectors->pool.count > 0) {
 		error = index_take(vectors, sight, query->index, &of);
 		if (error < 0)
 			return error;
 	}
+	if (of == NULL)
+		snapshot_take_long(sight->seen);
 	const uint32_t fit = queries_fit(query, sight->work.bytes - beside);
 	for (uint32_t at = 0; at < query->count && error == 0; at += fit) {
 		const uint32_t left = query->count - at;
@@ -290,10 +329,13 @@ int vectors_near(struct vectors *vectors, const struct vectors_sight *sight,
 					       .count = left < fit ? left : fit };
 		error = part_search(vectors, of, sight, &part, hits + (size_t)at * query->k);
 	}
-	if (of == NULL)
-		return error < 0 ? error : (int)query->count;
-	(void)pthread_rwlock_unlock(&of->lock);
-	if (error == 0)
-		graph_grow(of, sight, query, sight->work.data);
+	snapshot_drop(sight->seen);
+	const bool want = of != NULL && error == 0 && graph_want(vectors, of, query);
+	if (of != NULL)
+		(void)pthread_rwlock_unlock(&of->lock);
+	if (want && vectors->call != NULL)
+		vectors->call(vectors->call_arg);
+	else if (want)
+		(void)vectors_step(vectors);
 	return error < 0 ? error : (int)query->count;
 }

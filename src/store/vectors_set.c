@@ -12,8 +12,10 @@ void vectors_let_go(struct vectors_index *of)
 	if (of->set.pool != NULL)
 		vector_set_clear(&of->set);
 	of->filled = false;
-	for (uint32_t i = 0; i < VECTOR_GRAPHS; i++)
+	for (uint32_t i = 0; i < VECTOR_GRAPHS; i++) {
 		__atomic_store_n(&of->wanted[i], false, __ATOMIC_RELAXED);
+		__atomic_store_n(&of->stuck[i], 0, __ATOMIC_RELAXED);
+	}
 }
 
 /* The set that was not searched for longest gives its memory away. false: there is none. */
@@ -119,12 +121,12 @@ static int set_refuse(struct vectors_index *of, uint32_t chunks)
 static uint64_t set_wants(struct vectors *vectors, uint32_t index,
 			  const struct vectors_sight *sight)
 {
-	struct table_ask ask = { .key = { { 0, index, 0 } }, .op_max = sight->op };
+	struct table_ask ask = { .key = { { 0, index, 0 } }, .op_max = sight->seen->op };
 	struct arena values = sight->work;
 	struct exec_index of;
 	struct vector_set set;
 
-	lsm_get(sight->view, TREE_OF_NODE, &ask, 1, lsm_into(sight->scratch, &values));
+	lsm_get(sight->seen->view, TREE_OF_NODE, &ask, 1, lsm_into(sight->scratch, &values));
 	if (ask.status != 0 || ask.row.op == 0 || ask.row.deleted || ask.row.bytes != sizeof of)
 		return 0;
 	memcpy(&of, ask.row.value, sizeof of);
@@ -153,11 +155,10 @@ int vectors_fill(struct vectors *vectors, uint32_t index, const struct vectors_s
 		.tree = TREE_EMBEDDING,
 		.from = { { index, 0, 0 } },
 		.to = { { index, UINT64_MAX, 0 } },
-		.op_max = sight->op,
 		.prefix = true,
 		.ahead = AHEAD,
 	};
-	struct lsm_walk *walk = NULL;
+	struct snapshot_walk walk;
 	struct rows rows;
 
 	vectors_let_go(of);
@@ -166,15 +167,15 @@ int vectors_fill(struct vectors *vectors, uint32_t index, const struct vectors_s
 	/* What cannot fit takes nothing from others. */
 	if (set_wants(vectors, index, sight) > vectors->pool.count)
 		return set_refuse(of, vectors->pool.count);
-	int error = lsm_walk_open(&walk, sight->view, &options);
+	int error = snapshot_walk_open(&walk, sight->seen, &options);
 	while (error == 0) {
-		const int more = lsm_walk_next(walk, &rows);
+		const int more = snapshot_walk_next(&walk, &rows);
 		error = more < 0 ? more : (vectors_stopped(sight) ? -ECANCELED : 0);
 		if (more <= 0 || error < 0)
 			break;
 		error = rows_take(vectors, of, &rows);
 	}
-	lsm_walk_close(walk);
+	snapshot_walk_close(&walk);
 	if (error == HAUL_EFULL)
 		return set_refuse(of, of->set.taken);
 	if (error < 0) {
@@ -183,9 +184,9 @@ int vectors_fill(struct vectors *vectors, uint32_t index, const struct vectors_s
 	}
 	of->filled = true;
 	of->refused = 0;
-	of->op = sight->op;
+	of->op = sight->seen->op;
 	/* All changes up to op were staged before op could be seen. */
-	of->place = ring_behind(vectors, sight->op);
+	of->place = ring_behind(vectors, of->op);
 	return 1;
 }
 
@@ -231,9 +232,10 @@ static int asks_take(struct vectors *vectors, struct vectors_index *of,
 		const uint64_t room = (values.bytes - start) / (VECTOR_ROW_MAX);
 		some = some < room ? some : (uint32_t)room;
 		for (uint32_t i = 0; i < some; i++)
-			asks[done + i].op_max = sight->op;
+			asks[done + i].op_max = sight->seen->op;
 		values.used = start;
-		lsm_get(sight->view, TREE_EMBEDDING, asks + done, some,
+		snapshot_renew(sight->seen);
+		lsm_get(sight->seen->view, TREE_EMBEDDING, asks + done, some,
 			lsm_into(sight->scratch, &values));
 		for (uint32_t i = done; i < done + some; i++) {
 			const struct tree_row *row = &asks[i].row;
@@ -275,9 +277,9 @@ int vectors_apply(struct vectors *vectors, uint32_t index, const struct vectors_
 	struct table_ask *asks = (struct table_ask *)(void *)sight->work.data;
 	uint64_t place = of->place;
 
-	HAUL_ASSERT(of->filled && of->op <= sight->op);
+	HAUL_ASSERT(of->filled && of->op <= sight->seen->op);
 	for (;;) {
-		const int count = ring_read(vectors, index, sight->op, &place, asks);
+		const int count = ring_read(vectors, index, sight->seen->op, &place, asks);
 		if (count == -ENODATA)
 			return vectors_fill(vectors, index, sight);
 		int error = asks_take(vectors, of, sight, asks, (uint32_t)count);
@@ -294,22 +296,24 @@ int vectors_apply(struct vectors *vectors, uint32_t index, const struct vectors_
 		if (count < VECTORS_ASKS)
 			break;
 	}
-	of->op = sight->op;
+	of->op = sight->seen->op;
 	if (of->set.chunks != NULL)
 		set_tidy(vectors, of);
 	return 1;
 }
 
-int vectors_grow(struct vectors_index *of, uint32_t graph, uint32_t count, uint8_t *scratch,
-		 const bool *stop)
+int vectors_grow(struct vectors *vectors, struct vectors_index *of, uint32_t graph)
 {
 	struct hnsw *hnsw = &of->graph[graph];
+	uint32_t stuck = 0;
 
-	for (uint32_t i = 0; i < count && hnsw->taken < of->set.slots; i++) {
-		if (stop != NULL && __atomic_load_n(stop, __ATOMIC_RELAXED))
-			break;
-		if (hnsw_add(hnsw, scratch) < 0)
-			return 0;
+	for (uint32_t i = 0; i < VECTORS_STEP && hnsw->taken < of->set.slots && stuck == 0; i++) {
+		(void)pthread_rwlock_wrlock(&of->links);
+		const int error = hnsw_add(hnsw, vectors->step_scratch);
+		(void)pthread_rwlock_unlock(&of->links);
+		if (error < 0)
+			stuck = vector_pool_left(&vectors->pool) + 1;
 	}
-	return hnsw->taken < of->set.slots;
+	__atomic_store_n(&of->stuck[graph], stuck, __ATOMIC_RELAXED);
+	return stuck == 0 && hnsw->taken < of->set.slots;
 }

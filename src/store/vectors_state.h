@@ -4,7 +4,10 @@
  *            is up to date with and where in the ring it went on from; what it finds changed there
  *            it looks up in the tree, as of the op it is brought to. A set whose place in the ring
  *            was written over is filled anew.
- * Threads    a set's lock is held to read it or, alone, to change it. */
+ * Threads    a set's lock is held to read it or, alone, to change it. A graph is made larger by
+ *            one thread at a time, that of step_lock, who holds the set to read it like any search;
+ *            `links` is held to follow links and, alone, for each row that gets some, so that a
+ *            search waits for no more than that, and who compares rows for nothing. */
 #pragma once
 
 #include "store/hnsw.h"
@@ -12,8 +15,7 @@
 
 enum {
 	VECTORS_STAGED_MAX = 32768,
-	VECTORS_ADD = 32,       /* rows that one search takes into the graph */
-	VECTORS_STEP = 8,       /* … and one step, while searches wait */
+	VECTORS_STEP = 8,       /* rows that a step takes into a graph */
 	VECTORS_DEAD_SHARE = 4, /* a graph is made anew when every so many rows are dropped */
 	VECTORS_RETRY = 64,     /* searches until a set that did not fit is tried again */
 	VECTORS_ASKS = 512,     /* changed rows that are looked up at once */
@@ -27,8 +29,10 @@ enum {
 struct vectors_index {
 	pthread_rwlock_t lock;
 	struct vector_set set;
+	pthread_rwlock_t links;
 	struct hnsw graph[VECTOR_GRAPHS];
-	bool wanted[VECTOR_GRAPHS]; /* atomic: asked for since the set was filled */
+	bool wanted[VECTOR_GRAPHS];    /* atomic: asked for, and there are rows to take in */
+	uint32_t stuck[VECTOR_GRAPHS]; /* atomic: chunks left when it was refused one, + 1; 0 */
 	bool filled;
 	bool filling;     /* atomic: others compare the tree meanwhile */
 	uint64_t op;      /* up to date with */
@@ -55,6 +59,8 @@ struct vectors {
 	uint64_t ring_end;   /* places are counted on and on */
 	pthread_mutex_t step_lock;
 	uint8_t *step_scratch;
+	void (*call)(void *arg); /* vectors_on_work */
+	void *call_arg;
 };
 
 /* A row of TREE_EMBEDDING as it stands there. */
@@ -74,9 +80,9 @@ static inline bool vectors_stopped(const struct vectors_sight *sight)
 int vectors_fill(struct vectors *vectors, uint32_t index, const struct vectors_sight *sight);
 int vectors_apply(struct vectors *vectors, uint32_t index, const struct vectors_sight *sight);
 void vectors_let_go(struct vectors_index *of);
-/* Take up to `count` more rows into a graph. 1: there are more; 0. */
-int vectors_grow(struct vectors_index *of, uint32_t graph, uint32_t count, uint8_t *scratch,
-		 const bool *stop);
+/* Take a few more rows into a graph, the set held to be read, by the thread of step_lock. 1: there
+ * are more; 0: none, or there is no memory for them. */
+int vectors_grow(struct vectors *vectors, struct vectors_index *of, uint32_t graph);
 
 /* Compare knn's queries with all rows of the tree. vectors_tree.c. */
 int vectors_compare_tree(const struct vectors_sight *sight, const struct haul_near *query,

@@ -94,26 +94,23 @@ int vectors_compare_tree(const struct vectors_sight *sight, const struct haul_ne
 		.tree = TREE_EMBEDDING,
 		.from = { { query->index, 0, 0 } },
 		.to = { { query->index, UINT64_MAX, 0 } },
-		.op_max = sight->op,
 		.prefix = true,
 		.ahead = AHEAD,
 	};
 	struct block block = block_of(work, query->dimensions);
-	struct lsm_walk *walk = NULL;
+	struct snapshot_walk walk;
 	struct rows rows;
-	int result = lsm_walk_open(&walk, sight->view, &options);
+	int result = snapshot_walk_open(&walk, sight->seen, &options);
 
-	if (result < 0)
-		return result;
 	while (result == 0) {
-		const int more = lsm_walk_next(walk, &rows);
+		const int more = snapshot_walk_next(&walk, &rows);
 		result = more < 0 ? more : (vectors_stopped(sight) ? -ECANCELED : 0);
 		if (more <= 0)
 			break;
 		for (uint32_t i = 0; i < rows.count && result == 0; i++)
 			result = block_add(&block, query, knn, &rows, i);
 	}
-	lsm_walk_close(walk);
+	snapshot_walk_close(&walk);
 	if (result == 0)
 		block_compare(&block, knn);
 	return result;

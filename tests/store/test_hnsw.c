@@ -159,7 +159,7 @@ static void test_hnsw__finds_nearly_all_that_is_nearest(void **state)
 		const struct hnsw *graph = graph_of(f, (enum haul_metric)metric);
 		assert_int_equal(graph->taken, 0);
 		assert_true(recall(f, (enum haul_metric)metric) == 1.0);
-		assert_int_equal(graph->taken, QUERIES / BATCH * VECTORS_ADD);
+		assert_int_equal(graph->taken, QUERIES / BATCH * VECTORS_STEP);
 		uint32_t steps = 0;
 		while (vectors_step(f->lab.vectors) > 0) {
 			if (++steps % 100 == 0)
