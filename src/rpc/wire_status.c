@@ -10,7 +10,14 @@ enum {
 		     sizeof((struct haul_store_status *)0)->level[0],
 	LEVEL_BYTES = sizeof((struct haul_store_status *)0)->level[0],
 	HEAD_MIN = offsetof(struct wire_status, sync_ns),
+#define X(name) +1
+	FIGURES = 0 WIRE_STATUS_LIST(X),
+#undef X
+	OTHERS = 16 /* uuid */ + 8 /* level_count */ + 8 /* sync_ns */ + 8 /* arrivals_per_s */,
 };
+static_assert(sizeof(struct haul_store_status) ==
+		      OTHERS + FIGURES * 8 + (int)LEVELS_MAX * LEVEL_BYTES,
+	      "all figures are in WIRE_STATUS_LIST");
 static_assert((int)LEVEL_BYTES == 32, "levels are sent as they are");
 static_assert((int)WIRE_BLOCK_MAX % 8 == 0, "room for what blocks are filled up with");
 static_assert(WIRE_RESULT_HEAD + sizeof(struct wire_status) + (int)LEVELS_MAX * LEVEL_BYTES +

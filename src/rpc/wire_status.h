@@ -19,7 +19,8 @@
 #include <haul/store.h>
 #include "rpc/store_wire.h"
 
-/* X(name): the figures of struct haul_store_status that are uint64_t, in their order here */
+/* X(name): the figures of struct haul_store_status that are uint64_t, in their order here:
+ * new ones come last */
 #define WIRE_STATUS_LIST(X)                                                                        \
 	X(op_last)                                                                                 \
 	X(op_checkpoint)                                                                           \
@@ -34,7 +35,9 @@
 	X(merges)                                                                                  \
 	X(checkpoints)                                                                             \
 	X(throttle_ns)                                                                             \
-	X(throttle_max_ns)
+	X(throttle_max_ns)                                                                         \
+	X(filter_bytes)                                                                            \
+	X(tables_unfiltered)
 
 struct wire_status {
 	uint32_t bytes; /* of this head */
@@ -62,7 +65,7 @@ struct wire_bucket {
 	uint32_t reserved; /* 0 */
 	uint64_t count;
 };
-static_assert(sizeof(struct wire_status) == 152 && sizeof(struct wire_block) == 40 &&
+static_assert(sizeof(struct wire_status) == 168 && sizeof(struct wire_block) == 40 &&
 		      sizeof(struct wire_hist) == 32 && sizeof(struct wire_bucket) == 16,
 	      "no holes on the wire");
 

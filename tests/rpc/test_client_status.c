@@ -89,7 +89,7 @@ static void test_client_status__tells_what_the_server_has(void **state)
 		assert_int_equal(seen_block(&seen, "store.server")->fill.max, 10);
 		assert_int_equal(seen_block(&seen, "store.commit")->batches, i + 1);
 		assert_true(seen_block(&seen, "store.log")->batches > 0);
-		assert_int_equal(seen_block(&seen, "store.lsm")->counter_count, 24);
+		assert_true(seen_block(&seen, "store.lsm")->counter_count >= 24);
 		assert_int_equal(haul_client_status(client, &there, NULL, NULL), 0);
 		assert_int_equal(serve_lab_figure(&lab, "store.server", "queries"), 2 * (i + 1));
 		haul_client_close(client);
