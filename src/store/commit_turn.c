@@ -203,6 +203,19 @@ static void execute_pace(struct commit *commit)
 	atomic_store_explicit(&commit->pace_ns, at_ns, memory_order_relaxed);
 }
 
+/* There was room, but a write failed meanwhile. What was executed is never logged, and nobody may
+ * be told of it, not by a retry either: nothing is executed behind it. */
+static int execute_lost(struct commit *commit, int rc)
+{
+	const int broken = rc == -ENOSPC ? -EIO : rc;
+
+	HAUL_ASSERT(rc != HAUL_EFULL);
+	commit_lock(commit);
+	commit->broken = broken;
+	(void)pthread_mutex_unlock(&commit->lock);
+	return broken;
+}
+
 static int execute_frame(struct commit *commit, const struct frame *frame, struct commit_item *item)
 {
 	int32_t *statuses = item->statuses != NULL ? item->statuses : commit->spare_statuses;
@@ -213,7 +226,8 @@ static int execute_frame(struct commit *commit, const struct frame *frame, struc
 	if (rc < 0)
 		return rc;
 	const int put = log_put(commit->log, op, &part, 1);
-	HAUL_ASSERT(put == 0); /* there was room */
+	if (put < 0)
+		return execute_lost(commit, put);
 	item->op = op;
 	item->result.op = op;
 	execute_pace(commit);
