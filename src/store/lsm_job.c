@@ -111,9 +111,10 @@ int lsm_job_open(struct lsm *lsm, struct lsm_job *job, const struct lsm_change *
 				 .tree = span->tree,
 				 .compact = span->compact,
 				 .builder = job->builder };
-	job->view = lsm_view_current(lsm);
+	/* Runs only: a merge is long, and memory tables that it held could not be used again. */
+	job->view = lsm_view_change_new(lsm->base, NULL, 0);
 	job->runs = calloc(span->count, sizeof(struct run *));
-	int rc = job->runs ? 0 : -ENOMEM;
+	int rc = job->view && job->runs ? 0 : -ENOMEM;
 	if (rc == 0) {
 		runs_take(lsm, job, span);
 		rc = tables_plan_new(lsm, job);
