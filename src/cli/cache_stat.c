@@ -261,7 +261,6 @@ static int show_once(const struct request *request)
 		show_disk(root);
 	}
 	json_decref(root);
-	(void)fflush(stdout);
 	return code;
 }
 
@@ -290,8 +289,8 @@ int cache_stat(int argc, char **argv)
 	stop_catch();
 	int code = show_once(&request);
 	/* poll ends by a signal, too */
-	while (request.watch && code == CLI_OK && !ferror(stdout) && poll(NULL, 0, WATCH_MS) == 0 &&
-	       !stop_asked()) {
+	while (request.watch && code == CLI_OK && cli_flush() == 0 &&
+	       poll(NULL, 0, WATCH_MS) == 0 && !stop_asked()) {
 		printf(request.json ? "" : "\n");
 		code = show_once(&request);
 	}

@@ -8,44 +8,20 @@
 
 #include "bench.h"
 #include "cli/cli.h"
+#include "cli/option.h"
 
-enum { PAIRS_DEFAULT = 5, PAIRS_MAX = 1000 };
+enum { PAIRS_DEFAULT = 5, PAIRS_MAX = 1000, SYNC_US_MAX = 1000000 };
 #define SECONDS_DEFAULT 0.5
 #define SECONDS_MAX     3600.0
-#define SYNC_US_MAX     1000000
 
 enum { KEY_JSON = 256, KEY_PAIRS, KEY_SECONDS, KEY_CASE, KEY_LIST, KEY_SYNC_US };
 
 struct request {
-	const char *name; /* NULL = all */
+	struct option_words words; /* NAME */
+	const char *name;          /* NULL = all */
 	bool list;
 	struct bench_options options;
 };
-
-static uint32_t parse_pairs(const char *arg, struct argp_state *state)
-{
-	char *end;
-	unsigned long pairs;
-
-	errno = 0;
-	pairs = strtoul(arg, &end, 10);
-	if (errno || end == arg || *end || pairs < 1 || pairs > PAIRS_MAX)
-		argp_error(state, "--pairs '%s': wanted is a number from 1 to %d", arg, PAIRS_MAX);
-	return (uint32_t)pairs;
-}
-
-static int64_t parse_sync_us(const char *arg, struct argp_state *state)
-{
-	char *end;
-	long us;
-
-	errno = 0;
-	us = strtol(arg, &end, 10);
-	if (errno || end == arg || *end || us < 1 || us > SYNC_US_MAX)
-		argp_error(state, "--sync-us '%s': wanted are microseconds, 1 to %d", arg,
-			   SYNC_US_MAX);
-	return us;
-}
 
 static double parse_seconds(const char *arg, struct argp_state *state)
 {
@@ -72,24 +48,20 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		request->list = true;
 		return 0;
 	case KEY_PAIRS:
-		request->options.pairs = parse_pairs(arg, state);
+		request->options.pairs = (uint32_t)option_number("pairs", arg, 1, PAIRS_MAX, state);
 		return 0;
 	case KEY_SECONDS:
 		request->options.seconds = parse_seconds(arg, state);
 		return 0;
 	case KEY_SYNC_US:
-		request->options.sync_add_us = parse_sync_us(arg, state);
+		request->options.sync_add_us =
+			(int64_t)option_number("sync-us", arg, 1, SYNC_US_MAX, state);
 		return 0;
 	case KEY_CASE:
 		request->options.only_case = arg;
 		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num > 0)
-			argp_error(state, "one NAME at a time, '%s' is a second", arg);
-		request->name = arg;
-		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return option_words(key, &request->words, state);
 	}
 }
 
@@ -136,10 +108,9 @@ static json_t *list_cases(const struct bench *bench)
 	return cases;
 }
 
-static int list_json(const struct request *request)
+static void list_json(const struct request *request)
 {
 	json_t *list = json_array();
-	int failed;
 
 	for (uint32_t b = 0; bench_list[b]; b++)
 		if (wanted(bench_list[b], request))
@@ -147,10 +118,9 @@ static int list_json(const struct request *request)
 							      bench_list[b]->name, "help",
 							      bench_list[b]->help, "cases",
 							      list_cases(bench_list[b])));
-	failed = json_dumpf(list, stdout, JSON_INDENT(2));
+	(void)json_dumpf(list, stdout, JSON_INDENT(2));
 	printf("\n");
 	json_decref(list);
-	return failed ? CLI_FAILED : CLI_OK;
 }
 
 /* Without a NAME, what this machine does not allow is passed over; a NAME must run. */
@@ -215,16 +185,22 @@ int cmd_bench(int argc, char **argv)
 		       "  haul bench message --case flat_vs_nested\n"
 		       "  sudo haul bench wire --pairs 7 --json\n",
 	};
-	struct request request = { .options = { .pairs = PAIRS_DEFAULT,
+	struct request request = { .words = { .max = 1 },
+				   .options = { .pairs = PAIRS_DEFAULT,
 						.seconds = SECONDS_DEFAULT } };
 	bool any = false;
 
 	argp_parse(&argp, argc, argv, 0, NULL, &request);
+	request.name = request.words.count > 0 ? request.words.word[0] : NULL;
 	for (uint32_t b = 0; bench_list[b]; b++)
 		any = any || wanted(bench_list[b], &request);
 	if (!any)
 		return unknown(&request);
-	if (request.list)
-		return request.options.json ? list_json(&request) : (list_text(&request), CLI_OK);
-	return run(&request);
+	if (!request.list)
+		return cli_end_output("bench", run(&request));
+	if (request.options.json)
+		list_json(&request);
+	else
+		list_text(&request);
+	return cli_end_output("bench", CLI_OK);
 }

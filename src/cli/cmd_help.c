@@ -2,20 +2,12 @@
 #include <stddef.h>
 
 #include "cli/cli.h"
+#include "cli/option.h"
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
-	char **ret_name = state->input;
-
-	switch (key) {
-	case ARGP_KEY_ARG:
-		if (state->arg_num > 0)
-			argp_error(state, "one command at a time, '%s' is a second", arg);
-		*ret_name = arg;
-		return 0;
-	default:
-		return ARGP_ERR_UNKNOWN;
-	}
+	(void)arg;
+	return option_words(key, state->input, state);
 }
 
 int cmd_help(int argc, char **argv)
@@ -29,14 +21,14 @@ int cmd_help(int argc, char **argv)
 	};
 	const struct command *command;
 	char option[] = "--help";
-	char *name = NULL;
+	struct option_words words = { .max = 1 };
 	char *arguments[] = { NULL, option, NULL };
 
-	argp_parse(&argp, argc, argv, 0, NULL, &name);
-	if (!name)
+	argp_parse(&argp, argc, argv, 0, NULL, &words);
+	if (words.count == 0)
 		return cli_main(2, arguments);
-	command = command_find(name);
+	command = command_find(words.word[0]);
 	if (!command)
-		return command_unknown(name);
+		return command_unknown(words.word[0]);
 	return command_run(command, 2, arguments);
 }

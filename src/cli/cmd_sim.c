@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/option.h"
 #include "cli/sim_table.h"
 #include "sim/scenario.h"
 #include "sim/sim.h"
@@ -16,6 +17,7 @@ enum { KEY_DURATION = 256, KEY_JSON, KEY_KEEP, KEY_SEED, KEY_CHECK, BAR_CELLS = 
 enum { ENTRIES_BYTES = SCENARIO_NODES_MAX * 80 };
 
 struct request {
+	struct option_words words; /* FILE */
 	struct sim_options sim;
 	bool json;
 	bool keep;
@@ -32,18 +34,6 @@ static double parse_seconds(const char *arg, struct argp_state *state)
 	return seconds;
 }
 
-static uint64_t parse_seed(const char *arg, struct argp_state *state)
-{
-	char *end;
-	unsigned long long seed;
-
-	errno = 0;
-	seed = strtoull(arg, &end, 0);
-	if (errno != 0 || end == arg || *end != '\0' || *arg == '-')
-		argp_error(state, "--seed '%s': wanted is a whole number, 0 or more", arg);
-	return seed;
-}
-
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct request *request = state->input;
@@ -53,7 +43,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		request->sim.duration_s = parse_seconds(arg, state);
 		return 0;
 	case KEY_SEED:
-		request->sim.seed = parse_seed(arg, state);
+		request->sim.seed = option_number("seed", arg, 0, UINT64_MAX, state);
 		request->sim.seed_given = true;
 		return 0;
 	case KEY_JSON:
@@ -65,16 +55,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_CHECK:
 		request->check = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num > 0)
-			argp_error(state, "one FILE at a time, '%s' is a second", arg);
-		request->sim.path = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "FILE is missing: a scenario, as in examples/crossroads.yaml");
-		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return option_words(key, &request->words, state);
 	}
 }
 
@@ -176,20 +158,24 @@ int cmd_sim(int argc, char **argv)
 		       "  sudo haul sim examples/crossroads.yaml --duration 15 --json\n"
 		       "  haul sim examples/crossroads.yaml --check\n"
 	};
-	struct request request = { .sim.program = "/proc/self/exe" };
+	struct request request = {
+		.words = { .min = 1, .max = 1, "a scenario, as in examples/crossroads.yaml" },
+		.sim.program = "/proc/self/exe",
+	};
 	struct haul_err err = { 0 };
 	struct sim *sim = NULL;
 	int rc;
 
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
+	request.sim.path = request.words.word[0];
 	if (request.check)
-		return check(&request);
+		return cli_end_output("sim", check(&request));
 	if (isatty(STDERR_FILENO))
 		request.sim.progress = show_progress;
 	rc = sim_open(&request.sim, &sim, &err);
 	if (rc >= 0)
 		rc = run(&request, sim, &err);
 	sim_close(sim);
-	return rc < 0 ? cli_fail("sim", &err) : rc;
+	return rc < 0 ? cli_fail("sim", &err) : cli_end_output("sim", rc);
 }

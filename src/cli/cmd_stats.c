@@ -10,12 +10,13 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/option.h"
 #include "os/unixsock.h"
 
 enum { KEY_JSON = 256, KEY_WATCH, WATCH_MS = 1000, CONNECTIONS_MAX = 10 };
 
 struct request {
-	const char *path;
+	struct option_words words; /* SOCKET */
 	bool json;
 	bool watch;
 };
@@ -23,6 +24,7 @@ struct request {
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
 	struct request *request = state->input;
+	(void)arg;
 	switch (key) {
 	case KEY_JSON:
 		request->json = true;
@@ -30,16 +32,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_WATCH:
 		request->watch = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num > 0)
-			argp_error(state, "one SOCKET at a time, '%s' is a second", arg);
-		request->path = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "SOCKET is missing: what the configuration calls 'control'");
-		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return option_words(key, &request->words, state);
 	}
 }
 
@@ -165,7 +159,7 @@ static void print_text(const json_t *root)
 static int show(const struct request *request)
 {
 	struct haul_err err = { 0 };
-	json_t *root = fetch(request->path, &err);
+	json_t *root = fetch(request->words.word[0], &err);
 	if (root == NULL)
 		return cli_fail("stats", &err);
 	if (request->json) {
@@ -175,7 +169,7 @@ static int show(const struct request *request)
 		print_text(root);
 	}
 	json_decref(root);
-	return fflush(stdout) == 0 ? CLI_OK : CLI_FAILED;
+	return CLI_OK;
 }
 
 int cmd_stats(int argc, char **argv)
@@ -194,7 +188,9 @@ int cmd_stats(int argc, char **argv)
 		       "  haul stats /run/haul/car1.sock\n"
 		       "  haul stats /run/haul/car1.sock --watch\n",
 	};
-	struct request request = { 0 };
+	struct request request = {
+		.words = { .min = 1, .max = 1, "what the configuration calls 'control'" }
+	};
 	bool terminal = isatty(STDOUT_FILENO);
 	int rc;
 
@@ -204,6 +200,6 @@ int cmd_stats(int argc, char **argv)
 		if (request.watch && terminal && !request.json)
 			printf("\033[H\033[J");
 		rc = show(&request);
-	} while (rc == CLI_OK && request.watch && poll(NULL, 0, WATCH_MS) == 0);
-	return rc;
+	} while (rc == CLI_OK && request.watch && cli_flush() == 0 && poll(NULL, 0, WATCH_MS) == 0);
+	return cli_end_output("stats", rc);
 }

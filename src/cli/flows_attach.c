@@ -11,6 +11,7 @@
 #include "cli/flows.h"
 #include "cli/flows_query.h"
 #include "cli/flows_tables.h"
+#include "cli/option.h"
 #include "cli/quantity.h"
 #include "os/os.h"
 
@@ -60,7 +61,7 @@ static error_t parse_attach(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_ENTRIES:
 		request->options.entries_max =
-			(uint32_t)flows_query_number("entries", arg, HAUL_FLOWS_ENTRIES_MAX, state);
+			(uint32_t)option_number("entries", arg, 1, HAUL_FLOWS_ENTRIES_MAX, state);
 		return 0;
 	case KEY_XDP:
 		request->options.hook = HAUL_FLOWS_XDP;

@@ -11,6 +11,7 @@
 #include "cli/flows_query.h"
 #include "cli/flows_tables.h"
 #include "cli/flows_text.h"
+#include "cli/option.h"
 #include "os/os.h"
 
 enum { KEY_SORT = 256, KEY_REVERSE, KEY_LIMIT, KEY_JSON, KEY_CSV, KEY_NDJSON, KEY_NUMERIC };
@@ -70,7 +71,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		request->reverse = true;
 		return 0;
 	case KEY_LIMIT:
-		request->limit = flows_query_number("limit", arg, LIMIT_MAX, state);
+		request->limit = option_number("limit", arg, 1, LIMIT_MAX, state);
 		return 0;
 	case KEY_JSON:
 		return set_format(request, FORMAT_JSON, state);

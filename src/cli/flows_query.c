@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "cli/option.h"
 #include "cli/quantity.h"
 
 enum { KEY_PROTO = 512, KEY_PORT, KEY_ADDR, KEY_STATE, KEY_BYTES_MIN, KEY_IDLE, KEY_SINCE };
@@ -20,21 +21,6 @@ int64_t flows_query_duration(const char *option, const char *arg, struct argp_st
 	if (quantity_duration(arg, &ns) < 0 || ns <= 0)
 		argp_error(state, "--%s '%s': wanted is %s", option, arg, QUANTITY_DURATION);
 	return ns;
-}
-
-uint64_t flows_query_number(const char *option, const char *arg, uint64_t max,
-			    struct argp_state *state)
-{
-	char *end;
-	unsigned long long number;
-
-	errno = 0;
-	number = strtoull(arg, &end, 10);
-	if (errno != 0 || end == arg || *end != '\0' || *arg < '0' || *arg > '9' || number == 0 ||
-	    number > max)
-		argp_error(state, "--%s '%s': wanted is a whole number from 1 to %" PRIu64, option,
-			   arg, max);
-	return number;
 }
 
 static uint8_t parse_proto(const char *arg, struct argp_state *state)
@@ -128,7 +114,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		query->fixed.proto = parse_proto(arg, state);
 		return 0;
 	case KEY_PORT:
-		query->fixed.port = (uint16_t)flows_query_number("port", arg, UINT16_MAX, state);
+		query->fixed.port = (uint16_t)option_number("port", arg, 1, UINT16_MAX, state);
 		return 0;
 	case KEY_ADDR:
 		if (!parse_address(arg, &query->fixed))

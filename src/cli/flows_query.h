@@ -32,5 +32,3 @@ bool flows_query_match(const struct flows_query *query, const struct haul_flow_k
 
 /* argp_error "--option 'arg': wanted is …" on a bad value. */
 int64_t flows_query_duration(const char *option, const char *arg, struct argp_state *state);
-uint64_t flows_query_number(const char *option, const char *arg, uint64_t max,
-			    struct argp_state *state);

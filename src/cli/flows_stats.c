@@ -12,6 +12,7 @@
 #include "cli/flows_query.h"
 #include "cli/flows_record.h"
 #include "cli/flows_tables.h"
+#include "cli/option.h"
 #include "cli/quantity.h"
 #include "os/os.h"
 
@@ -59,13 +60,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case KEY_TOP:
 		request->top =
-			(uint32_t)flows_query_number("top", arg, HAUL_FLOW_SUMMARY_PORTS, state);
+			(uint32_t)option_number("top", arg, 1, HAUL_FLOW_SUMMARY_PORTS, state);
 		return 0;
 	case KEY_INTERVAL:
 		request->interval_ns = flows_query_duration("interval", arg, state);
 		return 0;
 	case KEY_COUNT:
-		request->count = flows_query_number("count", arg, COUNT_MAX, state);
+		request->count = option_number("count", arg, 1, COUNT_MAX, state);
 		return 0;
 	case ARGP_KEY_ARG:
 		if (flows_names_add(&request->names, arg) < 0)

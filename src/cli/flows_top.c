@@ -17,6 +17,7 @@
 #include "cli/flows_screen.h"
 #include "cli/flows_tables.h"
 #include "cli/flows_text.h"
+#include "cli/option.h"
 #include "cli/quantity.h"
 #include "os/os.h"
 
@@ -66,10 +67,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		request->interval_ns = flows_query_duration("interval", arg, state);
 		return 0;
 	case KEY_COUNT:
-		request->count = flows_query_number("count", arg, COUNT_MAX, state);
+		request->count = option_number("count", arg, 1, COUNT_MAX, state);
 		return 0;
 	case KEY_LIMIT:
-		request->limit = (uint32_t)flows_query_number("limit", arg, GRID_ROWS, state);
+		request->limit = (uint32_t)option_number("limit", arg, 1, GRID_ROWS, state);
 		return 0;
 	case KEY_SORT:
 		request->sort = flows_sort_by_name(arg);

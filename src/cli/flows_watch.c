@@ -17,6 +17,7 @@
 #include "cli/flows_query.h"
 #include "cli/flows_record.h"
 #include "cli/flows_tables.h"
+#include "cli/option.h"
 #include "os/os.h"
 
 enum { KEY_INTERVAL = 256, KEY_COUNT, KEY_FOR };
@@ -55,7 +56,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		request->interval_ns = flows_query_duration("interval", arg, state);
 		return 0;
 	case KEY_COUNT:
-		request->count = flows_query_number("count", arg, COUNT_MAX, state);
+		request->count = option_number("count", arg, 1, COUNT_MAX, state);
 		return 0;
 	case KEY_FOR:
 		request->for_ns = flows_query_duration("for", arg, state);

@@ -61,6 +61,8 @@ int group_unknown(const struct command_group *group, const char *name)
 	for (size_t i = 0; i < group->count; i++) {
 		size_t d = distance(name, group->commands[i].name);
 
+		if (*name != '\0' && strncmp(name, group->commands[i].name, strlen(name)) == 0)
+			d = 0; /* the beginning of one */
 		if (d < nearest_distance) {
 			nearest = &group->commands[i];
 			nearest_distance = d;

@@ -1,7 +1,9 @@
 #include <argp.h>
 #include <errno.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -59,14 +61,17 @@ int cli_fail_code(const char *what, const char *which, int code)
 
 int cli_flush(void)
 {
+	static int lost; /* the first reason: later calls have nothing left to write */
 	struct pollfd out = { .fd = STDOUT_FILENO, .events = POLLOUT };
 	errno = 0;
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return 0;
-	const int why = errno; /* 0: an earlier write failed */
+	const int why = errno; /* 0: it was a write in between */
 	if (why == EPIPE || (poll(&out, 1, 0) > 0 && (out.revents & (POLLERR | POLLHUP)) != 0))
 		return -EPIPE;
-	return why != 0 ? -why : -EIO;
+	if (lost == 0)
+		lost = why != 0 ? -why : -EIO;
+	return lost;
 }
 
 int cli_end_output(const char *what, int code)
@@ -83,11 +88,25 @@ int cli_main(int argc, char **argv)
 	return group_run(&commands, argc, argv);
 }
 
+/* argp ends the program by itself behind --help and --version. */
+static bool returned;
+
+static void end_help(void)
+{
+	if (!returned && cli_end_output("help", CLI_OK) != CLI_OK)
+		_exit(CLI_FAILED);
+}
+
 int main(int argc, char **argv)
 {
+	int code;
+
 	argp_program_version = "haul " HAUL_VERSION;
 	argp_err_exit_status = CLI_USAGE;
 	if (argc < 1) /* execve with an empty argv: there is no name to replace */
 		return CLI_USAGE;
-	return cli_main(argc, argv);
+	(void)atexit(end_help);
+	code = cli_main(argc, argv);
+	returned = true;
+	return code;
 }

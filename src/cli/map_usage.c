@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/map.h"
+#include "cli/option.h"
 
 enum { TUNE_RUNS = 5, RUNS_MAX = 1000, STAT_TOP = 10 };
 
@@ -174,19 +175,8 @@ enum { OPTIONS = sizeof options / sizeof options[0], USAGES = sizeof usages / si
 struct parsed {
 	struct map_request *request;
 	const struct usage *usage;
+	struct option_words words;
 };
-
-static uint64_t number(const char *option, const char *arg, uint64_t min, uint64_t max,
-		       struct argp_state *state)
-{
-	uint64_t magnitude = 0;
-	bool negative = false;
-	if (!typed_integer(arg, &magnitude, &negative) || negative || magnitude < min ||
-	    magnitude > max)
-		argp_error(state, "--%s '%s': wanted is a number from %llu to %llu", option, arg,
-			   (unsigned long long)min, (unsigned long long)max);
-	return magnitude;
-}
 
 static error_t parse_value(int key, const char *arg, struct argp_state *state)
 {
@@ -198,8 +188,8 @@ static error_t parse_value(int key, const char *arg, struct argp_state *state)
 				   arg);
 		return 0;
 	case KEY_BATCH:
-		request->open.batch = (uint32_t)number("batch", arg, HAUL_MAP_BATCH_MIN,
-						       HAUL_MAP_BATCH_MAX, state);
+		request->open.batch = (uint32_t)option_number("batch", arg, HAUL_MAP_BATCH_MIN,
+							      HAUL_MAP_BATCH_MAX, state);
 		return 0;
 	case KEY_WHERE:
 		if (request->where_count == HAUL_MAP_CONDITIONS)
@@ -207,23 +197,24 @@ static error_t parse_value(int key, const char *arg, struct argp_state *state)
 		request->where[request->where_count++] = arg;
 		return 0;
 	case KEY_LIMIT:
-		request->limit = number("limit", arg, 1, UINT64_MAX, state);
+		request->limit = option_number("limit", arg, 1, UINT64_MAX, state);
 		return 0;
 	case KEY_THREADS:
-		request->threads = (uint32_t)number("threads", arg, 1, HAUL_MAP_THREADS_MAX, state);
+		request->threads =
+			(uint32_t)option_number("threads", arg, 1, HAUL_MAP_THREADS_MAX, state);
 		return 0;
 	case KEY_BLOCK:
-		request->block = (uint32_t)number("block", arg, HAUL_MAP_BATCH_MIN,
-						  HAUL_MAP_FILE_BLOCK_MAX, state);
+		request->block = (uint32_t)option_number("block", arg, HAUL_MAP_BATCH_MIN,
+							 HAUL_MAP_FILE_BLOCK_MAX, state);
 		return 0;
 	case KEY_RUNS:
-		request->runs = (uint32_t)number("runs", arg, 1, RUNS_MAX, state);
+		request->runs = (uint32_t)option_number("runs", arg, 1, RUNS_MAX, state);
 		return 0;
 	case KEY_FIELD:
 		request->field = arg;
 		return 0;
 	case KEY_TOP:
-		request->top = (uint32_t)number("top", arg, 0, HAUL_MAP_TOP_MAX, state);
+		request->top = (uint32_t)option_number("top", arg, 0, HAUL_MAP_TOP_MAX, state);
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -279,11 +270,6 @@ static void check(const struct parsed *parsed, struct argp_state *state)
 {
 	const struct usage *usage = parsed->usage;
 	const struct map_request *request = parsed->request;
-	if (request->arg_count < usage->args_min)
-		argp_error(state, "wanted: %s", usage->args_doc);
-	if (request->arg_count > usage->args_max)
-		argp_error(state, "'%s' is too much: wanted is %s", request->args[usage->args_max],
-			   usage->args_max == 0 ? "nothing" : usage->args_doc);
 	if ((usage->takes & ALL) && request->where_count == 0 && !request->all)
 		argp_error(state, "--where is missing; --all deletes every entry");
 	if ((usage->takes & ALL) && request->where_count > 0 && request->all)
@@ -303,11 +289,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	struct parsed *parsed = state->input;
 	switch (key) {
 	case ARGP_KEY_ARGS:
-		parsed->request->args = state->argv + state->next;
-		parsed->request->arg_count = (uint32_t)(state->argc - state->next);
-		state->next = state->argc;
-		return 0;
+		return option_words(key, &parsed->words, state);
 	case ARGP_KEY_END:
+		(void)option_words(key, &parsed->words, state);
+		parsed->request->args = parsed->words.word;
+		parsed->request->arg_count = parsed->words.count;
 		check(parsed, state);
 		return 0;
 	default:
@@ -328,6 +314,8 @@ void map_usage(struct map_request *request, const char *name, int argc, char **a
 			parsed.usage = &usages[i];
 	if (parsed.usage == NULL)
 		abort();
+	parsed.words.min = parsed.usage->args_min;
+	parsed.words.max = parsed.usage->args_max;
 	for (uint32_t i = 0; i < OPTIONS; i++)
 		if (options[i].who & parsed.usage->takes)
 			takes[count++] = options[i].argp;

@@ -15,7 +15,7 @@ uint64_t option_number(const char *option, const char *arg, uint64_t min, uint64
 {
 	char *end = NULL;
 	errno = 0;
-	unsigned long long number = strtoull(arg, &end, 10);
+	unsigned long long number = strtoull(arg, &end, strncmp(arg, "0x", 2) == 0 ? 16 : 10);
 	if (errno != 0 || *arg < '0' || *arg > '9' || *end != '\0' || number < min || number > max)
 		argp_error(state, "--%s '%s': wanted is a number from %" PRIu64 " to %" PRIu64,
 			   option, arg, min, max);

@@ -10,7 +10,7 @@
 #include <argp.h>
 #include <stdint.h>
 
-/* A number from min to max. */
+/* A number from min to max, decimal or 0x…. */
 uint64_t option_number(const char *option, const char *arg, uint64_t min, uint64_t max,
 		       struct argp_state *state);
 /* The same as people write sizes, see cli/quantity.h. */

@@ -70,6 +70,39 @@ class Cli(unittest.TestCase):
         self.assert_usage(haul("x" * 500), "'haul --help' lists all")
         self.assert_usage(haul(""), "no command ''")
 
+    def test_unknown_command__the_beginning_of_one_is_enough(self):
+        """Who types "sto" means store, though sim is fewer letters away."""
+        self.assert_usage(haul("sto"), "did you mean 'haul store'?")
+        self.assert_usage(haul("store", "neigh"), "did you mean 'haul store neighbours'?")
+
+    def test_numbers__decimal_or_hexadecimal_and_nothing_else(self):
+        """No sign, no blank, nothing behind it."""
+        for bad in ("0x", "0x40z", "+16", " 16", "1e3", "16 "):
+            self.assert_usage(haul("map", "dump", "m", "--batch", bad), f"'{bad}'", "16 to 65536")
+        for good in ("0x40", "64", "0064"):
+            self.assertNotEqual(haul("map", "dump", "m", "--batch", good).returncode, USAGE)
+
+    def test_words__the_one_that_is_missing_or_too_much_is_named(self):
+        """In the words of the usage line, and with what is wanted."""
+        for words, arguments in (
+                ("TO is missing: wanted is WHERE FROM TO", ["store", "path", "g", "1"]),
+                ("WHERE is missing: a folder, unix:PATH or HOST:PORT", ["store", "path"]),
+                ("FILE|DEVICE is missing", ["cache", "check"]),
+                ("'x' is too much: wanted is nothing", ["map", "list", "x"]),
+                ("'v' is too much: wanted is TARGET KEY [VALUE]",
+                 ["cache", "set", "c", "k", "u", "v"])):
+            self.assert_usage(haul(*arguments), words)
+
+    def test_full_disk__is_said_and_is_a_failure(self):
+        """Also of help and of a list, so that no script works with half of one."""
+        for arguments in (["--help"], ["--version"], ["help", "store"], ["store", "get", "--help"],
+                          ["bench", "--list"], ["bench", "--list", "--json"]):
+            with open("/dev/full", "w", encoding="ascii") as full:
+                result = subprocess.run([HAUL, *arguments], stdout=full, text=True, timeout=60,
+                                        stderr=subprocess.PIPE, check=False)
+            self.assertEqual(result.returncode, FAILED, arguments)
+            self.assertRegex(result.stderr, "^haul: .*: No space left on device\n$")
+
     def test_unknown_option__is_named(self):
         """Of the program and of every command."""
         self.assert_usage(haul("--no-such"), "'--no-such'")
@@ -78,7 +111,7 @@ class Cli(unittest.TestCase):
 
     def test_help__takes_one_command(self):
         """A second one is more likely an error than a wish."""
-        self.assert_usage(haul("help", "help", "bench"), "'bench' is a second")
+        self.assert_usage(haul("help", "help", "bench"), "'bench' is too much")
 
 
 class Bench(unittest.TestCase):
@@ -103,7 +136,7 @@ class Bench(unittest.TestCase):
         self.assert_usage(haul("bench", "no_such"), "'no_such'", known)
         self.assert_usage(haul("bench", "--case", "no_such"), "'no_such'", known)
         self.assert_usage(haul("bench", known, "--case", "no_such"), "'no_such'", known)
-        self.assert_usage(haul("bench", known, known), "is a second")
+        self.assert_usage(haul("bench", known, known), "is too much")
 
     def test_bad_numbers__are_refused_with_the_range(self):
         """Whole numbers only, within bounds, nothing after them."""
