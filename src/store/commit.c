@@ -283,13 +283,15 @@ void commit_submit(struct commit *commit, struct commit_item *item)
 void commit_pace(struct commit *commit)
 {
 	const int64_t at_ns = atomic_load_explicit(&commit->pace_ns, memory_order_relaxed);
-	if (at_ns == 0 || !commit->threads)
+	if (at_ns == 0)
 		return;
 	const int64_t ns = at_ns - commit->os->now_ns(commit->os);
 	if (ns <= 0)
 		return;
+	/* Without threads the time is somebody else's to move: it is counted all the same. */
 	_Atomic uint32_t nobody = 0;
-	park_wait(&nobody, 0, ns);
+	if (commit->threads)
+		park_wait(&nobody, 0, ns);
 
 	commit_lock(commit);
 	commit->stats.throttle_ns += (uint64_t)ns;

@@ -277,10 +277,17 @@ static void test_hnsw__compares_all_when_too_few_are_found(void **state)
 	assert_true(recall(f, HAUL_EUCLIDEAN) == 1.0);
 }
 
-/* No memory for the graph: the rows are compared, and nothing is missing. */
+static void asked(void *arg)
+{
+	++*(uint32_t *)arg;
+}
+
+/* No memory for the graph: the rows are compared, nothing is missing, and nobody is asked for what
+ * cannot be done. */
 static void test_hnsw__is_left_out_without_memory(void **state)
 {
 	struct fixture *f = *state;
+	uint32_t calls = 0;
 
 	fill(f);
 	for (uint32_t i = 0; i < 5; i++)
@@ -289,7 +296,9 @@ static void test_hnsw__is_left_out_without_memory(void **state)
 	while (vectors_step(f->lab.vectors) > 0)
 		continue;
 	assert_true(graph_of(f, HAUL_COSINE)->taken < NODES);
+	vectors_on_work(f->lab.vectors, asked, &calls);
 	assert_true(recall(f, HAUL_COSINE) >= 0.95);
+	assert_int_equal(calls, 0);
 }
 
 /* More rows than fit beside the graph take its memory; the tree is not compared instead. */
