@@ -111,8 +111,8 @@ int lsm_job_open(struct lsm *lsm, struct lsm_job *job, const struct lsm_change *
 				 .tree = span->tree,
 				 .compact = span->compact,
 				 .builder = job->builder };
-	/* Runs only: a merge is long, and memory tables that it held could not be used again. */
-	job->view = lsm_view_change_new(lsm->base, NULL, 0);
+	/* A merge is long: memory tables that it held could not be used again. */
+	job->view = lsm_view_tables_new(lsm);
 	job->runs = calloc(span->count, sizeof(struct run *));
 	int rc = job->view && job->runs ? 0 : -ENOMEM;
 	if (rc == 0) {

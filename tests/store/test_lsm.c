@@ -535,6 +535,35 @@ static void test_lsm_step__goes_on_with_what_was_overtaken(void **state)
 	lab_free(lab);
 }
 
+/* A merge that begins while a flush waits for the log would keep two memory tables of three from
+ * writers until it has ended. */
+static void test_lsm_merge__keeps_no_memory_table(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	const struct lsm_job *job = &lab->lsm->jobs[0];
+	for (uint32_t i = 0; i < 3; i++) {
+		put_some(lab, TREE_NODE, 0, 80, false);
+		flush_only(lab);
+	}
+	put_some(lab, TREE_NODE, 0, 20, false);
+	assert_int_equal(lsm_freeze(lab->lsm, &lab->place), 0);
+	put_some(lab, TREE_NODE, 0, 20, false);
+	while (!job->active)
+		assert_int_equal(lsm_step(lab->lsm, lab->place.op - 2), 1);
+	for (uint32_t i = 0; i < 4; i++) {
+		while (lab->lsm->frozen && lsm_checkpoint(lab->lsm).op < lab->lsm->frozen->place.op)
+			assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
+		assert_int_equal(lsm_freeze(lab->lsm, &lab->place), 0);
+		put_some(lab, TREE_NODE, 0, 20, false);
+		assert_true(job->active);
+	}
+	assert_int_equal(lsm_lab_settle(lab), 0);
+	lsm_lab_check_executor(lab);
+	lsm_lab_check_blobs(lab);
+	lab_free(lab);
+}
+
 /* The last level would grow by a run with every merge, and overwritten rows with it. */
 static void test_lsm_merge__last_level_stays_small(void **state)
 {
@@ -746,6 +775,7 @@ int main(void)
 		cmocka_unit_test(test_lsm_merge__joins_small_tables),
 		cmocka_unit_test(test_lsm_step__rests_with_few_runs),
 		cmocka_unit_test(test_lsm_step__goes_on_with_what_was_overtaken),
+		cmocka_unit_test(test_lsm_merge__keeps_no_memory_table),
 		cmocka_unit_test(test_lsm_merge__last_level_stays_small),
 		cmocka_unit_test(test_lsm_find__keys_behind_all_tables_meet_none),
 		cmocka_unit_test(test_lsm_find__takes_any_number_of_keys),
