@@ -1,4 +1,4 @@
-/* haul store stat: the state of a store at rest, or of one that is served. */
+/* haul store stat: the state of a store at rest, or of one that is served, also from elsewhere. */
 #include <argp.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -6,7 +6,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "cli/quantity.h"
 #include "cli/stop.h"
@@ -17,6 +16,7 @@ enum { KEY_JSON = 256, KEY_WATCH, WATCH_MS = 1000 };
 
 struct request {
 	struct store_cmd_where where;
+	struct store_target target; /* its client, when WHERE is an address */
 	bool json, watch;
 };
 
@@ -41,7 +41,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 /* ---- where it comes from ---- */
 
-static json_t *of_folder(const struct store_cmd_where *where, int *ret_code, struct haul_err *err)
+static json_t *of_rest(const struct store_cmd_where *where, int *ret_code, struct haul_err *err)
 {
 	struct haul_stats_table *stats = NULL;
 	struct haul_store *store = NULL;
@@ -61,23 +61,15 @@ static json_t *of_folder(const struct store_cmd_where *where, int *ret_code, str
 	return root;
 }
 
-/* Of the server, where one has it. */
-static json_t *document(const struct request *request, struct haul_err *err)
+/* Of the server that has it, else of the store at rest. */
+static json_t *of_folder(const struct request *request, struct haul_err *err)
 {
 	const char *where = request->where.where;
 	struct haul_err none = { 0 };
-	struct stat st;
 	int code = 0;
-	if (stat(where, &st) < 0 && strchr(where, '/') == NULL) {
-		(void)haul_err_set(err, -ENOENT,
-				   "%s: is no folder: wanted is the folder of the store, also "
-				   "while it is served",
-				   where);
-		return NULL;
-	}
 	json_t *root = store_status_ask(where, &none);
 	if (root == NULL && !request->watch)
-		root = of_folder(&request->where, &code, err);
+		root = of_rest(&request->where, &code, err);
 	else if (root == NULL)
 		(void)haul_err_set(err, -ENOTCONN,
 				   "--watch: nobody serves %s: what nobody writes does not change",
@@ -86,6 +78,13 @@ static json_t *document(const struct request *request, struct haul_err *err)
 		(void)haul_err_set(err, code, "%s is open in another process, which is no server",
 				   where);
 	return root;
+}
+
+static json_t *document(const struct request *request, struct haul_err *err)
+{
+	struct haul_client *client = request->target.client;
+	return client != NULL ? store_status_of_server(client, request->where.where, err)
+			      : of_folder(request, err);
 }
 
 /* ---- shown ---- */
@@ -108,7 +107,7 @@ static const char *duration(double ns, char text[QUANTITY_TEXT])
 static void show_contents(const json_t *root)
 {
 	char a[QUANTITY_TEXT], b[QUANTITY_TEXT];
-	printf("%-22s %s%s\n", "store", json_string_value(json_object_get(root, "folder")),
+	printf("%-22s %s%s\n", "store", json_string_value(json_object_get(root, "where")),
 	       json_is_true(json_object_get(root, "served")) ? ", served" : "");
 	printf("%-22s %s\n", "uuid", json_string_value(json_object_get(root, "uuid")));
 	printf("%-22s %.0f, %.0f of them in the checkpoint\n", "frames", number(root, "op_last"),
@@ -223,8 +222,20 @@ static int show_once(const struct request *request)
 		show_counters(root);
 	}
 	json_decref(root);
-	(void)fflush(stdout);
 	return CLI_OK;
+}
+
+/* Once, or until a signal. */
+static int show(const struct request *request)
+{
+	int code = show_once(request);
+	/* poll ends by a signal, too */
+	while (request->watch && code == CLI_OK && cli_flush() == 0 &&
+	       poll(NULL, 0, WATCH_MS) == 0 && !stop_asked()) {
+		printf(request->json ? "" : "\n");
+		code = show_once(request);
+	}
+	return code;
 }
 
 int store_cmd_stat(int argc, char **argv)
@@ -237,26 +248,29 @@ int store_cmd_stat(int argc, char **argv)
 	static const struct argp argp = {
 		.options = options,
 		.parser = parse,
-		.args_doc = "FOLDER",
+		.args_doc = "WHERE",
 		.doc = "What a store has on its levels and what is still to be merged; while a "
-		       "server on this machine has it also how large its batches are, why they "
-		       "closed, how long a sync takes, and write amplification, which is what is "
-		       "written for each byte that is logged.\v"
+		       "server has it also how large its batches are, why they closed, how long a "
+		       "sync takes, and write amplification, which is what is written for each "
+		       "byte that is logged. A server is asked by its address, or on its own "
+		       "machine by the folder, which needs no token.\v"
 		       "Examples:\n"
 		       "  haul store stat graph\n"
-		       "  haul store stat graph --watch\n",
+		       "  haul store stat 10.0.0.5:7340 --token-file token --watch\n",
 		.children = store_cmd_where_child,
 	};
 	struct request request = { .where.words = { .min = 1, .max = 1 } };
+	struct haul_err err = { 0 };
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
 	stop_catch();
-	int code = show_once(&request);
-	/* poll ends by a signal, too */
-	while (request.watch && code == CLI_OK && !ferror(stdout) && poll(NULL, 0, WATCH_MS) == 0 &&
-	       !stop_asked()) {
-		printf(request.json ? "" : "\n");
-		code = show_once(&request);
-	}
+	const struct store_cmd_where *where = &request.where;
+	int rc = 0;
+	if (store_target_is_address(where->where))
+		rc = store_target_open(&request.target, where->where, &where->options, &err);
+	if (rc < 0)
+		return cli_fail("store", &err);
+	const int code = show(&request);
+	store_target_close(&request.target);
 	return code;
 }

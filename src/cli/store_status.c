@@ -90,37 +90,66 @@ static json_t *amplification_json(const struct haul_store_status *status)
 					: json_null();
 }
 
-struct json_t *store_status_json(const struct store_status_source *source)
+static void add_figures(json_t *root, const struct haul_store_status *status)
 {
 	const struct {
 		const char *name;
 		size_t offset;
 	} numbers[] = {
 #define X(name) { #name, offsetof(struct haul_store_status, name) }
-		X(op_last),      X(op_checkpoint), X(log_bytes),       X(memtable_bytes),
-		X(memory_bytes), X(debt_bytes),    X(bytes_logged),    X(bytes_flushed),
-		X(bytes_merged), X(flushes),       X(merges),          X(checkpoints),
-		X(sync_ns),      X(throttle_ns),   X(throttle_max_ns),
+		X(op_last),           X(op_checkpoint), X(log_bytes),       X(memtable_bytes),
+		X(memory_bytes),      X(debt_bytes),    X(bytes_logged),    X(bytes_flushed),
+		X(bytes_merged),      X(flushes),       X(merges),          X(checkpoints),
+		X(sync_ns),           X(throttle_ns),   X(throttle_max_ns), X(filter_bytes),
+		X(tables_unfiltered),
 #undef X
 	};
-	struct haul_store_status status;
-	json_t *root = json_object();
-	json_t *stats = json_array();
-	haul_store_status(source->store, &status);
-	json_object_set_new(root, "folder", json_string(source->folder));
-	json_object_set_new(root, "uuid", uuid_json(status.uuid));
-	json_object_set_new(root, "served", json_boolean(source->served));
 	for (uint32_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
 		uint64_t value;
-		memcpy(&value, (const char *)&status + numbers[i].offset, sizeof value);
+		memcpy(&value, (const char *)status + numbers[i].offset, sizeof value);
 		json_object_set_new(root, numbers[i].name, number(value));
 	}
-	json_object_set_new(root, "arrivals_per_s", json_real(status.arrivals_per_s));
-	json_object_set_new(root, "write_amplification", amplification_json(&status));
-	json_object_set_new(root, "levels", levels_json(&status));
-	haul_stats_visit(source->stats, add_block, stats);
+}
+
+/* stats goes into it. */
+static json_t *document(const char *where, bool served, const struct haul_store_status *status,
+			json_t *stats)
+{
+	json_t *root = json_object();
+	json_object_set_new(root, "where", json_string(where));
+	json_object_set_new(root, "uuid", uuid_json(status->uuid));
+	json_object_set_new(root, "served", json_boolean(served));
+	add_figures(root, status);
+	json_object_set_new(root, "arrivals_per_s", json_real(status->arrivals_per_s));
+	json_object_set_new(root, "write_amplification", amplification_json(status));
+	json_object_set_new(root, "levels", levels_json(status));
 	json_object_set_new(root, "stats", stats);
 	return root;
+}
+
+struct json_t *store_status_json(const struct store_status_source *source)
+{
+	struct haul_store_status status;
+	json_t *stats = json_array();
+	haul_store_status(source->store, &status);
+	haul_stats_visit(source->stats, add_block, stats);
+	return document(source->folder, source->served, &status, stats);
+}
+
+struct json_t *store_status_of_server(struct haul_client *client, const char *address,
+				      struct haul_err *err)
+{
+	struct haul_store_status status;
+	json_t *stats = json_array();
+	const int rc = haul_client_status(client, &status, add_block, stats);
+	if (rc == 0)
+		return document(address, true, &status, stats);
+	json_decref(stats);
+	(void)haul_err_set(err, rc, "%s: %s", address,
+			   rc == HAUL_ETYPE ? "the server is of an earlier version: it tells this "
+					      "to who asks by its folder only"
+					    : haul_strerror(rc));
+	return NULL;
 }
 
 /* ---- the socket ---- */

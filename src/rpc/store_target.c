@@ -6,7 +6,7 @@
 
 #include "base/assert.h"
 
-static bool is_address(const char *where)
+bool store_target_is_address(const char *where)
 {
 	struct stat st;
 	if (strncmp(where, "unix:", 5) == 0)
@@ -27,12 +27,13 @@ int store_target_open(struct store_target *target, const char *where,
 	const struct haul_store_options store = { .memory = options->memory,
 						  .read_only = options->read_only,
 						  .stats = options->stats };
-	int error = is_address(where) ? haul_client_open(&opened.client, where, &client, err)
-				      : haul_store_open(&opened.store, where, &store, err);
+	const bool address = store_target_is_address(where);
+	int error = address ? haul_client_open(&opened.client, where, &client, err)
+			    : haul_store_open(&opened.store, where, &store, err);
 	/* A word alone may have been meant as either. */
-	if (error < 0 && is_address(where) && strchr(where, ':') == NULL)
+	if (error < 0 && address && strchr(where, ':') == NULL)
 		return haul_err_wrap(err, error, "there is no such folder, nor a server");
-	if (error == -EBUSY)
+	if (error == -EBUSY && !address)
 		return haul_err_set(err, error,
 				    "%s is open in another process: if that is a server, give its "
 				    "address (unix:PATH or HOST:PORT) instead",

@@ -20,6 +20,8 @@ struct store_target_options {
 	const char *token_file; /* of a server */
 	struct haul_stats_table *stats;
 };
+/* What is not there and has no '/' is one, as is what begins with "unix:". */
+bool store_target_is_address(const char *where);
 /* options may be NULL. */
 int store_target_open(struct store_target *target, const char *where,
 		      const struct store_target_options *options, struct haul_err *err);

@@ -95,7 +95,7 @@ class Usage(Words):
                 ("--index '256'", ["near", "a", "--vector", "[1]", "--index", "256"]),
                 ("--metric 'l1'", ["near", "a", "--vector", "[1]", "--metric", "l1"]),
                 ("FROM TO", ["path", "a", "1"]), ("too much", ["path", "a", "1", "2", "3"]),
-                ("FOLDER", ["stat"]), ("FOLDER", ["check"]), ("FOLDER", ["repair"]),
+                ("WHERE", ["stat"]), ("FOLDER", ["check"]), ("FOLDER", ["repair"]),
                 ("FOLDER", ["compact"]), ("FOLDER BACKUP", ["backup", "a"]),
                 ("BACKUP FOLDER", ["restore", "a"]), ("too much", ["restore", "a", "b", "c"]),
                 ("--no-such", ["stat", "x", "--no-such"])):
@@ -444,7 +444,7 @@ class OnFolder(Loads, Folder):
         for words in ("LEVEL", "debt", "frames", "uuid"):
             self.assertIn(words, text)
         self.assert_ends(store("stat", self.graph, "--watch"), FAILED, "nobody serves")
-        self.assert_ends(store("stat", "127.0.0.1:1"), FAILED, "no folder")
+        self.assert_ends(store("stat", "none.invalid"), FAILED, "no such folder")
 
     def test_check__good_and_compact(self):
         """All good before and after everything was merged into one run."""
@@ -591,6 +591,62 @@ class Served(Loads, Folder):
             process.stdout.read()
         self.assertEqual(process.returncode, OK)
 
+    @staticmethod
+    def shape(stat):
+        """Names of all that a document has, at each place."""
+        return {**{name: type(value) for name, value in stat.items()},
+                "levels": [sorted(level) for level in stat["levels"]],
+                "stats": [(block["name"], sorted(block), sorted(block["closed"]),
+                           sorted(block["counters"]), sorted(block["wait_ns"]))
+                          for block in stat["stats"]]}
+
+    def test_serve__stat_by_address(self):
+        """From elsewhere the same document as by the folder; also as text, and with --watch."""
+        self.stop(self.process)
+        path = "unix:" + self.path("s")
+        self.serve("--listen", path, "--listen", "127.0.0.1:0")
+        self.load_people()
+        here = self.ask("stat", self.graph)
+        self.assertEqual(here["where"], self.graph)
+        for where in (self.where, path):
+            there = self.ask("stat", where)
+            self.assertEqual(there["where"], where)
+            self.assertEqual(self.shape(there), self.shape(here))
+            for name in ("uuid", "op_last", "levels", "bytes_logged"):
+                self.assertEqual(there[name], here[name], name)
+            blocks = {block["name"]: block for block in there["stats"]}
+            self.assertEqual(blocks["store.server"]["counters"]["operations_processed"], 6)
+            self.assertEqual(blocks["store.commit"]["fill"]["max"], 3)
+        text = self.assert_ok(store("stat", self.where))
+        for words in (self.where + ", served", "CLOSED BY", "write amplification", "store.server",
+                      "connections "):
+            self.assertIn(words, text)
+        with subprocess.Popen([HAUL, "store", "stat", self.where, "--watch", "--json"],
+                              stdout=subprocess.PIPE) as process:
+            self.assertEqual(json.loads(process.stdout.readline())["where"], self.where)
+            self.assertEqual(json.loads(process.stdout.readline())["op_last"], 2)
+            process.send_signal(signal.SIGINT)
+            process.stdout.read()
+        self.assertEqual(process.returncode, OK)
+        self.stop(self.process)
+        self.assert_ends(store("stat", self.where), FAILED, self.where, "nobody listens")
+
+    def test_serve__full_is_not_taken_for_a_folder(self):
+        """That a server has no connection left is said as it is; by its folder it still tells."""
+        self.stop(self.process)
+        self.serve("--listen", "127.0.0.1:0", "--connections", "1")
+
+        def connections():
+            block, = (b for b in self.ask("stat", self.graph)["stats"] if b["name"] == "store.server")
+            return block["counters"]["connections"]
+        with subprocess.Popen([HAUL, "store", "load", self.where, "--nodes", "-"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            while connections() == 0:
+                pass
+            self.assert_ends(store("stat", self.where), FAILED, self.where, "too many connections")
+            process.communicate(b"id\n1\n", timeout=SECONDS)
+        self.assertEqual(process.returncode, OK)
+
     def test_serve__killed(self):
         """What was told as loaded is there; the socket that was left behind is in nobody's way."""
         self.load_people()
@@ -637,6 +693,10 @@ class Served(Loads, Folder):
         self.assert_ends(self.load("--nodes", nodes, "--token-file", self.path("none")), FAILED,
                          self.path("none"))
         self.assert_ok(self.load("--nodes", nodes, "--token-file", token))
+        self.assert_ends(store("stat", self.where), FAILED, "token")
+        self.assert_ends(store("stat", self.where, "--token-file", wrong), FAILED, "token")
+        self.assertEqual(self.ask("stat", self.where, "--token-file", token)["op_last"], 1)
+        self.assertEqual(self.ask("stat", self.graph)["op_last"], 1)
 
     def test_client__nobody_there(self):
         """Refused, or a socket that is not there: each with the address."""

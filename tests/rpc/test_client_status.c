@@ -81,7 +81,7 @@ static void test_client_status__tells_what_the_server_has(void **state)
 		assert_int_equal(there.level_count, here.level_count);
 		assert_int_equal(there.memory_bytes, here.memory_bytes);
 		assert_int_equal(there.bytes_logged, here.bytes_logged);
-		assert_int_equal(there.sync_ns, here.sync_ns);
+		assert_true(there.sync_ns > 0);
 		assert_true(there.memtable_bytes > 0);
 		assert_int_equal(seen.count, 5); /* the client of this process among them */
 		assert_int_equal(seen.operations, 10 * (i + 1));
