@@ -212,7 +212,7 @@ static void test_store__builds_graphs_beside_other_work(void **state)
 		assert_int_equal(graph->taken, 0);
 		assert_int_equal(calls, i);
 	}
-	while (lab.store->lsm->frozen == NULL)
+	while (!lsm_busy(lab.store->lsm))
 		commit_some(50);
 	(void)pthread_rwlock_rdlock(&of->lock);
 	assert_int_equal(store_step(lab.store), 1);
