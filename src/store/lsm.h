@@ -132,6 +132,9 @@ void lsm_walk_close(struct lsm_walk *walk);
  * 0, lsm_rest_ns says when to call again although nothing happened; INT64_MAX: not at all. */
 int lsm_step(struct lsm *lsm, uint64_t durable);
 int64_t lsm_rest_ns(struct lsm *lsm);
+/* Before the first put: take the memory that any of them needs, some 50 ms where pages are slow.
+ * What comes behind it, lsm_step takes ahead of the puts. */
+void lsm_ahead(struct lsm *lsm);
 /* Whether lsm_step has something to do that does not wait for writers to rest. */
 bool lsm_busy(struct lsm *lsm);
 /* Merge all runs into one a tree; call lsm_step until it says 0. */

@@ -166,6 +166,8 @@ void lsm_view_reap(struct lsm *lsm);
 uint32_t lsm_view_snapshots(struct lsm *lsm, uint64_t *snapshots, uint64_t *ret_visible);
 struct lsm_memory *lsm_memory_hold(struct lsm_memory *memory);
 void lsm_memory_drop(struct lsm_memory *memory);
+/* The one that would be written next: nobody holds it; NULL if there is none. Under the lock. */
+struct lsm_memory *lsm_memory_next(struct lsm *lsm);
 
 /* ---- lsm_filters.c ---- */
 

@@ -56,11 +56,9 @@ static void executor_follow(struct lsm *lsm)
 	lsm->frozen = NULL;
 }
 
-/* A memory table that nobody holds, held and clean; NULL if there is none. */
-static struct lsm_memory *memory_take(struct lsm *lsm)
+struct lsm_memory *lsm_memory_next(struct lsm *lsm)
 {
 	struct lsm_memory *found = NULL;
-	(void)pthread_mutex_lock(&lsm->lock);
 	for (uint32_t i = 0; i < LSM_MEMORIES; i++) {
 		struct lsm_memory *memory = &lsm->memory[i];
 		if (__atomic_load_n(&memory->holds, __ATOMIC_ACQUIRE) != 0)
@@ -68,7 +66,14 @@ static struct lsm_memory *memory_take(struct lsm *lsm)
 		if (!found || (found->dirty && !memory->dirty))
 			found = memory;
 	}
-	(void)lsm_memory_hold(found);
+	return found;
+}
+
+/* A memory table that nobody holds, held and clean; NULL if there is none. */
+static struct lsm_memory *memory_take(struct lsm *lsm)
+{
+	(void)pthread_mutex_lock(&lsm->lock);
+	struct lsm_memory *found = lsm_memory_hold(lsm_memory_next(lsm));
 	(void)pthread_mutex_unlock(&lsm->lock);
 	if (!found || !found->dirty)
 		return found;

@@ -17,10 +17,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include <haul/err.h>
 #include "base/hash.h"
+#include "os/memory.h"
 #include "store/memtable_state.h"
 
 enum {
@@ -30,7 +30,6 @@ enum {
 	ROW_MIN = 32,
 	/* Bytes a slot at most: an edge without a value takes 48 bytes and two slots. */
 	SLOT_BYTES_MIN = 24,
-	HUGE_PAGE = 2 << 20,
 	PAGE = 4096,
 	CACHE_LINE = 64,
 };
@@ -80,7 +79,7 @@ static uint64_t chunks_max(uint64_t bytes, enum tree tree)
 /* Pages of a part: large ones when it is large. */
 static uint64_t page_of(uint64_t bytes)
 {
-	return bytes < HUGE_PAGE ? PAGE : HUGE_PAGE;
+	return bytes < MEMORY_LARGE ? PAGE : MEMORY_LARGE;
 }
 
 static uint64_t arena_bytes(uint64_t bytes)
@@ -108,17 +107,6 @@ uint64_t memtable_memory(uint64_t bytes)
 	       sizeof(struct memtable);
 }
 
-/* A wish for large pages; small ones do, too. */
-static void wish_large(void *memory, uint64_t bytes)
-{
-	uint64_t from = (uint64_t)(uintptr_t)memory, to = from + bytes;
-	from = (from + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-	to = to / HUGE_PAGE * HUGE_PAGE;
-	if (from < to)
-		(void)madvise((uint8_t *)memory + (from - (uint64_t)(uintptr_t)memory), to - from,
-			      MADV_HUGEPAGE);
-}
-
 static int memtable_alloc(struct memtable *table)
 {
 	uint64_t slots = table->slot_count;
@@ -127,8 +115,8 @@ static int memtable_alloc(struct memtable *table)
 	table->slots = calloc(slots, sizeof *table->slots);
 	if (!table->arena || !table->slots)
 		return -ENOMEM;
-	wish_large(table->arena, table->arena_bytes);
-	wish_large(table->slots, slots * sizeof *table->slots);
+	memory_large(table->arena, table->arena_bytes);
+	memory_large(table->slots, slots * sizeof *table->slots);
 	for (int i = 0; i < TREES; i++) {
 		struct memtable_tree *of = &table->tree[i];
 		of->row_bytes = row_bytes((enum tree)i);
@@ -152,7 +140,7 @@ int memtable_new(struct memtable **ret_table, uint64_t bytes)
 	for (int i = 0; i < TREES; i++)
 		pthread_mutex_init(&table->tree[i].lock, NULL);
 	table->bytes = bytes;
-	table->arena_bytes = arena_bytes(bytes);
+	table->arena_bytes = table->touched_top = arena_bytes(bytes);
 	table->chunk_shift = chunk_shift(bytes);
 	table->slot_count = slot_count(bytes);
 	while (table->arena_bytes / MEMTABLE_UNIT >> table->ref_bits)
@@ -183,19 +171,58 @@ void memtable_free(struct memtable *table)
 	free(table);
 }
 
+/* Where values or rows end: memtable_ahead looks at it, too. */
+static void end_set(uint64_t *end, uint64_t to)
+{
+	__atomic_store_n(end, to, __ATOMIC_RELAXED);
+}
+
 void memtable_clear(struct memtable *table)
 {
 	memtable_runs_drop(table);
 	if (table->used)
 		memset(table->slots, 0, table->slot_count * sizeof *table->slots);
 	table->used = 0;
-	table->heap = CACHE_LINE; /* ref 0 and 1 name nothing */
-	table->top = table->arena_bytes;
+	end_set(&table->heap, CACHE_LINE); /* ref 0 and 1 name nothing */
+	end_set(&table->top, table->arena_bytes);
 	for (int i = 0; i < TREES; i++) {
 		struct memtable_tree *of = &table->tree[i];
 		of->rows = of->left = of->chunks = 0;
 		of->next = NULL;
 	}
+}
+
+/* Take the next piece before `goal`. */
+static bool touch_up(uint8_t *memory, uint64_t *touched, uint64_t goal)
+{
+	if (*touched >= goal)
+		return false;
+	uint64_t bytes = goal - *touched < MEMORY_LARGE ? goal - *touched : MEMORY_LARGE;
+	memory_touch(memory + *touched, bytes);
+	*touched += bytes;
+	return true;
+}
+
+bool memtable_ahead(struct memtable *table, uint64_t ahead)
+{
+	uint8_t *slots = (uint8_t *)table->slots;
+	if (touch_up(slots, &table->touched_slots, table->slot_count * sizeof *table->slots))
+		return true;
+	uint64_t goal = __atomic_load_n(&table->heap, __ATOMIC_RELAXED) + ahead;
+	goal = (goal + MEMORY_LARGE - 1) / MEMORY_LARGE * MEMORY_LARGE;
+	if (goal > table->touched_top)
+		goal = table->touched_top;
+	if (touch_up(table->arena, &table->touched_heap, goal))
+		return true;
+	goal = __atomic_load_n(&table->top, __ATOMIC_RELAXED);
+	goal = goal > ahead ? goal - ahead : 0;
+	if (table->touched_top <= goal || table->touched_top <= table->touched_heap)
+		return false;
+	uint64_t bytes = table->touched_top - table->touched_heap;
+	bytes = bytes < MEMORY_LARGE ? bytes : MEMORY_LARGE;
+	table->touched_top -= bytes;
+	memory_touch(table->arena + table->touched_top, bytes);
+	return true;
 }
 
 uint64_t memtable_used(const struct memtable *table)
@@ -328,7 +355,7 @@ static struct memtable_row *row_take(struct memtable *table, struct memtable_tre
 	if (of->left == 0) {
 		uint64_t bytes = (uint64_t)of->row_bytes << table->chunk_shift;
 		HAUL_ASSERT(table->top >= table->heap + bytes);
-		table->top -= bytes;
+		end_set(&table->top, table->top - bytes);
 		of->next = table->arena + table->top;
 		of->left = UINT32_C(1) << table->chunk_shift;
 		of->chunk[of->chunks++] = memtable_ref(table, of->next);
@@ -379,7 +406,7 @@ int memtable_put(struct memtable *table, enum tree tree, const struct tree_key *
 		row->key[i] = key->word[i];
 	if (value->bytes > 0)
 		memcpy(table->arena + table->heap, value->value, value->bytes);
-	table->heap += room;
+	end_set(&table->heap, table->heap + room);
 	HAUL_ASSERT(table->heap <= table->top);
 	if (of->hashed)
 		row_enter(table, tree, row);

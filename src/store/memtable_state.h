@@ -61,13 +61,15 @@ struct memtable {
 	uint64_t arena_bytes;
 	uint64_t bytes;       /* of rows and values, counted exactly */
 	uint64_t used;        /* atomic */
-	uint64_t heap;        /* end of values */
-	uint64_t top;         /* start of chunks */
+	uint64_t heap;        /* atomic: end of values */
+	uint64_t top;         /* atomic: start of chunks */
 	uint32_t chunk_shift; /* log2 of the rows of a chunk */
 	uint32_t ref_bits;
 	uint32_t *slots;     /* atomic */
 	uint64_t slot_count; /* < 2^32 */
 	uint64_t secret;
+	/* of memtable_ahead: slots, arena up to, arena from */
+	uint64_t touched_slots, touched_heap, touched_top;
 	struct memtable_tree tree[TREES];
 };
 

@@ -39,7 +39,13 @@ int store_init_on(const struct store_deep *deep, const uint8_t uuid[16], struct 
 		rc = 0;
 	if (rc < 0)
 		return rc;
-	rc = lsm_make(media, uuid, err);
+	/* the first who commits would wait for it */
+	rc = MEDIA_CALL(media, log_reserve, media->segment_bytes);
+	if (rc < 0)
+		(void)haul_err_set(err, rc, "no room for a log of %llu bytes: %s",
+				   (unsigned long long)media->segment_bytes, haul_strerror(rc));
+	else
+		rc = lsm_make(media, uuid, err);
 	media->calls->close(media);
 	return rc;
 }
@@ -119,6 +125,8 @@ static int threads_open(struct haul_store *store, struct haul_err *err)
 	if (rc < 0)
 		return haul_err_set(err, rc, "commit: %s", haul_strerror(rc));
 	store->commit_open = true;
+	if (!store->options.read_only && store->deep.threads)
+		lsm_ahead(store->lsm);
 	rc = keeper_open(store);
 	if (rc < 0)
 		return haul_err_set(err, rc, "keeper: %s", haul_strerror(rc));

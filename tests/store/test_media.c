@@ -526,7 +526,7 @@ static void test_media_blob__many(void **state)
 	}
 }
 
-/* Calls that look at the lock of the media's blobs; `open` can delete the blob that it has opened. */
+/* Calls that look at the lock of the blobs; `open` can delete the blob that it has opened. */
 static struct {
 	struct vfs_calls calls;
 	const struct vfs_calls *real;

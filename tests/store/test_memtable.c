@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <haul/err.h>
 #include "lib/testlib.h"
@@ -571,6 +572,64 @@ static void test_memtable__readers_beside_the_writer(void **state)
 	memtable_free(race.table);
 }
 
+/* Bytes of [memory, memory + bytes) that the machine has given; whole pages. */
+static uint64_t resident(const void *memory, uint64_t bytes)
+{
+	enum { PAGE = 4096, PAGES = 4096 };
+	unsigned char seen[PAGES];
+	uint64_t from = ((uint64_t)(uintptr_t)memory + PAGE - 1) / PAGE * PAGE, sum = 0;
+	uint64_t pages = ((uint64_t)(uintptr_t)memory + bytes - from) / PAGE;
+	assert_true(pages <= PAGES);
+	uint8_t *at = (uint8_t *)(uintptr_t)memory + (from - (uint64_t)(uintptr_t)memory);
+	assert_int_equal(mincore(at, pages * PAGE, seen), 0);
+	for (uint64_t i = 0; i < pages; i++)
+		sum += (seen[i] & 1) * (uint64_t)PAGE;
+	return sum;
+}
+
+/* Memory is taken before puts come to it: slots first, then both ends of the arena, and what was put
+ * stays as it is. */
+static void test_memtable__takes_memory_ahead(void **state)
+{
+	enum { AHEAD = 1 << 20, ROW = 4000, PAGE = 4096 };
+	static uint8_t value[ROW];
+	(void)state;
+	struct memtable *table;
+	assert_int_equal(memtable_new(&table, MEMORY), 0);
+	uint64_t slots = table->slot_count * sizeof *table->slots;
+	uint64_t op = 0;
+	/* It may be memory of an earlier test: give that back. */
+	assert_int_equal(madvise(table->arena, table->arena_bytes, MADV_DONTNEED), 0);
+	assert_int_equal(resident(table->arena, table->arena_bytes), 0);
+	while (memtable_ahead(table, 0))
+		assert_true(++op < 1000);
+	assert_true(resident(table->slots, slots) >= slots - 2 * PAGE);
+	assert_true(resident(table->arena, table->arena_bytes) < table->arena_bytes);
+	op = 0;
+	for (int rc = 0; rc == 0; op++) {
+		while (memtable_ahead(table, AHEAD))
+			;
+		uint64_t end = table->heap + AHEAD < table->top ? table->heap + AHEAD : table->top;
+		assert_true(resident(table->arena, end) >= end - PAGE);
+		end = table->top > AHEAD ? table->top - AHEAD : 0;
+		assert_true(resident(table->arena + end, table->arena_bytes - end) >=
+			    table->arena_bytes - end - PAGE);
+		struct tree_key key = { .word = { op } };
+		memset(value, (int)op, sizeof value);
+		struct tree_row put = { .value = value, .bytes = sizeof value };
+		rc = memtable_put(table, TREE_NODE, &key, op + 1, &put);
+	}
+	for (uint64_t i = 0; i + 1 < op; i++) {
+		struct tree_key key = { .word = { i } };
+		struct tree_row row;
+		memset(value, (int)i, sizeof value);
+		memtable_get(table, TREE_NODE, &key, op, &row);
+		assert_int_equal(row.op, i + 1);
+		assert_memory_equal(row.value, value, sizeof value);
+	}
+	memtable_free(table);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -584,6 +643,7 @@ int main(void)
 		cmocka_unit_test(test_memtable__aborts_leave_no_trace),
 		cmocka_unit_test(test_memtable__aborts_in_what_is_aborted),
 		cmocka_unit_test(test_memtable__no_memory_is_told),
+		cmocka_unit_test(test_memtable__takes_memory_ahead),
 		cmocka_unit_test(test_memtable__readers_beside_the_writer),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

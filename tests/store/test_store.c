@@ -57,6 +57,32 @@ static void test_store__keeps_what_was_committed(void **state)
 	assert_int_equal(lab_count_nodes(lab), 3);
 }
 
+/* The first segment of the log is made with the store: who commits first does not wait for it. */
+static void test_store__is_made_with_a_log(void **state)
+{
+	struct store_lab *lab = *state;
+	uint64_t steps = vfs_sim_steps(lab->disk);
+
+	assert_int_equal(lab_node(lab, 1, 1, NULL, NULL), 0);
+	assert_int_equal(store_lab_commit(lab), 0);
+	assert_int_equal(vfs_sim_steps(lab->disk) - steps, 1); /* one durable write */
+}
+
+/* A disk without room for the log says so when the store is made, which can be done again. */
+static void test_store__is_not_made_without_room(void **state)
+{
+	struct store_lab *lab = *state;
+
+	store_lab_done(lab);
+	store_lab_init_empty(lab, 7);
+	vfs_sim_fail(lab->disk, VFS_SIM_RESIZE, 1, 1, -ENOSPC);
+	assert_int_equal(store_lab_make(lab), -ENOSPC);
+	assert_non_null(strstr(lab->err.text, "no room for a log of"));
+	assert_int_not_equal(store_lab_open(lab), 0);
+	assert_int_equal(store_lab_make(lab), 0);
+	assert_int_equal(store_lab_open(lab), 0);
+}
+
 /* The original stopped at the first failure and undid nothing: here a group fails alone and whole,
  * and what came before and after it in the frame is done. */
 static void test_store__a_group_fails_alone_and_whole(void **state)
@@ -443,6 +469,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_store__keeps_what_was_committed),
+		TEST(test_store__is_made_with_a_log),
+		TEST(test_store__is_not_made_without_room),
 		TEST(test_store__a_group_fails_alone_and_whole),
 		TEST(test_store__wants_groups_that_are_closed),
 		TEST(test_store__tells_what_was_submitted_in_order),
