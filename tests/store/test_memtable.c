@@ -587,8 +587,8 @@ static uint64_t resident(const void *memory, uint64_t bytes)
 	return sum;
 }
 
-/* Memory is taken before puts come to it: slots first, then both ends of the arena, and what was put
- * stays as it is. */
+/* Memory is taken before puts come to it: slots first, then both ends of the arena, and what was
+ * put stays as it is. */
 static void test_memtable__takes_memory_ahead(void **state)
 {
 	enum { AHEAD = 1 << 20, ROW = 4000, PAGE = 4096 };
