@@ -3,8 +3,15 @@
  * How        The memory tables first, fetched ahead. What is still open is put in order once; then
  *            each run, from new to old, takes a stretch of it: keys before its first and behind its
  *            last are not even hashed for, so that ids that only ascend meet no filter. A key's
- *            table is found by going along, its filter is fetched some keys ahead, and what passes
- *            is read table by table. Whatever was found leaves, in order. */
+ *            table is found by going along, its filter is fetched some keys ahead. A key that
+ *            passes is a hit, and no older run is asked for it just now. When all runs were gone
+ *            through, the hits are read, blocks of all their tables with one call of the media. A
+ *            hit that was none (the filter let it pass by chance, or the rows are too new) is open
+ *            again, and goes on behind its run in the next round.
+ * Why        A key is looked for in one table at a time, from new to old. So the newest answer or
+ *            error wins, and a key found in a new run costs no reads in older ones. Filters are
+ *            hardly ever wrong twice about a key, so two rounds are the rule: a disk that is busy
+ *            with merges keeps a frame waiting twice, not once for each filter that was wrong. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +38,9 @@ struct lsm_scratch {
 	struct arena *arena;
 	struct pair *pairs, *spare;
 	struct table_ask **open; /* not found yet, ascending */
-	struct table_ask **hits; /* of one table */
+	struct table_ask **hits; /* those that a filter let pass, … */
+	struct table **tables;   /* … and of which table */
+	uint32_t hit_count;
 };
 
 int lsm_scratch_new(struct lsm_scratch **ret_scratch, uint32_t asks)
@@ -45,7 +54,9 @@ int lsm_scratch_new(struct lsm_scratch **ret_scratch, uint32_t asks)
 	scratch->spare = malloc(asks * sizeof *scratch->spare);
 	scratch->open = calloc(asks, sizeof(struct table_ask *));
 	scratch->hits = calloc(asks, sizeof(struct table_ask *));
-	if (!scratch->pairs || !scratch->spare || !scratch->open || !scratch->hits) {
+	scratch->tables = calloc(asks, sizeof(struct table *));
+	if (!scratch->pairs || !scratch->spare || !scratch->open || !scratch->hits ||
+	    !scratch->tables) {
 		lsm_scratch_free(scratch);
 		return -ENOMEM;
 	}
@@ -57,6 +68,7 @@ void lsm_scratch_free(struct lsm_scratch *scratch)
 {
 	if (!scratch)
 		return;
+	free(scratch->tables);
 	free(scratch->hits);
 	free(scratch->open);
 	free(scratch->spare);
@@ -188,66 +200,70 @@ static inline uint32_t table_of(const struct run *run, const struct tree_key *ke
 	return *at;
 }
 
-struct gather {
-	const struct run *run;
-	struct arena *arena;
-	uint32_t table, hits;
-};
-
-static void gather_read(struct lsm_scratch *scratch, struct gather *gather)
+static inline bool hit_take(struct lsm_scratch *scratch, const struct run *run, uint32_t table,
+			    struct table_ask *ask)
 {
-	if (gather->hits)
-		table_get(gather->run->table[gather->table], scratch->hits, gather->hits,
-			  gather->arena);
-	gather->hits = 0;
+	if (table == NO_TABLE || !table_filter_pass(run->table[table], ask->hash))
+		return false;
+	scratch->tables[scratch->hit_count] = run->table[table];
+	scratch->hits[scratch->hit_count++] = ask;
+	return true;
 }
 
-static inline void gather_pass(struct lsm_scratch *scratch, struct gather *gather, uint32_t table,
-			       struct table_ask *ask)
-{
-	if (table == NO_TABLE || !table_filter_pass(gather->run->table[table], ask->hash))
-		return;
-	if (gather->hits && gather->table != table)
-		gather_read(scratch, gather);
-	gather->table = table;
-	scratch->hits[gather->hits++] = ask;
-}
-
-/* Keys [from, to) of the open ones in one run. */
-static void run_get(const struct run *run, struct lsm_scratch *scratch, uint32_t from, uint32_t to,
-		    struct arena *arena)
+/* Open keys [from, to) in run `number`: what passes becomes a hit. Returns up to where the others
+ * stay open. */
+static uint32_t run_gather(const struct run *run, uint32_t number, struct lsm_scratch *scratch,
+			   uint32_t from, uint32_t to)
 {
 	uint32_t tables[AHEAD_FILTER];
-	struct gather gather = { .run = run, .arena = arena };
-	uint32_t at = 0;
+	uint32_t at = 0, left = from;
 	for (uint32_t i = from; i < to + AHEAD_FILTER; i++) {
-		if (i >= from + AHEAD_FILTER)
-			gather_pass(scratch, &gather, tables[i % AHEAD_FILTER],
-				    scratch->open[i - AHEAD_FILTER]);
+		if (i >= from + AHEAD_FILTER) {
+			struct table_ask *ask = scratch->open[i - AHEAD_FILTER];
+			if (hit_take(scratch, run, tables[i % AHEAD_FILTER], ask))
+				ask->runs = number + 1;
+			else
+				scratch->open[left++] = ask;
+		}
 		if (i >= to)
 			continue;
 		struct table_ask *ask = scratch->open[i];
-		uint32_t table = table_of(run, &ask->key, &at);
+		uint32_t table = ask->runs <= number ? table_of(run, &ask->key, &at) : NO_TABLE;
 		tables[i % AHEAD_FILTER] = table;
 		if (table != NO_TABLE)
 			table_filter_prefetch(run->table[table], ask->hash);
 	}
-	gather_read(scratch, &gather);
+	return left;
 }
 
-static uint32_t open_shrink(struct lsm_scratch *scratch, uint32_t from, uint32_t to, uint32_t count)
+/* One round over all runs: what is left open afterwards is in none. */
+static void runs_gather(const struct lsm_runs *runs, struct lsm_scratch *scratch, uint32_t count)
 {
-	uint32_t left = from;
-	for (uint32_t i = from; i < to; i++) {
-		struct table_ask *ask = scratch->open[i];
-		if (ask->row.op == 0 && ask->status == 0)
-			scratch->open[left++] = ask;
+	for (uint32_t i = 0; i < runs->count && count > 0; i++) {
+		const struct run *run = runs->run[i];
+		uint32_t from = open_until(scratch, count, &run->bound[0].first, false);
+		uint32_t to = open_until(scratch, count, &run->bound[run->count - 1].last, true);
+		if (from >= to)
+			continue;
+		uint32_t left = run_gather(run, i, scratch, from, to);
+		if (left < to)
+			memmove(scratch->open + left, scratch->open + to,
+				(count - to) * sizeof(struct table_ask *));
+		count -= to - left;
 	}
-	if (left == to)
-		return count;
-	memmove(scratch->open + left, scratch->open + to,
-		(count - to) * sizeof(struct table_ask *));
-	return count - (to - left);
+}
+
+/* Hits that were none are open again; in no order. */
+static uint32_t hits_reopen(struct lsm_scratch *scratch)
+{
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < scratch->hit_count; i++) {
+		struct table_ask *ask = scratch->hits[i];
+		if (ask->row.op == 0 && ask->status == 0)
+			scratch->open[count++] = ask;
+	}
+	scratch->hit_count = 0;
+	return count;
 }
 
 /* Whether any run has keys in the range of the open ones at all. */
@@ -279,14 +295,11 @@ static void runs_get(const struct lsm_runs *runs, enum tree tree, struct lsm_scr
 	asks_sort(scratch, tree_words[tree], count);
 	for (uint32_t i = 0; i < count; i++)
 		scratch->open[i]->hash = table_hash(&scratch->open[i]->key, tree_words[tree]);
-	for (uint32_t i = 0; i < runs->count && count > 0; i++) {
-		const struct run *run = runs->run[i];
-		uint32_t from = open_until(scratch, count, &run->bound[0].first, false);
-		uint32_t to = open_until(scratch, count, &run->bound[run->count - 1].last, true);
-		if (from >= to)
-			continue;
-		run_get(run, scratch, from, to, arena);
-		count = open_shrink(scratch, from, to, count);
+	while (count > 0) {
+		runs_gather(runs, scratch, count);
+		table_get(scratch->tables, scratch->hits, scratch->hit_count, arena);
+		count = hits_reopen(scratch);
+		asks_sort(scratch, tree_words[tree], count);
 	}
 }
 
@@ -298,6 +311,7 @@ static uint32_t asks_open(struct lsm_scratch *scratch, struct table_ask *asks, u
 	for (uint32_t i = 0; i < count; i++) {
 		asks[i].row = (struct tree_row){ .op = 0 };
 		asks[i].status = 0;
+		asks[i].runs = 0;
 		scratch->open[i] = &asks[i];
 	}
 	return count;

@@ -95,10 +95,11 @@ uint64_t table_hash(const struct tree_key *key, uint32_t words);
 void table_filter_prefetch(const struct table *table, uint64_t hash);
 bool table_filter_pass(const struct table *table, uint64_t hash);
 
-/* Newest row with op <= op_max of each of `count` keys, ascending, all within first … last.
- * row.op stays 0: none. Whose row.op or status is not 0 already is not looked for: a newer table
- * has answered, or could not. A value is copied into arena (at a multiple of 8) if there is one;
- * HAUL_EFULL when that is full. Blocks that are not cached are read many at once. */
+/* Newest row with op <= op_max of each of `count` keys, key i in tables[i], within its first …
+ * last. Keys of one table stand together, ascending; tables have one media and one cache. row.op
+ * and status are 0 before; row.op stays so: none. A value is copied into arena (at a multiple of 8)
+ * if there is one; HAUL_EFULL when that is full. Blocks that are not cached are read many at once,
+ * whatever tables they are of. */
 struct arena {
 	uint8_t *data;
 	uint64_t bytes, used;
@@ -109,8 +110,9 @@ struct table_ask {
 	uint64_t op_max;
 	struct tree_row row;
 	int32_t status; /* 0, -EIO, HAUL_ECORRUPT, HAUL_EFULL; row.op = 0: not in this table */
+	uint32_t runs;  /* lsm_find.c's: so many need not be asked any more */
 };
-void table_get(struct table *table, struct table_ask *const *asks, uint32_t count,
+void table_get(struct table *const *tables, struct table_ask *const *asks, uint32_t count,
 	       struct arena *arena);
 
 /* Blocks in order, from the first row >= from. ahead: blocks read at once (1 … 64); big merges

@@ -1,10 +1,10 @@
-/* Rows of many keys out of one table.
+/* Rows of many keys out of many tables.
  *
- * The keys rise, so those of one block stand together. They are gone through in waves of at most
- * WAVE_BLOCKS blocks: all blocks of a wave are in memory at the same time, and those that were not
- * come with one call of the media. What a lookup touches (place of the block in the cache, its
- * keys, its values) is asked for all keys of a wave in one pass and used in the next, so that the
- * waits for memory overlap. */
+ * Keys of one table stand together and rise, so those of one block do, too. They are gone through
+ * in waves of at most WAVE_BLOCKS blocks of whatever tables: all blocks of a wave are in memory at
+ * the same time, and those that were not come with one call of the media. What a lookup touches
+ * (place of the block in the cache, its keys, its values) is asked for all keys of a wave in one
+ * pass and used in the next, so that the waits for memory overlap. */
 #include <haul/err.h>
 #include "store/table_state.h"
 
@@ -16,40 +16,47 @@ enum {
 };
 
 struct wave {
-	const struct table_whole *whole;
 	struct table_want want[WAVE_BLOCKS];
 	uint32_t blocks;
-	struct table_ask *ask[WAVE_ASKS];
+	struct table_ask *const *ask;
 	uint8_t block_of[WAVE_ASKS]; /* place in want */
 	uint16_t at[WAVE_ASKS];      /* guessed row, then the row */
-	uint32_t number[WAVE_ASKS];  /* among the asks of the call */
 	uint32_t asks;
 };
 _Static_assert((int)TABLE_ROW_MAX < 65536, "rows of a block are counted in 16 bits");
 
-/* Take asks into the wave; returns how many were looked at. */
-static uint32_t wave_gather(struct wave *wave, struct table_ask *const *asks, uint32_t count)
+/* The place of a block in the wave; WAVE_BLOCKS: it has no more room. */
+static inline uint32_t wave_block(struct wave *wave, const struct table *table, uint32_t number)
 {
-	const struct table_whole *whole = wave->whole;
-	uint32_t i = 0;
+	struct table_want *want = &wave->want[wave->blocks];
+	if (wave->blocks > 0 && want[-1].number == number && want[-1].table == table)
+		return wave->blocks - 1;
+	if (wave->blocks == WAVE_BLOCKS)
+		return WAVE_BLOCKS;
+	want->table = table;
+	want->number = number;
+	table_cache_prefetch(table->cache, table->info.blob, number);
+	return wave->blocks++;
+}
+
+/* Take as many of the asks into the wave as it bears. */
+static void wave_gather(struct wave *wave, struct table *const *tables,
+			struct table_ask *const *asks, uint32_t count)
+{
+	wave->ask = asks;
 	wave->asks = wave->blocks = 0;
-	for (; i < count && wave->asks < WAVE_ASKS; i++) {
-		struct table_ask *ask = asks[i];
-		if (ask->row.op != 0 || ask->status != 0)
-			continue;
-		uint32_t block = table_block_of(whole, &ask->key);
-		if (wave->blocks == 0 || wave->want[wave->blocks - 1].number != block) {
-			if (wave->blocks == WAVE_BLOCKS)
-				break;
-			wave->want[wave->blocks++].number = block;
-			table_cache_prefetch(whole->table.cache, whole->table.info.blob, block);
-		}
-		wave->ask[wave->asks] = ask;
-		wave->number[wave->asks] = i;
-		wave->block_of[wave->asks] = (uint8_t)(wave->blocks - 1);
-		wave->at[wave->asks++] = (uint16_t)table_guess(whole, block, &ask->key);
+	for (uint32_t i = 0; i < count && i < WAVE_ASKS; i++) {
+		const struct table_whole *whole = table_whole(tables[i]);
+		const struct tree_key *key = &asks[i]->key;
+		HAUL_ASSERT(asks[i]->row.op == 0 && asks[i]->status == 0);
+		uint32_t number = table_block_of(whole, key);
+		uint32_t block = wave_block(wave, tables[i], number);
+		if (block == WAVE_BLOCKS)
+			break;
+		wave->block_of[i] = (uint8_t)block;
+		wave->at[i] = (uint16_t)table_guess(whole, number, key);
+		wave->asks++;
 	}
-	return i;
 }
 
 /* Ask for the keys at the guesses. gcc leaves out calls of what only fetches ahead, as it changes
@@ -60,7 +67,7 @@ static inline __attribute__((always_inline)) void wave_prefetch(const struct wav
 		const struct table_want *want = &wave->want[wave->block_of[i]];
 		if (want->status || !want->block)
 			continue;
-		uint32_t words = wave->whole->words;
+		uint32_t words = table_whole(want->table)->words;
 		const uint8_t *key = (const uint8_t *)want->block + TABLE_HEAD +
 				     (size_t)wave->at[i] * words * sizeof(uint64_t);
 		__builtin_prefetch(want->block);
@@ -76,7 +83,8 @@ static void wave_seek(struct wave *wave)
 		if (want->status)
 			continue;
 		/* The number of a blob is used once as long as the cache lives. */
-		HAUL_ASSERT(want->block->check == wave->whole->entry[want->number].check);
+		HAUL_ASSERT(want->block->check ==
+			    table_whole(want->table)->entry[want->number].check);
 		struct rows rows = table_rows(want->block);
 		uint32_t at = table_seek(&rows, &wave->ask[i]->key, wave->at[i]);
 		wave->at[i] = (uint16_t)at;
@@ -129,25 +137,25 @@ static bool ask_look(struct table_ask *ask, const struct rows *rows, uint32_t at
 	return true;
 }
 
-/* Versions that go on over blocks: one after the other. */
-static void ask_follow(struct table *table, struct table_ask *ask, uint32_t block,
-		       struct arena *arena)
+/* Versions that go on over blocks behind `from`: one after the other. */
+static void ask_follow(const struct table_want *from, struct table_ask *ask, struct arena *arena)
 {
-	const struct table_whole *whole = table_whole(table);
+	const struct table_whole *whole = table_whole(from->table);
+	uint32_t block = from->number;
 	bool on = true;
 	while (on && ++block < whole->blocks && whole->entry[block].flags & TABLE_CONTINUES &&
 	       tree_key_compare(&whole->entry[block].first, &ask->key) == 0) {
-		struct table_want want = { .number = block };
-		table_want_begin(table, &want, 1);
-		table_want_read(table, &want, 1);
-		table_want_wait(table, &want, 1);
+		struct table_want want = { .table = from->table, .number = block };
+		table_want_begin(&want, 1);
+		table_want_read(&want, 1);
+		table_want_wait(&want, 1);
 		ask->status = want.status;
 		on = false;
 		if (!want.status) {
 			struct rows rows = table_rows(want.block);
 			on = ask_look(ask, &rows, 0, arena);
 		}
-		table_want_end(table, &want, 1);
+		table_want_end(&want, 1);
 	}
 }
 
@@ -168,35 +176,30 @@ static void wave_answer(struct wave *wave, struct arena *arena)
 }
 
 /* Begin with the blocks of a wave. Asks whose blocks there is no memory for now are taken out of
- * it again; returns how many of `looked` asks are done with this wave. */
-static uint32_t wave_begin(struct wave *wave, uint32_t looked)
+ * it again. */
+static void wave_begin(struct wave *wave)
 {
-	uint32_t begun = table_want_begin(&wave->whole->table, wave->want, wave->blocks);
-	wave->blocks = begun;
-	while (wave->asks > 0 && wave->block_of[wave->asks - 1] >= begun)
-		looked = wave->number[--wave->asks];
-	return looked;
+	wave->blocks = table_want_begin(wave->want, wave->blocks);
+	while (wave->block_of[wave->asks - 1] >= wave->blocks)
+		wave->asks--;
 }
 
-void table_get(struct table *table, struct table_ask *const *asks, uint32_t count,
+void table_get(struct table *const *tables, struct table_ask *const *asks, uint32_t count,
 	       struct arena *arena)
 {
 	struct wave wave;
-	wave.whole = table_whole(table);
-	uint32_t at = 0;
-	while (at < count) {
-		uint32_t looked = wave_gather(&wave, asks + at, count - at);
-		at += wave_begin(&wave, looked);
+	for (uint32_t at = 0; at < count; at += wave.asks) {
+		wave_gather(&wave, tables + at, asks + at, count - at);
+		wave_begin(&wave);
 		wave_prefetch(&wave);
-		table_want_read(table, wave.want, wave.blocks);
-		table_want_wait(table, wave.want, wave.blocks);
+		table_want_read(wave.want, wave.blocks);
+		table_want_wait(wave.want, wave.blocks);
 		wave_seek(&wave);
 		wave_answer(&wave, arena);
-		table_want_end(table, wave.want, wave.blocks);
+		table_want_end(wave.want, wave.blocks);
 		for (uint32_t i = 0; i < wave.asks; i++) {
-			uint32_t block = wave.want[wave.block_of[i]].number;
 			if (wave.at[i])
-				ask_follow(table, wave.ask[i], block, arena);
+				ask_follow(&wave.want[wave.block_of[i]], wave.ask[i], arena);
 		}
 	}
 }

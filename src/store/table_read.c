@@ -1,4 +1,4 @@
-/* Blocks of a table brought into memory, and places in them found.
+/* Blocks of tables brought into memory, and places in them found.
  *
  * Who wants blocks goes three steps: begin (look into the cache, claim what is not there), read
  * (all that was claimed, with one call of the media), wait (for what others had claimed before).
@@ -34,8 +34,9 @@ static bool lies_straight(const struct table_entry *entry)
 }
 
 /* false: there is no memory for it just now, and nothing was done. */
-static bool want_begin(const struct table *table, struct table_want *want, bool wait)
+static bool want_begin(struct table_want *want, bool wait)
 {
+	const struct table *table = want->table;
 	const struct table_entry *entry = &table_whole(table)->entry[want->number];
 	struct table_cache *cache = table->cache;
 	want->status = 0;
@@ -71,20 +72,21 @@ static bool want_begin(const struct table *table, struct table_want *want, bool 
 	return true;
 }
 
-uint32_t table_want_begin(const struct table *table, struct table_want *wants, uint32_t count)
+uint32_t table_want_begin(struct table_want *wants, uint32_t count)
 {
 	uint32_t begun = 0, missed = 0;
-	while (begun < count && want_begin(table, &wants[begun], begun == 0)) {
+	while (begun < count && want_begin(&wants[begun], begun == 0)) {
 		missed += wants[begun].how != TABLE_HAVE;
 		begun++;
 	}
-	HAUL_ASSERT(begun > 0 || count == 0);
-	table_cache_count(table->cache, begun - missed, missed);
+	HAUL_ASSERT(begun > 0);
+	table_cache_count(wants[0].table->cache, begun - missed, missed);
 	return begun;
 }
 
-static struct media_read want_reads(const struct table *table, const struct table_want *want)
+static struct media_read want_reads(const struct table_want *want)
 {
+	const struct table *table = want->table;
 	const struct table_entry *entry = &table_whole(table)->entry[want->number];
 	uint64_t from = entry->offset / MEDIA_ALIGN * MEDIA_ALIGN;
 	uint64_t to = table_round(entry->offset + entry->bytes, MEDIA_ALIGN);
@@ -96,9 +98,9 @@ static struct media_read want_reads(const struct table *table, const struct tabl
 				    .bytes = (uint32_t)(to - from) };
 }
 
-static int want_open(const struct table *table, struct table_want *want,
-		     const struct media_read *read)
+static int want_open(struct table_want *want, const struct media_read *read)
 {
+	const struct table *table = want->table;
 	const struct table_entry *entry = &table_whole(table)->entry[want->number];
 	uint64_t skip = entry->offset - read->offset;
 	if (read->result < 0)
@@ -116,50 +118,54 @@ static int want_open(const struct table *table, struct table_want *want,
 	return table_block_open(&at, stored, raw);
 }
 
-void table_want_read(const struct table *table, struct table_want *wants, uint32_t count)
+void table_want_read(struct table_want *wants, uint32_t count)
 {
 	struct media_read reads[TABLE_AHEAD_MAX];
 	uint32_t asked = 0, got = 0;
+	struct media *media = wants[0].table->media;
+	struct table_cache *cache = wants[0].table->cache;
 	HAUL_ASSERT(count <= TABLE_AHEAD_MAX);
 	for (uint32_t i = 0; i < count; i++) {
+		HAUL_ASSERT(wants[i].table->media == media && wants[i].table->cache == cache);
 		if (wants[i].how == TABLE_READS)
-			reads[asked++] = want_reads(table, &wants[i]);
+			reads[asked++] = want_reads(&wants[i]);
 	}
 	if (asked == 0)
 		return;
-	MEDIA_CALL(table->media, blob_get, reads, asked);
+	MEDIA_CALL(media, blob_get, reads, asked);
 	for (uint32_t i = 0; i < count; i++) {
 		struct table_want *want = &wants[i];
 		if (want->how != TABLE_READS)
 			continue;
-		want->status = want_open(table, want, &reads[got++]);
+		want->status = want_open(want, &reads[got++]);
 		if (want->frame == TABLE_CACHE_NONE)
 			continue;
-		table_cache_loaded(table->cache, want->frame, want->status);
+		table_cache_loaded(cache, want->frame, want->status);
 		if (want->spare)
-			table_cache_spare_back(table->cache, want->spare);
+			table_cache_spare_back(cache, want->spare);
 		want->spare = NULL;
 	}
 	HAUL_ASSERT(got == asked);
 }
 
-void table_want_wait(const struct table *table, struct table_want *wants, uint32_t count)
+void table_want_wait(struct table_want *wants, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++) {
 		if (wants[i].how != TABLE_WAITS)
 			continue;
-		wants[i].status = table_cache_wait(table->cache, wants[i].frame);
-		wants[i].block = frame_block(table, wants[i].frame);
+		wants[i].status = table_cache_wait(wants[i].table->cache, wants[i].frame);
+		wants[i].block = frame_block(wants[i].table, wants[i].frame);
 	}
 }
 
-void table_want_end(const struct table *table, struct table_want *wants, uint32_t count)
+void table_want_end(const struct table_want *wants, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++) {
+		struct table_cache *cache = wants[i].table->cache;
 		if (wants[i].frame != TABLE_CACHE_NONE)
-			table_cache_unpin(table->cache, wants[i].frame);
+			table_cache_unpin(cache, wants[i].frame);
 		if (wants[i].spare)
-			table_cache_spare_back(table->cache, wants[i].spare);
+			table_cache_spare_back(cache, wants[i].spare);
 	}
 }
 

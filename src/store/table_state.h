@@ -158,6 +158,7 @@ int table_tail_load(struct table_tail *ret_tail, struct media *media, const stru
 /* A block that is wanted: in a frame of the cache, or in the spare memory of its reader. */
 enum table_how { TABLE_HAVE, TABLE_READS, TABLE_WAITS };
 struct table_want {
+	const struct table *table; /* these two are the caller's to say */
 	uint32_t number;
 	uint32_t frame; /* TABLE_CACHE_NONE: it has none */
 	enum table_how how;
@@ -165,12 +166,13 @@ struct table_want {
 	struct table_spare *spare; /* where it is read to, NULL: straight into its frame */
 	const struct table_block *block;
 };
-/* Begin with as many as there is memory for, at least one; returns how many. Then read those that
- * nobody else reads, and only after that wait for those that others read. */
-uint32_t table_want_begin(const struct table *table, struct table_want *wants, uint32_t count);
-void table_want_read(const struct table *table, struct table_want *wants, uint32_t count);
-void table_want_wait(const struct table *table, struct table_want *wants, uint32_t count);
-void table_want_end(const struct table *table, struct table_want *wants, uint32_t count);
+/* Of any tables of one media and cache. Begin with as many as there is memory for, at least one;
+ * returns how many. Then read those that nobody else reads, and only after that wait for those that
+ * others read. */
+uint32_t table_want_begin(struct table_want *wants, uint32_t count);
+void table_want_read(struct table_want *wants, uint32_t count);
+void table_want_wait(struct table_want *wants, uint32_t count);
+void table_want_end(const struct table_want *wants, uint32_t count);
 
 /* The block in which rows from `key` on start. */
 uint32_t table_block_of(const struct table_whole *whole, const struct tree_key *key);

@@ -106,7 +106,7 @@ void table_walk_close(struct table_walk *walk)
 	struct walk_state *state = walk->state;
 	if (!state)
 		return;
-	table_want_end(walk->table, state->want, state->wants);
+	table_want_end(state->want, state->wants);
 	state_free(state);
 	walk->state = NULL;
 }
@@ -166,19 +166,21 @@ static void wants_next(struct table_walk *walk)
 	struct walk_state *state = walk->state;
 	uint32_t left = state->whole->blocks - walk->block;
 	uint32_t count = left < walk->ahead ? left : walk->ahead;
-	table_want_end(walk->table, state->want, state->wants);
+	table_want_end(state->want, state->wants);
 	state->wants = state->told = 0;
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = 0; i < count; i++) {
+		state->want[i].table = walk->table;
 		state->want[i].number = walk->block + i;
-	count = table_want_begin(walk->table, state->want, count);
-	table_want_read(walk->table, state->want, count);
-	table_want_wait(walk->table, state->want, count);
+	}
+	count = table_want_begin(state->want, count);
+	table_want_read(state->want, count);
+	table_want_wait(state->want, count);
 	uint32_t keep = 0;
 	while (keep < count && state->want[keep].frame != TABLE_CACHE_NONE)
 		keep++;
 	if (keep == 0 && state->want[0].status == 0)
 		own_copy(state, &state->want[0]);
-	table_want_end(walk->table, state->want + keep, count - keep);
+	table_want_end(state->want + keep, count - keep);
 	if (keep == 0) {
 		state->want[0].frame = TABLE_CACHE_NONE;
 		state->want[0].spare = NULL;

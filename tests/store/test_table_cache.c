@@ -8,7 +8,16 @@
 #include "store/blob_lab.h"
 #include "store/table_state.h"
 
-enum { KEYS = 20000, VALUE = 120, THREADS = 4, ROUNDS = 150, ASKS = 100, LONG = 40000, WALKS = 12 };
+enum {
+	KEYS = 20000,
+	VALUE = 120,
+	THREADS = 4,
+	ROUNDS = 150,
+	ASKS = 100,
+	LONG = 40000,
+	WALKS = 12,
+	TABLES = 2
+};
 
 static struct table_cache *cache_make(uint64_t bytes)
 {
@@ -165,13 +174,13 @@ static void test_table_cache__second_waits_for_the_first(void **state)
 	}
 }
 
-/* ---- readers of a table ---- */
+/* ---- readers of tables ---- */
 
 struct readers {
 	struct blob_lab lab;
 	struct blob_lab_tables tables;
 	struct table_cache *cache;
-	struct table *table;
+	struct table *table[TABLES]; /* of the same rows */
 	bool failing;
 	bool short_only;      /* no row is long */
 	uint64_t got, failed; /* atomic */
@@ -188,19 +197,11 @@ static uint32_t bytes_of(const struct readers *readers, uint64_t key)
 }
 
 /* A table of even keys, every 500th row long. */
-static void readers_open(struct readers *readers, uint64_t cache_bytes, bool compress)
+static void table_make(struct readers *readers, struct table_builder *builder,
+		       const struct table_builder_options *options)
 {
-	struct table_builder *builder;
-	struct table_builder_options options;
-	struct haul_err err;
 	static uint8_t value[LONG];
-	blob_lab_open(&readers->lab);
-	readers->tables = (struct blob_lab_tables){ .lab = &readers->lab, .next = 1 };
-	readers->cache = cache_make(cache_bytes);
-	blob_lab_options(&readers->tables, TREE_NODE, &options);
-	options.compress = compress;
-	assert_int_equal(table_builder_new(&builder, 0), 0);
-	assert_int_equal(table_builder_start(builder, &options), 0);
+	assert_int_equal(table_builder_start(builder, options), 0);
 	for (uint64_t i = 0; i < KEYS; i++) {
 		uint64_t key = i * 2, op = 1, filling = value_of(i);
 		uint32_t end = bytes_of(readers, i);
@@ -210,17 +211,34 @@ static void readers_open(struct readers *readers, uint64_t cache_bytes, bool com
 		assert_int_equal(table_builder_add(builder, &rows, 0, 1), 0);
 	}
 	assert_int_equal(table_builder_finish(builder), 0);
-	assert_int_equal(readers->tables.count, 1);
-	assert_int_equal(table_open(&readers->table, &readers->lab.media, readers->cache,
-				    &readers->tables.info[0], &err),
-			 0);
+}
+
+static void readers_open(struct readers *readers, uint64_t cache_bytes, bool compress)
+{
+	struct table_builder *builder;
+	struct table_builder_options options;
+	struct haul_err err;
+	blob_lab_open(&readers->lab);
+	readers->tables = (struct blob_lab_tables){ .lab = &readers->lab, .next = 1 };
+	readers->cache = cache_make(cache_bytes);
+	blob_lab_options(&readers->tables, TREE_NODE, &options);
+	options.compress = compress;
+	assert_int_equal(table_builder_new(&builder, 0), 0);
+	for (uint32_t t = 0; t < TABLES; t++) {
+		table_make(readers, builder, &options);
+		assert_int_equal(readers->tables.count, t + 1);
+		assert_int_equal(table_open(&readers->table[t], &readers->lab.media, readers->cache,
+					    &readers->tables.info[t], &err),
+				 0);
+	}
 	table_builder_free(builder);
 }
 
 static void readers_close(struct readers *readers)
 {
 	assert_int_equal(status_of(readers->cache).pinned, 0);
-	table_drop(readers->table);
+	for (uint32_t t = 0; t < TABLES; t++)
+		table_drop(readers->table[t]);
 	table_cache_free(readers->cache);
 	blob_lab_close(&readers->lab);
 }
@@ -245,14 +263,19 @@ static void check_ask(struct readers *readers, const struct table_ask *ask)
 static void some_gets(struct readers *readers, struct prng *prng, struct arena *arena)
 {
 	struct table_ask ask[ASKS], *asks[ASKS];
-	uint64_t key = prng_below(prng, 100);
-	for (int i = 0; i < ASKS; i++) {
+	struct table *tables[ASKS];
+	uint64_t key = 0;
+	uint32_t first = prng_below(prng, TABLES);
+	for (uint32_t i = 0; i < ASKS; i++) {
+		if (i % (ASKS / TABLES) == 0)
+			key = prng_below(prng, 100);
 		ask[i] = (struct table_ask){ .key = { { key, 0, 0 } }, .op_max = 5 };
 		asks[i] = &ask[i];
-		key += prng_below(prng, 2 * KEYS / ASKS);
+		tables[i] = readers->table[(first + i / (ASKS / TABLES)) % TABLES];
+		key += prng_below(prng, TABLES * 2 * KEYS / ASKS);
 	}
 	arena->used = 0;
-	table_get(readers->table, asks, ASKS, arena);
+	table_get(tables, asks, ASKS, arena);
 	for (int i = 0; i < ASKS; i++)
 		check_ask(readers, &ask[i]);
 }
@@ -263,7 +286,8 @@ static void some_walk(struct readers *readers, struct prng *prng)
 	uint64_t expected = (from.word[0] + 1) / 2;
 	struct table_walk walk;
 	struct rows rows;
-	HAUL_ASSERT(!table_walk_open(&walk, readers->table, &from, 1 + prng_below(prng, 8), false));
+	HAUL_ASSERT(!table_walk_open(&walk, readers->table[prng_below(prng, TABLES)], &from,
+				     1 + prng_below(prng, 8), false));
 	for (int pieces = 0; pieces < 6; pieces++) {
 		int more = walk.source.next(&walk.source, &rows);
 		HAUL_ASSERT(more >= 0 || (readers->failing && more == -EIO));
@@ -296,8 +320,8 @@ static void *read_along(void *arg)
 	return NULL;
 }
 
-/* Many threads, many more blocks than frames, some that are packed, some too long for the usual
- * frame: one would get another block's bytes, or all wait for each other. */
+/* Many threads, many more blocks than frames, of tables in any order, some that are packed, some
+ * too long for the usual frame: one would get another block's bytes, or all wait for each other. */
 static void test_table_cache__threads_read_through_few_frames(void **state)
 {
 	(void)state;
@@ -360,7 +384,8 @@ static void test_table_cache__goes_on_while_all_is_pinned(void **state)
 		readers_open(&readers, 1 << 20, compress);
 		for (uint64_t i = 0; i < WALKS; i++) {
 			struct tree_key from = { { i * 2 * KEYS / WALKS, 0, 0 } };
-			assert_int_equal(table_walk_open(&walk[i], readers.table, &from, 16, false),
+			assert_int_equal(table_walk_open(&walk[i], readers.table[i % TABLES], &from,
+							 16, false),
 					 0);
 			assert_int_equal(walk[i].source.next(&walk[i].source, &rows), 1);
 		}
@@ -380,22 +405,24 @@ static void test_table_cache__goes_on_while_all_is_pinned(void **state)
 	free(arena.data);
 }
 
-/* Blocks that are not cached would be read one after the other. */
+/* Blocks that are not cached would be read one after the other, or table by table. */
 static void test_table_cache__missing_blocks_are_read_at_once(void **state)
 {
 	(void)state;
 	static struct readers readers;
 	struct table_ask ask[40], *asks[40];
+	struct table *tables[40];
 	readers = (struct readers){ .failing = false };
 	readers_open(&readers, 16 << 20, false);
 	uint64_t gets = readers.lab.gets, reads = readers.lab.reads;
 	for (int round = 0; round < 2; round++) {
 		for (uint64_t i = 0; i < 40; i++) {
-			uint64_t key = i * 1000 / 2 * 2;
+			uint64_t key = i % 20 * 1000;
 			ask[i] = (struct table_ask){ .key = { { key, 0, 0 } }, .op_max = 5 };
 			asks[i] = &ask[i];
+			tables[i] = readers.table[i / 20];
 		}
-		table_get(readers.table, asks, 40, NULL);
+		table_get(tables, asks, 40, NULL);
 		for (uint64_t i = 0; i < 40; i++)
 			assert_int_equal(ask[i].row.op, 1);
 		assert_int_equal(readers.lab.gets - gets, 1);
