@@ -115,6 +115,18 @@ static int session_commit(void *arg, const struct haul_changes *changes, int32_t
 	return session->open ? store_target_commit(&session->target, changes, statuses) : -ENOTCONN;
 }
 
+/* Of this process, then of the server. */
+static int session_stats(void *arg, void (*visit)(const struct haul_stats *block, void *visit_arg),
+			 void *visit_arg)
+{
+	const struct session *session = arg;
+	struct haul_store_status status;
+	(void)haul_stats_visit(session->stats, visit, visit_arg);
+	if (session->target.client == NULL)
+		return 0;
+	return haul_client_status(session->target.client, &status, visit, visit_arg);
+}
+
 /* All of standard input. */
 static int run_input(struct sql_run *run)
 {
@@ -157,8 +169,8 @@ static int session_run(struct session *session, struct haul_err *err)
 	const struct sql_source source = {
 		.reader = session_reader,
 		.commit = request->options.read_only ? NULL : session_commit,
+		.stats = session_stats,
 		.arg = session,
-		.stats = session->stats,
 		.cache = request->cache,
 	};
 	struct sql_run run = { .output.mode = request->mode };

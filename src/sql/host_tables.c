@@ -1,5 +1,5 @@
 /* Tables of the host: connections (all tables of haul flows that are attached), cache_entries (one
- * cache that nobody has open), batch_stats (of this process). Each is read as a whole when a
+ * cache that nobody has open), batch_stats (of this process, and of the server of the store). Each is read as a whole when a
  * statement begins with it. */
 #include <errno.h>
 #include <stdio.h>
@@ -339,10 +339,13 @@ static void stat_told(const struct haul_stats *stats, void *arg)
 static int stat_start(struct sql_cursor *base, const struct sql_given *given)
 {
 	struct host_cursor *cursor = (struct host_cursor *)base;
+	const struct sql_source *source = &sql_connection_of(base)->source;
 	(void)given;
 	host_begin(cursor, sizeof(struct stat_row));
-	haul_stats_visit(sql_connection_of(base)->source.stats, stat_told, cursor);
-	return cursor->error;
+	int error = source->stats(source->arg, stat_told, cursor);
+	if (error < 0)
+		(void)sql_fail(sql_vtab_of(base), error, "batch_stats: %s", haul_strerror(error));
+	return error < 0 ? error : cursor->error;
 }
 
 static int stat_column(struct sql_cursor *base, sqlite3_context *context, int column)

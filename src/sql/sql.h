@@ -27,9 +27,11 @@ struct sql_source {
 	int (*reader)(void *arg, struct haul_reader **ret_reader);
 	/* One group, durable when it returns; NULL = read only. */
 	int (*commit)(void *arg, const struct haul_changes *changes, int32_t *statuses);
+	/* batch_stats: each block of statistics there is; NULL = no such table. */
+	int (*stats)(void *arg, void (*visit)(const struct haul_stats *block, void *visit_arg),
+		     void *visit_arg);
 	void *arg;
-	struct haul_stats_table *stats; /* batch_stats; NULL = no such table */
-	const char *cache;              /* file of cache_entries; NULL = no such table */
+	const char *cache; /* file of cache_entries; NULL = no such table */
 };
 /* *ret_connection (may be NULL) is good until db is closed. */
 int sql_attach(struct sqlite3 *db, const struct sql_source *source,

@@ -248,6 +248,10 @@ class Sql(unittest.TestCase):
             self.assertEqual(self.rows("SELECT count(*) AS n FROM nodes WHERE id IN (1, 5, 50)"), [{"n": 3}])
             self.assertEqual([r["node"] for r in self.rows("SELECT node FROM path(8, 50)")], [8, 9, 10, 50])
             self.assertEqual(self.rows("SELECT sum(id) AS s FROM nodes"), [{"s": 105}])
+            self.assertEqual(self.rows(
+                "INSERT INTO nodes(id, kind) VALUES(60, 3); SELECT block, value FROM batch_stats "
+                "WHERE name IN ('operations_flushed', 'operations_processed')"),
+                [{"block": "client", "value": 1}, {"block": "store.server", "value": 3}])
             self.store = where
             self.assertIn("address", self.run_sql("SELECT 1").stderr)  # the folder is taken
         finally:
