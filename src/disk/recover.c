@@ -47,7 +47,6 @@ static int header_take(struct recovery *recovery, const struct reading *reading)
 	struct found *found = &recovery->found[reading->segment];
 	if (reading->error < 0) {
 		found->unreadable = true;
-		found->end = 0;
 		recovery->unreadable++;
 		return 0;
 	}
@@ -61,27 +60,43 @@ static int header_take(struct recovery *recovery, const struct reading *reading)
 	return 0;
 }
 
-/* A header that rotted does not hide its segment: older copies of what is in it would count. */
-static int header_restore(struct recovery *recovery, uint32_t segment)
+/* What its first batch and its footer say of a segment. 1; 0: nothing; or recovery->rc. */
+static int header_elsewhere(struct recovery *recovery, uint32_t segment,
+			    struct format_segment *ret_header)
 {
 	const struct shard *shard = recovery->shard;
 	const struct format_segment place = { .partition = shard->options.partition,
 					      .segment = segment };
-	struct found *found = &recovery->found[segment];
 	struct reading *window = &recovery->window;
 	uint32_t last = shard->super->segment_bytes - FORMAT_BLOCK;
 	uint8_t first[FORMAT_BATCH_HEADER];
-	if (!found->rotten || found->end <= FORMAT_BLOCK)
-		return 0;
 	if (recover_read_one(recovery, window, segment, FORMAT_BLOCK, FORMAT_BLOCK) < 0)
 		return recovery->rc;
 	memcpy(first, window->data, sizeof first);
 	if (recover_read_one(recovery, window, segment, last, FORMAT_BLOCK) < 0)
 		return recovery->rc;
-	found->there =
-		walk_header_restore(&place, shard->super, first, window->data, &found->header) == 1;
+	return walk_header_restore(&place, shard->super, first, window->data, ret_header);
+}
+
+/* A header that rotted does not hide its segment: older copies of what is in it would count. One
+ * that cannot be read may have been erased: what lies behind it does not count, but what is older
+ * than that does not either. */
+static int header_restore(struct recovery *recovery, uint32_t segment)
+{
+	struct found *found = &recovery->found[segment];
+	uint32_t last = recovery->shard->super->segment_bytes - FORMAT_BLOCK;
+	if ((!found->rotten && !found->unreadable) || found->end <= FORMAT_BLOCK)
+		return 0;
+	int rc = header_elsewhere(recovery, segment, &found->header);
+	if (rc < 0)
+		return rc;
+	found->there = rc == 1;
+	found->hides_only = found->unreadable;
 	if (found->there)
 		header_count(recovery, found);
+	/* It is quarantined: nothing is written to it, a footer neither. */
+	if (found->unreadable && (!found->there || found->end > last))
+		found->end = found->there ? last : 0;
 	return 0;
 }
 

@@ -1,7 +1,8 @@
 /* The newest row of each key: a table by hash, as large as all rows need, so that it is filled in
  * one pass whatever the order of segments. The row with the highest seq wins; of copies (the same
- * seq) the one in the segment that was opened last. Tombstones and rows whose time is over win like
- * any other, and hide what is older; only then are they left out. */
+ * seq) the one in the segment that was opened last. Tombstones, rows whose time is over and those of
+ * a segment whose header cannot be read win like any other, and hide what is older; only then are
+ * they left out. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -82,8 +83,11 @@ static bool newest_loses(const struct recovery *recovery, const struct newest *n
 		return true;
 	if (newest->seq != row->seq)
 		return newest->seq < row->seq;
-	const struct found *found = recovery->found;
-	return found[segment_of(newest)].header.generation < found[segment].header.generation;
+	const struct found *there = &recovery->found[segment_of(newest)];
+	const struct found *here = &recovery->found[segment];
+	if (there->hides_only || here->hides_only)
+		return !here->hides_only;
+	return there->header.generation < here->header.generation;
 }
 
 static uint64_t what_of(const struct format_row *row)
@@ -112,6 +116,8 @@ void newest_add(struct recovery *recovery, const struct format_row *row, uint32_
 	*newest = (struct newest){ .hash = hash, .seq = row->seq, .expiry = row->expiry };
 	newest->where = (uint64_t)segment << SEGMENT_SHIFT | (uint64_t)row->unit << UNIT_SHIFT |
 			(uint64_t)row->bytes << BYTES_SHIFT | what_of(row);
+	if (recovery->found[segment].hides_only)
+		newest->where |= WHAT_TOMBSTONE;
 	newest->check = (uint32_t)row->checksum;
 }
 

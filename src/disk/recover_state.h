@@ -30,6 +30,7 @@ struct found {
 	uint32_t expiry_max;
 	bool there;      /* has a header */
 	bool rotten;     /* had one */
+	bool hides_only; /* its header cannot be read: perhaps it was erased */
 	bool has_footer; /* its rows were taken from there */
 	bool unreadable; /* the disk gave an error */
 	uint64_t twice;  /* a part of this flush was dropped here, for it is whole elsewhere; 0 */
