@@ -90,6 +90,50 @@ uint32_t reader_ask(struct reader_store *store, enum tree tree, uint32_t count, 
 
 /* ---- by name ---- */
 
+/* A call that looks for many records: as many at once as there are asks. */
+struct rounds {
+	struct reader_store *store;
+	uint32_t wanted;
+	uint32_t done, count; /* asks of this round, from names[done] on */
+	uint32_t answered;    /* of them, before the arena was full; ends the call when not all */
+	int result;           /* of the call, behind the last round */
+};
+
+static struct rounds rounds_begin(struct reader_store *store, uint32_t wanted)
+{
+	return (struct rounds){ .store = store, .wanted = wanted, .result = reader_begin(store) };
+}
+
+/* Whether there is another. */
+static bool rounds_next(struct rounds *rounds)
+{
+	struct reader_store *store = rounds->store;
+
+	if (rounds->result < 0)
+		return false;
+	HAUL_ASSERT(rounds->answered <= rounds->count);
+	const bool full = rounds->answered < rounds->count;
+	rounds->done += rounds->answered;
+	const bool stopped = !full && rounds->count > 0 && reader_stopped(&store->reader);
+	if (stopped || full || rounds->done == rounds->wanted) {
+		rounds->result = reader_end(store, stopped ? -ECANCELED : (int)rounds->done);
+		return false;
+	}
+	const uint32_t left = rounds->wanted - rounds->done;
+	rounds->count = left < READER_ASKS ? left : READER_ASKS;
+	return true;
+}
+
+/* The asks of this round, whose keys have been filled in. */
+static void rounds_ask(struct rounds *rounds, enum tree tree, int32_t *statuses)
+{
+	struct reader_store *store = rounds->store;
+
+	rounds->answered = reader_ask(store, tree, rounds->count, &store->arena);
+	for (uint32_t i = 0; i < rounds->answered; i++)
+		statuses[rounds->done + i] = reader_status(&store->asks[i]);
+}
+
 static void node_put(const struct table_ask *ask, struct haul_node *node)
 {
 	record_get_node(ask->row.value, ask->row.bytes, node);
@@ -101,28 +145,19 @@ static int reader_get(struct haul_reader *reader, const uint64_t *ids, uint32_t 
 		      struct haul_node *nodes, int32_t *statuses)
 {
 	struct reader_store *store = reader_store_of(reader);
-	uint32_t done = 0;
-	const int error = reader_begin(store);
+	struct rounds rounds = rounds_begin(store, count);
 
-	if (error < 0)
-		return error;
-	while (done < count) {
-		uint32_t n = count - done < READER_ASKS ? count - done : READER_ASKS;
-		for (uint32_t i = 0; i < n; i++)
+	while (rounds_next(&rounds)) {
+		const uint32_t done = rounds.done;
+		for (uint32_t i = 0; i < rounds.count; i++)
 			store->asks[i].key = (struct tree_key){ { ids[done + i], 0, 0 } };
-		const uint32_t answered = reader_ask(store, TREE_NODE, n, &store->arena);
-		for (uint32_t i = 0; i < answered; i++) {
-			statuses[done + i] = reader_status(&store->asks[i]);
+		rounds_ask(&rounds, TREE_NODE, statuses);
+		for (uint32_t i = 0; i < rounds.answered; i++) {
 			if (statuses[done + i] == 0)
 				node_put(&store->asks[i], &nodes[done + i]);
 		}
-		done += answered;
-		if (answered < n)
-			break;
-		if (reader_stopped(reader))
-			return reader_end(store, -ECANCELED);
 	}
-	return reader_end(store, (int)done);
+	return rounds.result;
 }
 
 int reader_nodes(struct reader_store *store, uint32_t count, struct haul_node *nodes)
@@ -177,27 +212,19 @@ static int reader_get_by_key(struct haul_reader *reader, const struct haul_text 
 			     uint32_t count, struct haul_node *nodes, int32_t *statuses)
 {
 	struct reader_store *store = reader_store_of(reader);
-	uint32_t done = 0;
-	const int error = reader_begin(store);
+	struct rounds rounds = rounds_begin(store, count);
 
-	if (error < 0)
-		return error;
-	while (done < count) {
-		const uint32_t n = count - done < READER_ASKS ? count - done : READER_ASKS;
-		const uint32_t led = keys_lead(store, keys + done, n, statuses + done);
-		const uint32_t answered = reader_ask(store, TREE_NODE, led, &store->arena);
-		for (uint32_t i = 0; i < answered; i++) {
+	while (rounds_next(&rounds)) {
+		const uint32_t done = rounds.done;
+		const uint32_t led = keys_lead(store, keys + done, rounds.count, statuses + done);
+		rounds.answered = reader_ask(store, TREE_NODE, led, &store->arena);
+		for (uint32_t i = 0; i < rounds.answered; i++) {
 			const uint32_t at = done + i;
 			if (statuses[at] == 0)
 				statuses[at] = key_settle(&store->asks[i], &keys[at], &nodes[at]);
 		}
-		done += answered;
-		if (answered < led)
-			break;
-		if (reader_stopped(reader))
-			return reader_end(store, -ECANCELED);
 	}
-	return reader_end(store, (int)done);
+	return rounds.result;
 }
 
 void reader_edge_put(const struct tree_key *out, const struct table_ask *ask,
@@ -215,33 +242,24 @@ static int reader_get_edges(struct haul_reader *reader, const struct haul_edge_i
 			    uint32_t count, struct haul_edge *edges, int32_t *statuses)
 {
 	struct reader_store *store = reader_store_of(reader);
-	uint32_t done = 0;
-	const int error = reader_begin(store);
+	struct rounds rounds = rounds_begin(store, count);
 
-	if (error < 0)
-		return error;
-	while (done < count) {
-		const uint32_t n = count - done < READER_ASKS ? count - done : READER_ASKS;
-		for (uint32_t i = 0; i < n; i++) {
+	while (rounds_next(&rounds)) {
+		const uint32_t done = rounds.done;
+		for (uint32_t i = 0; i < rounds.count; i++) {
 			const struct haul_edge_id *id = &ids[done + i];
 			store->asks[i].key =
 				(struct tree_key){ { id->src, (uint64_t)id->type << 32 | id->disc,
 						     id->dst } };
 		}
-		const uint32_t answered = reader_ask(store, TREE_OUT, n, &store->arena);
-		for (uint32_t i = 0; i < answered; i++) {
+		rounds_ask(&rounds, TREE_OUT, statuses);
+		for (uint32_t i = 0; i < rounds.answered; i++) {
 			const struct table_ask *ask = &store->asks[i];
-			statuses[done + i] = reader_status(ask);
 			if (statuses[done + i] == 0)
 				reader_edge_put(&ask->key, ask, &edges[done + i]);
 		}
-		done += answered;
-		if (answered < n)
-			break;
-		if (reader_stopped(reader))
-			return reader_end(store, -ECANCELED);
 	}
-	return reader_end(store, (int)done);
+	return rounds.result;
 }
 
 int reader_edges(struct reader_store *store, uint32_t count, struct haul_edge *edges)
@@ -272,30 +290,20 @@ static int reader_get_embeddings(struct haul_reader *reader,
 				 struct haul_embedding *embeddings, int32_t *statuses)
 {
 	struct reader_store *store = reader_store_of(reader);
-	const uint32_t count = names->count;
-	uint32_t done = 0;
-	const int error = reader_begin(store);
+	struct rounds rounds = rounds_begin(store, names->count);
 
-	if (error < 0)
-		return error;
-	while (done < count) {
-		const uint32_t n = count - done < READER_ASKS ? count - done : READER_ASKS;
-		for (uint32_t i = 0; i < n; i++)
+	while (rounds_next(&rounds)) {
+		const uint32_t done = rounds.done;
+		for (uint32_t i = 0; i < rounds.count; i++)
 			store->asks[i].key =
 				(struct tree_key){ { names->index, names->nodes[done + i], 0 } };
-		const uint32_t answered = reader_ask(store, TREE_EMBEDDING, n, &store->arena);
-		for (uint32_t i = 0; i < answered; i++) {
-			statuses[done + i] = reader_status(&store->asks[i]);
+		rounds_ask(&rounds, TREE_EMBEDDING, statuses);
+		for (uint32_t i = 0; i < rounds.answered; i++) {
 			if (statuses[done + i] == 0)
 				embedding_put(&store->asks[i], &embeddings[done + i]);
 		}
-		done += answered;
-		if (answered < n)
-			break;
-		if (reader_stopped(reader))
-			return reader_end(store, -ECANCELED);
 	}
-	return reader_end(store, (int)done);
+	return rounds.result;
 }
 
 /* ---- by likeness ---- */
