@@ -26,9 +26,9 @@ void memtable_free(struct memtable *table);
 /* Forget all rows; nobody reads. */
 void memtable_clear(struct memtable *table);
 
-/* Take memory of the machine that puts will come to soon, if it was not: first what finds rows, then
- * `ahead` bytes beyond what was put; one large page a call. false: there is none. The writer may
- * be putting meanwhile; only one thread at a time does this. */
+/* Take from the machine what puts will come to soon, if it was not: first what finds rows, then
+ * `ahead` bytes beyond what was put; one large page a call. false: there is none left. The writer
+ * may be putting meanwhile; only one thread at a time does this. */
 bool memtable_ahead(struct memtable *table, uint64_t ahead);
 
 /* Address space of a table with `bytes` of rows: what memtable_new takes. */
