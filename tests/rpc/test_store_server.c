@@ -260,6 +260,8 @@ static void test_server__checks_queries(void **state)
 		{ .ask = WIRE_SCAN, .flags = 0x80 },
 		{ .ask = WIRE_NEAR, .count = 1000, .max = 1000 },
 		{ .ask = WIRE_NEAR, .count = 1, .max = 1, .dimensions = UINT32_MAX },
+		{ .ask = WIRE_STATUS, .count = 1 },
+		{ .ask = WIRE_STATUS, .reserved = 1 },
 	};
 	struct serve_lab lab;
 
@@ -599,6 +601,69 @@ static void test_server__asks_for_the_token(void **state)
 	serve_lab_close(&lab);
 }
 
+/* A question for figures with `rest` bytes behind it. */
+static uint32_t raw_status(uint8_t *data, uint32_t rest, uint64_t seq)
+{
+	const struct wire_query query = { .ask = WIRE_STATUS };
+	const struct wire_from from = { .seq = seq };
+
+	memcpy(data + FRAME_HEAD, &query, sizeof query);
+	wire_seal(data, WIRE_QUERY, WIRE_QUERY_HEAD + rest, &from);
+	return WIRE_QUERY_HEAD + rest;
+}
+
+/* Figures are told to who has said the token, in order of asking, and to nobody before; a question
+ * that is longer than it can be is refused by its head, and one with anything behind it. */
+static void test_server__tells_figures_to_who_may_know(void **state)
+{
+	uint8_t *data = aligned_alloc(64, WIRE_QUERY_MAX + 64), *reply = frame_room();
+	char right[FOLDER_LAB_PATH + 32];
+	const struct wire_result *result;
+	struct frame_head head;
+	struct serve_lab lab;
+
+	(void)state;
+	assert_non_null(data);
+	memset(data, 0, WIRE_QUERY_MAX + 64);
+	serve_lab_open(&lab, NULL);
+	serve_lab_stop(&lab);
+	token_write(&lab, right, "right", "secret\n");
+	const struct store_server_options options = { .token_file = right };
+	serve_lab_start(&lab, &options);
+	int fd = raw_connect(&lab);
+	raw_send(fd, data, raw_status(data, 0, 1));
+	assert_int_equal(raw_error(fd), -EPROTO);
+	fd = raw_connect(&lab);
+	const uint32_t hello = wire_put_hello(data, (const uint8_t *)"secreT", 6);
+	raw_send(fd, data, hello + raw_status(data + hello, 0, 1)); /* at once, in one piece */
+	assert_int_equal(raw_error(fd), -EACCES);
+	assert_int_equal(serve_lab_figure(&lab, "store.server", "queries"), 0);
+	fd = raw_connect(&lab);
+	raw_hello(fd, "secret");
+	assert_int_equal(raw_read(fd, reply, FRAME_ROOM), WIRE_WELCOME_BYTES);
+	for (uint64_t seq = 1; seq <= WIRE_CREDITS; seq++)
+		raw_send(fd, data, raw_status(data, 0, seq));
+	for (uint64_t seq = 1; seq <= WIRE_CREDITS; seq++) {
+		assert_true(raw_read(fd, reply, FRAME_ROOM) > WIRE_RESULT_HEAD);
+		memcpy(&head, reply, sizeof head);
+		assert_int_equal(head.kind, WIRE_RESULT);
+		assert_int_equal(head.seq, seq);
+		assert_int_equal(wire_get_result(reply, &result), 0);
+		assert_int_equal(result->result, 4); /* blocks: three of the store, the server's */
+	}
+	(void)raw_status(data, WIRE_QUERY_MAX + 8 - WIRE_QUERY_HEAD, 9);
+	raw_send(fd, data, FRAME_HEAD);
+	assert_int_equal(raw_error(fd), HAUL_ELIMIT);
+	fd = raw_connect(&lab);
+	raw_hello(fd, "secret");
+	assert_int_equal(raw_read(fd, reply, FRAME_ROOM), WIRE_WELCOME_BYTES);
+	raw_send(fd, data, raw_status(data, 64 << 10, 1));
+	assert_int_equal(raw_error(fd), HAUL_ECORRUPT);
+	free(data);
+	free(reply);
+	serve_lab_close(&lab);
+}
+
 /* It does not listen where others can come from without a token file, nor with an empty one. */
 static void test_server__refuses_open_doors(void **state)
 {
@@ -711,6 +776,7 @@ int main(void)
 		cmocka_unit_test(test_server__stops_with_clients),
 		cmocka_unit_test(test_server__lets_go_of_idle_pins),
 		cmocka_unit_test(test_server__asks_for_the_token),
+		cmocka_unit_test(test_server__tells_figures_to_who_may_know),
 		cmocka_unit_test(test_server__refuses_open_doors),
 		cmocka_unit_test(test_server__replaces_stale_sockets_only),
 		cmocka_unit_test(test_server__serves_to_read_only),
