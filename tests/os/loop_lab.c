@@ -173,3 +173,27 @@ void loop_lab_kill(struct loop_lab *lab)
 	assert_int_equal(ioctl(fd, shutdown, &how), 0);
 	close(fd);
 }
+
+void loop_lab_error(struct loop_lab *lab)
+{
+	char path[96];
+
+	assert_int_equal(mount(NULL, lab->folder, NULL, MS_REMOUNT, "errors=remount-ro"), 0);
+	snprintf(path, sizeof path, "/sys/fs/ext4/%s/trigger_fs_error",
+		 lab->host + strlen("/dev/"));
+	const int fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, "1", 1) != 1) {
+		loop_lab_close(lab);
+		test_skip("needs the kernel's ext4 in /sys, to make an error in it");
+	}
+	close(fd);
+}
+
+void loop_lab_remount(struct loop_lab *lab, bool read_only)
+{
+	if (lab->device_fd >= 0)
+		close(lab->device_fd);
+	lab->device_fd = -1;
+	assert_int_equal(umount(lab->folder), 0);
+	assert_int_equal(mount(lab->host, lab->folder, "ext4", read_only ? MS_RDONLY : 0, NULL), 0);
+}

@@ -31,3 +31,8 @@ void loop_lab_discard(struct loop_lab *lab, uint64_t offset, uint64_t bytes);
 void loop_lab_reattach(struct loop_lab *lab, int flags);
 /* The file system under the device stops: all operations fail from now on, for good. */
 void loop_lab_kill(struct loop_lab *lab);
+/* It finds an error in itself, after which it can only be read, also through files that are open
+ * for writing. Skips the test where the kernel cannot be told to. */
+void loop_lab_error(struct loop_lab *lab);
+/* Its mount: read-only or not. The device is away from then on. After an error: mounted anew. */
+void loop_lab_remount(struct loop_lab *lab, bool read_only);
