@@ -2,8 +2,8 @@
  *
  * Promise: nothing outside of the input is read (each body lies in memory of exactly its size),
  * whatever the kind; what is accepted is within its limits: counts of statuses, lengths of names,
- * records and figures within the page. The first byte chooses the kind; the frame is sealed here, as a
- * checksum keeps no hostile sender away. */
+ * records and figures within the page. The first byte chooses the kind; the frame is sealed here,
+ * as a checksum keeps no hostile sender away. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>

@@ -2,15 +2,16 @@
  * gives it away.
  *
  * Model      {"where": a folder or an address, "uuid", "op_last", "op_checkpoint", "log_bytes",
- *            "memtable_bytes", "memory_bytes", "filter_bytes", "tables_unfiltered", "levels": [{"runs", "tables", "rows", "bytes"}], "debt_bytes",
- *            "bytes_logged", "bytes_flushed", "bytes_merged", "write_amplification" (or null),
- *            "flushes", "merges", "checkpoints", "sync_ns", "arrivals_per_s", "throttle_ns",
+ *            "memtable_bytes", "memory_bytes", "filter_bytes", "tables_unfiltered", "levels":
+ *            [{"runs", "tables", "rows", "bytes"}], "debt_bytes", "bytes_logged",
+ *            "bytes_flushed", "bytes_merged", "write_amplification" (or null), "flushes",
+ *            "merges", "checkpoints", "sync_ns", "arrivals_per_s", "throttle_ns",
  *            "throttle_max_ns", "served", "stats": as in node/status.h}
  *            A server has a socket STORE_STATUS_SOCKET in its folder, for its user only: who
  *            connects is sent the document, then the end of the file.
- * Units      as the names say.
  *            Over the wire a server sends the same figures (haul_client_status); the document
  *            is made of them where it is shown.
+ * Units      as the names say.
  * Ownership  store and table are borrowed until store_status_close.
  * Memory     a document for each who asks, one at a time.
  * Threads    one of its own for the socket.

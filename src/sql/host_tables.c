@@ -1,6 +1,6 @@
 /* Tables of the host: connections (all tables of haul flows that are attached), cache_entries (one
- * cache that nobody has open), batch_stats (of this process, and of the server of the store). Each is read as a whole when a
- * statement begins with it. */
+ * cache that nobody has open), batch_stats (of this process, and of the server of the store). Each
+ * is read as a whole when a statement begins with it. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
