@@ -20,6 +20,7 @@ enum { KEY_NAME = 256, KEY_ENTRIES, KEY_XDP, KEY_TIMEOUT, KEY_NO_SWEEP, KEY_ALL 
 /* ---- attach ---- */
 
 struct attach_request {
+	struct option_words words; /* IF */
 	struct haul_flows_options options;
 	const char *name; /* NULL = as the interface */
 };
@@ -72,16 +73,8 @@ static error_t parse_attach(int key, char *arg, struct argp_state *state)
 	case KEY_NO_SWEEP:
 		request->options.sweep_ms = UINT32_MAX;
 		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num > 0)
-			argp_error(state, "one IF at a time, '%s' is a second", arg);
-		request->options.ifname = arg;
-		return 0;
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "IF is missing: an interface, as 'ip link' shows them");
-		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return option_words(key, &request->words, state);
 	}
 }
 
@@ -141,11 +134,14 @@ int flows_attach(int argc, char **argv)
 		       "  sudo haul flows attach eth0 --name uplink --entries 1000000 --timeout "
 		       "established=3600\n",
 	};
-	struct attach_request request = { 0 };
+	struct attach_request request = {
+		.words = { .min = 1, .max = 1, "an interface, as 'ip link' shows them" }
+	};
 	struct haul_err err = { 0 };
 
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
+	request.options.ifname = request.words.word[0];
 	return attach(&request, &err) < 0 ? cli_fail("flows attach", &err) : CLI_OK;
 }
 

@@ -5,11 +5,11 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "base/assert.h"
 #include "cli/cli.h"
 #include "cli/flows.h"
 #include "cli/flows_loop.h"
 #include "cli/flows_tables.h"
+#include "cli/option.h"
 #include "cli/progress.h"
 #include "cli/quantity.h"
 #include "os/os.h"
@@ -19,7 +19,7 @@ enum { KEY_RESUME = 256, KEY_OVERWRITE, KEY_MERGE, KEY_REPLACE, KEY_ONLY_NEW, KE
 enum { STOPPED = 1 };
 
 struct request {
-	const char *words[2]; /* [NAME] FILE */
+	struct option_words words; /* [NAME] FILE */
 	bool resume, overwrite;
 	bool mode_given;
 	enum haul_map_import_mode mode;
@@ -35,21 +35,12 @@ struct work {
 
 static const char *name_of(const struct request *request)
 {
-	return request->words[1] != NULL ? request->words[0] : NULL;
+	return request->words.count > 1 ? request->words.word[0] : NULL;
 }
 
 static const char *file_of(const struct request *request)
 {
-	return request->words[1] != NULL ? request->words[1] : request->words[0];
-}
-
-static error_t add_word(struct request *request, char *arg, struct argp_state *state)
-{
-	if (state->arg_num > 1)
-		argp_error(state, "wanted is [NAME] FILE, '%s' is too much", arg);
-	HAUL_ASSERT(state->arg_num < 2);
-	request->words[state->arg_num] = arg;
-	return 0;
+	return request->words.word[request->words.count - 1];
 }
 
 static int on_progress(uint64_t done, uint64_t expected, void *arg)
@@ -90,6 +81,7 @@ static error_t parse_export(int key, char *arg, struct argp_state *state)
 {
 	struct request *request = state->input;
 
+	(void)arg;
 	switch (key) {
 	case KEY_RESUME:
 		request->resume = true;
@@ -97,13 +89,8 @@ static error_t parse_export(int key, char *arg, struct argp_state *state)
 	case KEY_OVERWRITE:
 		request->overwrite = true;
 		break;
-	case ARGP_KEY_ARG:
-		return add_word(request, arg, state);
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "FILE is missing");
-		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return option_words(key, &request->words, state);
 	}
 	if (request->resume && request->overwrite)
 		argp_error(state, "one of --resume and --overwrite at a time");
@@ -156,7 +143,7 @@ int flows_export(int argc, char **argv)
 		       "  sudo haul flows export eth0 eth0.flows\n"
 		       "  sudo haul flows export eth0 eth0.flows --resume\n",
 	};
-	struct request request = { 0 };
+	struct request request = { .words = { .min = 1, .max = 2 } };
 	struct haul_err err = { 0 };
 
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
@@ -181,6 +168,7 @@ static error_t parse_import(int key, char *arg, struct argp_state *state)
 {
 	struct request *request = state->input;
 
+	(void)arg;
 	switch (key) {
 	case KEY_MERGE:
 		return set_mode(request, HAUL_MAP_IMPORT_MERGE, state);
@@ -191,13 +179,8 @@ static error_t parse_import(int key, char *arg, struct argp_state *state)
 	case KEY_DRY_RUN:
 		request->dry_run = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		return add_word(request, arg, state);
-	case ARGP_KEY_NO_ARGS:
-		argp_error(state, "FILE is missing");
-		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return option_words(key, &request->words, state);
 	}
 }
 
@@ -252,7 +235,7 @@ int flows_import(int argc, char **argv)
 		       "  sudo haul flows import eth0 eth0.flows --dry-run\n"
 		       "  sudo haul flows import eth0 eth0.flows --only-new\n",
 	};
-	struct request request = { .mode = HAUL_MAP_IMPORT_MERGE };
+	struct request request = { .words = { .min = 1, .max = 2 }, .mode = HAUL_MAP_IMPORT_MERGE };
 	struct haul_err err = { 0 };
 
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))

@@ -26,7 +26,7 @@ enum { KEY_INTERVAL = 256, KEY_COUNT, KEY_FOR };
 enum { SLICE_MS = 100, COUNT_MAX = 1000000000, LIFE_MASK = 0xff };
 
 struct request {
-	const char *name;
+	struct option_words words; /* NAME */
 	struct flows_query query;
 	int64_t interval_ns;
 	int64_t for_ns; /* 0 = for ever */
@@ -61,13 +61,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_FOR:
 		request->for_ns = flows_query_duration("for", arg, state);
 		return 0;
-	case ARGP_KEY_ARG:
-		if (state->arg_num > 0)
-			argp_error(state, "one NAME at a time, '%s' is a second", arg);
-		request->name = arg;
-		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return option_words(key, &request->words, state);
 	}
 }
 
@@ -250,8 +245,9 @@ static int watch(struct watcher *watcher, struct haul_err *err)
 
 static int run(const struct request *request, struct haul_err *err)
 {
+	const char *name = request->words.count > 0 ? request->words.word[0] : NULL;
 	struct watcher watcher = { .request = request, .first = true };
-	int rc = flows_tables_open_one(&watcher.flows, request->name, err);
+	int rc = flows_tables_open_one(&watcher.flows, name, err);
 
 	if (rc < 0)
 		return rc;
@@ -310,7 +306,7 @@ int flows_watch(int argc, char **argv)
 		       "\"closed\")'\n",
 		.children = children,
 	};
-	struct request request = { .interval_ns = NS_PER_S };
+	struct request request = { .words = { .max = 1 }, .interval_ns = NS_PER_S };
 	struct haul_err err = { 0 };
 
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))

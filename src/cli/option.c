@@ -61,15 +61,15 @@ static const char *args_doc(const struct argp_state *state)
 	return argp->args_doc != NULL ? argp->args_doc : "";
 }
 
-/* The word of args_doc that has this number. */
+/* The word of args_doc that has this number among those that are wanted, not in brackets. */
 static const char *word_of(const char *doc, uint32_t number, int *ret_bytes)
 {
-	doc += strspn(doc, " ");
-	for (uint32_t i = 0; i < number; i++) {
-		doc += strcspn(doc, " ");
-		doc += strspn(doc, " ");
+	for (uint32_t i = 0; *doc != '\0'; doc += strspn(doc, " ")) {
+		*ret_bytes = (int)strcspn(doc, " ");
+		if (*doc != '[' && i++ == number)
+			break;
+		doc += *ret_bytes;
 	}
-	*ret_bytes = (int)strcspn(doc, " ");
 	return doc;
 }
 

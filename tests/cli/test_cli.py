@@ -88,6 +88,8 @@ class Cli(unittest.TestCase):
                 ("TO is missing: wanted is WHERE FROM TO", ["store", "path", "g", "1"]),
                 ("WHERE is missing: a folder, unix:PATH or HOST:PORT", ["store", "path"]),
                 ("FILE|DEVICE is missing", ["cache", "check"]),
+                ("FILE is missing", ["flows", "import"]),
+                ("'c' is too much: wanted is [NAME] FILE", ["flows", "export", "a", "b", "c"]),
                 ("'x' is too much: wanted is nothing", ["map", "list", "x"]),
                 ("'v' is too much: wanted is TARGET KEY [VALUE]",
                  ["cache", "set", "c", "k", "u", "v"])):
