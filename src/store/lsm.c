@@ -25,12 +25,12 @@ static int memory_init(struct lsm *lsm)
 {
 	const struct lsm_options *options = &lsm->options;
 	uint64_t budget = options->frame_budget ? options->frame_budget : LSM_FRAME_BUDGET;
-	for (uint32_t i = 0; i < LSM_MEMORIES; i++) {
-		int rc = memtable_new(&lsm->memory[i].table, options->memtable_bytes + budget);
-		if (rc < 0)
-			return rc;
-	}
-	int rc = lsm_scratch_new(&lsm->scratch, LSM_FIND);
+	int rc = memtable_sorter_new(&lsm->sorter, options->memtable_bytes + budget);
+	for (uint32_t i = 0; i < LSM_MEMORIES && rc == 0; i++)
+		rc = memtable_new(&lsm->memory[i].table, options->memtable_bytes + budget,
+				  lsm->sorter);
+	if (rc == 0)
+		rc = lsm_scratch_new(&lsm->scratch, LSM_FIND);
 	if (rc < 0 || options->read_only)
 		return rc;
 	rc = table_builder_new(&lsm->flush.builder, lsm_table_bytes(lsm));
@@ -265,6 +265,7 @@ void lsm_close(struct lsm *lsm)
 		HAUL_ASSERT(lsm->memory[i].holds == 0); /* a view that was not dropped */
 		memtable_free(lsm->memory[i].table);
 	}
+	memtable_sorter_free(lsm->sorter);
 	table_builder_free(lsm->flush.builder);
 	merge_free(lsm->flush.merge);
 	lsm_scratch_free(lsm->scratch);

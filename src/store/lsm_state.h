@@ -2,9 +2,9 @@
  *
  * Model      lsm.c opens and closes; lsm_write.c is the executor's; lsm_view.c has views, pins and
  *            the memory tables; lsm_find.c looks for keys; lsm_walk.c goes along them; lsm_step.c
- *            chooses background work: lsm_flush.c and lsm_job.c (merges) do it, lsm_filters.c keeps
- *            to the share of memory that indexes and filters have, lsm_plan.c says
- *            what is to be merged; manifest.c keeps what is durable.
+ *            chooses background work: lsm_flush.c and lsm_job.c (merges) do it, lsm_plan.c says
+ *            what is to be merged, lsm_filters.c which filters are in memory; manifest.c keeps what
+ *            is durable.
  * Threads    `lock` guards current, memories' states, pins and dead views. What is marked
  *            "background" belongs to the thread of lsm_step, "executor" to that of lsm_put. */
 #pragma once
@@ -107,6 +107,7 @@ struct lsm {
 	struct lsm_view *current;
 	struct lsm_view *dead;
 	struct lsm_memory memory[LSM_MEMORIES];
+	struct memtable_sorter *sorter;
 	uint64_t pins[LSM_PINS]; /* op + 1; 0 = free */
 	uint64_t published;      /* atomic */
 
@@ -169,16 +170,13 @@ void lsm_memory_drop(struct lsm_memory *memory);
 /* The one that would be written next: nobody holds it; NULL if there is none. Under the lock. */
 struct lsm_memory *lsm_memory_next(struct lsm *lsm);
 
-/* ---- lsm_filters.c ---- */
+/* ---- lsm_filters.c, lsm_flush.c, lsm_job.c, lsm_plan.c ---- */
 
 /* With its filter if there is room for one of that level. */
 int lsm_table_open(struct lsm *lsm, const struct table_info *info, uint32_t level,
 		   struct table **ret_table, struct haul_err *err);
 /* Drop filters of a run, or read some that had been dropped: 1; nothing to do: 0. */
 int lsm_filters_step(struct lsm *lsm);
-
-/* ---- lsm_flush.c, lsm_job.c, lsm_plan.c ---- */
-
 int lsm_flush_step(struct lsm *lsm, struct lsm_memory *frozen);
 int lsm_flush_finish(struct lsm *lsm, struct lsm_memory *frozen);
 void lsm_flush_stop(struct lsm *lsm);

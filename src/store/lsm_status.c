@@ -67,6 +67,7 @@ void lsm_status(struct lsm *lsm, struct haul_store_status *ret_status)
 	uint64_t budget = lsm->options.frame_budget ? lsm->options.frame_budget : LSM_FRAME_BUDGET;
 	ret_status->memory_bytes =
 		LSM_MEMORIES * memtable_memory(lsm->options.memtable_bytes + budget) +
+		memtable_sorter_memory(lsm->options.memtable_bytes + budget) +
 		lsm->options.cache_bytes + ret_status->filter_bytes;
 }
 

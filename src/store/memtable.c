@@ -27,7 +27,6 @@ enum {
 	CHUNK_ROWS_LOG2_MAX = 12,
 	CHUNK_ROWS_LOG2_MIN = 5,
 	CHUNKS_AIM = 512, /* all rows of a table of the shortest rows */
-	ROW_MIN = 32,
 	/* Bytes a slot at most: an edge without a value takes 48 bytes and two slots. */
 	SLOT_BYTES_MIN = 24,
 	PAGE = 4096,
@@ -65,7 +64,7 @@ uint32_t memtable_cost(enum tree tree, uint32_t value_bytes)
 static uint32_t chunk_shift(uint64_t bytes)
 {
 	uint32_t shift = CHUNK_ROWS_LOG2_MIN;
-	while (shift < CHUNK_ROWS_LOG2_MAX && (bytes / ROW_MIN >> shift) > CHUNKS_AIM)
+	while (shift < CHUNK_ROWS_LOG2_MAX && (bytes / MEMTABLE_ROW_MIN >> shift) > CHUNKS_AIM)
 		shift++;
 	return shift;
 }
@@ -98,13 +97,18 @@ static uint64_t slot_count(uint64_t bytes)
 	return used + used / 4 + 1;
 }
 
+static uint64_t order_bytes(uint64_t bytes)
+{
+	return arena_bytes(bytes) / MEMTABLE_ROW_MIN * sizeof(uint32_t);
+}
+
 uint64_t memtable_memory(uint64_t bytes)
 {
 	uint64_t chunks = 0;
 	for (int tree = 0; tree < TREES; tree++)
 		chunks += chunks_max(bytes, (enum tree)tree);
-	return arena_bytes(bytes) + (slot_count(bytes) + chunks) * sizeof(uint32_t) +
-	       sizeof(struct memtable);
+	return arena_bytes(bytes) + order_bytes(bytes) +
+	       (slot_count(bytes) + chunks) * sizeof(uint32_t) + sizeof(struct memtable);
 }
 
 static int memtable_alloc(struct memtable *table)
@@ -113,7 +117,8 @@ static int memtable_alloc(struct memtable *table)
 	table->arena = aligned_alloc(page_of(table->arena_bytes), table->arena_bytes);
 	/* Zeros that the kernel gives when they are touched: a store opens quickly. */
 	table->slots = calloc(slots, sizeof *table->slots);
-	if (!table->arena || !table->slots)
+	table->order = malloc(order_bytes(table->bytes));
+	if (!table->arena || !table->slots || !table->order)
 		return -ENOMEM;
 	memory_large(table->arena, table->arena_bytes);
 	memory_large(table->slots, slots * sizeof *table->slots);
@@ -130,7 +135,7 @@ static int memtable_alloc(struct memtable *table)
 	return 0;
 }
 
-int memtable_new(struct memtable **ret_table, uint64_t bytes)
+int memtable_new(struct memtable **ret_table, uint64_t bytes, struct memtable_sorter *sorter)
 {
 	if (bytes < MEMTABLE_BYTES_MIN || bytes > MEMTABLE_BYTES_MAX)
 		return HAUL_ELIMIT;
@@ -138,7 +143,8 @@ int memtable_new(struct memtable **ret_table, uint64_t bytes)
 	if (!table)
 		return -ENOMEM;
 	for (int i = 0; i < TREES; i++)
-		pthread_mutex_init(&table->tree[i].lock, NULL);
+		(void)pthread_rwlock_init(&table->tree[i].lock, NULL);
+	table->sorter = sorter;
 	table->bytes = bytes;
 	table->arena_bytes = table->touched_top = arena_bytes(bytes);
 	table->chunk_shift = chunk_shift(bytes);
@@ -161,11 +167,11 @@ void memtable_free(struct memtable *table)
 {
 	if (!table)
 		return;
-	memtable_runs_drop(table);
 	for (int i = 0; i < TREES; i++) {
-		pthread_mutex_destroy(&table->tree[i].lock);
+		(void)pthread_rwlock_destroy(&table->tree[i].lock);
 		free(table->tree[i].chunk);
 	}
+	free(table->order);
 	free(table->slots);
 	free(table->arena);
 	free(table);
@@ -179,7 +185,6 @@ static void end_set(uint64_t *end, uint64_t to)
 
 void memtable_clear(struct memtable *table)
 {
-	memtable_runs_drop(table);
 	if (table->used)
 		memset(table->slots, 0, table->slot_count * sizeof *table->slots);
 	table->used = 0;
@@ -187,7 +192,7 @@ void memtable_clear(struct memtable *table)
 	end_set(&table->top, table->arena_bytes);
 	for (int i = 0; i < TREES; i++) {
 		struct memtable_tree *of = &table->tree[i];
-		of->rows = of->left = of->chunks = 0;
+		of->rows = of->left = of->chunks = of->runs = 0;
 		of->next = NULL;
 	}
 }

@@ -5,7 +5,8 @@
  *            also chain the rows with the same first word. A group that fails is aborted: its rows
  *            stay where they are, and nobody sees them. Sorted order is made when it is asked for
  *            (radix sort), for all rows there were at that moment.
- * Memory     at memtable_new: `bytes` of rows and values, and the hash tables for them.
+ * Memory     at memtable_new: `bytes` of rows and values, the hash tables for them, and an eighth
+ *            for their order. What they are sorted in is one memory for all tables of a store.
  * Threads    one writer; any number of readers at the same time, who see rows up to the op they
  *            give (which must have been published to them with release order after it was put).
  * Errors     memtable_put: HAUL_EFULL.
@@ -21,7 +22,14 @@ enum { MEMTABLE_BYTES_MIN = 64 << 10 };
 #define MEMTABLE_BYTES_MAX (UINT64_C(4) << 30)
 
 struct memtable;
-int memtable_new(struct memtable **ret_table, uint64_t bytes); /* -ENOMEM; HAUL_ELIMIT */
+/* For tables of at most `bytes`; outlives them. -ENOMEM. */
+struct memtable_sorter;
+int memtable_sorter_new(struct memtable_sorter **ret_sorter, uint64_t bytes);
+void memtable_sorter_free(struct memtable_sorter *sorter);
+uint64_t memtable_sorter_memory(uint64_t bytes);
+
+/* -ENOMEM; HAUL_ELIMIT. */
+int memtable_new(struct memtable **ret_table, uint64_t bytes, struct memtable_sorter *sorter);
 void memtable_free(struct memtable *table);
 /* Forget all rows; nobody reads. */
 void memtable_clear(struct memtable *table);
@@ -60,8 +68,7 @@ void memtable_abort(struct memtable *table, const struct memtable_mark *mark);
 
 /* Rows of a tree in order, at most op_max, from key `from` (NULL: the first) on, all versions, of
  * one op the last. Set op_max before memtable_walk_open. The order of a tree is kept by the table
- * and added to, so that walk after walk does not sort anew; 4 bytes a row, and 16 more while it is
- * made. */
+ * and added to, so that walk after walk does not sort anew. */
 struct memtable_walk {
 	struct source source;
 	uint64_t op_max;

@@ -1,4 +1,4 @@
-/* Sorts refs of rows by key, later rows first where keys are equal.
+/* Sorts rows by key, later rows first where keys are equal.
  *
  * A key of up to 24 bytes would take as many passes of a radix sort. But bytes that are the same in
  * all rows need none, and after the first four others hardly two rows are still equal: those four
@@ -19,18 +19,16 @@ enum {
 	DIGEST_BYTES = 4,
 	LEVELS = TREE_WORDS_MAX * 8 / DIGEST_BYTES + 1,
 	RUN_SHORT = 24,
+	RUN_SHARE =
+		128, /* bytes of a memory table for a row of a run: four runs at most are full */
+	RUN_MIN = 1024,
 	AHEAD = 16,
-};
-
-struct pair {
-	uint32_t ref;
-	uint32_t digest;
 };
 
 struct sorter {
 	const struct memtable *table;
 	uint32_t words;
-	struct pair *pairs, *other;
+	struct memtable_pair *pairs, *other;
 };
 
 /* Bytes of the key that a digest is made of, most significant first. */
@@ -58,7 +56,7 @@ static int key_compare(const uint64_t *a, const uint64_t *b, uint32_t words)
 static bool differing(const struct sorter *sorter, uint32_t from, uint32_t to,
 		      uint64_t ret_bits[TREE_WORDS_MAX])
 {
-	const struct pair *pairs = sorter->pairs;
+	const struct memtable_pair *pairs = sorter->pairs;
 	const uint64_t *first = key_of(sorter, pairs[from].ref), *before = first;
 	uint64_t bits[TREE_WORDS_MAX] = { 0 };
 	bool falling = true;
@@ -91,7 +89,7 @@ static struct window window_of(const uint64_t bits[TREE_WORDS_MAX], uint32_t wor
 
 static void digest(struct sorter *sorter, uint32_t from, uint32_t to, const struct window *window)
 {
-	struct pair *pairs = sorter->pairs;
+	struct memtable_pair *pairs = sorter->pairs;
 	for (uint32_t i = from; i < to; i++) {
 		if (i + AHEAD < to)
 			__builtin_prefetch(key_of(sorter, pairs[i + AHEAD].ref));
@@ -112,7 +110,7 @@ static void radix(struct sorter *sorter, uint32_t from, uint32_t to, uint32_t by
 		for (uint32_t b = 0; b < bytes; b++)
 			counts[b][made >> 8 * b & 0xff]++;
 	}
-	struct pair *in = sorter->pairs, *out = sorter->other;
+	struct memtable_pair *in = sorter->pairs, *out = sorter->other;
 	for (uint32_t b = 0; b < bytes; b++) {
 		uint32_t at = from;
 		for (int digit = 0; digit < 256; digit++) {
@@ -122,7 +120,7 @@ static void radix(struct sorter *sorter, uint32_t from, uint32_t to, uint32_t by
 		}
 		for (uint32_t i = from; i < to; i++)
 			out[counts[b][in[i].digest >> 8 * b & 0xff]++] = in[i];
-		struct pair *turn = in;
+		struct memtable_pair *turn = in;
 		in = out;
 		out = turn;
 	}
@@ -132,9 +130,9 @@ static void radix(struct sorter *sorter, uint32_t from, uint32_t to, uint32_t by
 
 static void insertion(struct sorter *sorter, uint32_t from, uint32_t to)
 {
-	struct pair *pairs = sorter->pairs;
+	struct memtable_pair *pairs = sorter->pairs;
 	for (uint32_t i = from + 1; i < to; i++) {
-		struct pair pair = pairs[i];
+		struct memtable_pair pair = pairs[i];
 		const uint64_t *key = key_of(sorter, pair.ref);
 		uint32_t at = i;
 		for (; at > from; at--) {
@@ -164,7 +162,7 @@ static bool sort_level(struct sorter *sorter, uint32_t from, uint32_t to)
 }
 
 /* End of the run of equal digests that starts at `at`. */
-static uint32_t run_end(const struct pair *pairs, uint32_t at, uint32_t to)
+static uint32_t run_end(const struct memtable_pair *pairs, uint32_t at, uint32_t to)
 {
 	uint32_t end = at + 1;
 	while (end < to && pairs[end].digest == pairs[at].digest)
@@ -201,25 +199,59 @@ static void sort_deep(struct sorter *sorter, uint32_t count)
 	}
 }
 
-int memtable_sort_alloc(const struct memtable *table, uint32_t words, uint32_t *refs,
-			uint32_t count)
+void memtable_sort(const struct memtable *table, uint32_t words, struct memtable_pair *pairs,
+		   uint32_t count)
 {
-	struct pair small[2 * RUN_SHORT], *pairs = small;
-	if (count > RUN_SHORT) {
-		pairs = malloc(2 * (size_t)count * sizeof *pairs);
-		if (!pairs)
-			return -ENOMEM;
-	}
 	struct sorter sorter = { table, words, pairs, pairs + count };
-	for (uint32_t i = 0; i < count; i++)
-		pairs[i] = (struct pair){ .ref = refs[i] };
 	uint64_t bits[TREE_WORDS_MAX];
-	bool falling = count > 0 && differing(&sorter, 0, count, bits);
-	if (!falling && count > 0)
+	if (count == 0)
+		return;
+	if (!differing(&sorter, 0, count, bits)) {
 		sort_deep(&sorter, count);
-	for (uint32_t i = 0; i < count; i++)
-		refs[i] = pairs[falling ? count - 1 - i : i].ref;
-	if (pairs != small)
-		free(pairs);
+		return;
+	}
+	for (uint32_t i = 0, k = count - 1; i < k; i++, k--) {
+		struct memtable_pair turn = pairs[i];
+		pairs[i] = pairs[k];
+		pairs[k] = turn;
+	}
+}
+
+/* ---- memory to sort in ---- */
+
+static uint32_t rows_max(uint64_t bytes)
+{
+	uint64_t rows = bytes / RUN_SHARE;
+	return (uint32_t)(rows > RUN_MIN ? rows : RUN_MIN);
+}
+
+uint64_t memtable_sorter_memory(uint64_t bytes)
+{
+	return sizeof(struct memtable_sorter) +
+	       2 * (uint64_t)rows_max(bytes) * sizeof(struct memtable_pair);
+}
+
+int memtable_sorter_new(struct memtable_sorter **ret_sorter, uint64_t bytes)
+{
+	struct memtable_sorter *sorter = malloc(sizeof *sorter);
+	if (!sorter)
+		return -ENOMEM;
+	sorter->rows_max = rows_max(bytes);
+	sorter->pairs = malloc(2 * (uint64_t)sorter->rows_max * sizeof *sorter->pairs);
+	if (!sorter->pairs) {
+		free(sorter);
+		return -ENOMEM;
+	}
+	(void)pthread_mutex_init(&sorter->lock, NULL);
+	*ret_sorter = sorter;
 	return 0;
+}
+
+void memtable_sorter_free(struct memtable_sorter *sorter)
+{
+	if (!sorter)
+		return;
+	(void)pthread_mutex_destroy(&sorter->lock);
+	free(sorter->pairs);
+	free(sorter);
 }

@@ -19,7 +19,8 @@
 
 enum {
 	MEMTABLE_UNIT = 8,
-	MEMTABLE_RUNS_MAX = 32,  /* of an order: each is longer than all behind it */
+	MEMTABLE_ROW_MIN = 32,   /* bytes */
+	MEMTABLE_RUNS_MAX = 32,  /* of an order: memtable_walk.c */
 	MEMTABLE_INFO_TREE = 24, /* memtable_row.info: bytes, and from this bit on the tree */
 };
 #define MEMTABLE_DEAD (TREE_DELETED - 1) /* op of a row that was aborted */
@@ -35,11 +36,20 @@ struct memtable_links {
 	uint32_t same;  /* same first word */
 };
 
-/* Rows [from, to) of a tree in order; counted. */
+/* Rows [from, to) of a tree in order: their refs are in places [from, to) of the tree's order. */
 struct memtable_run {
-	uint32_t holds; /* under memtable_tree.lock */
 	uint32_t from, to;
-	uint32_t ref[];
+};
+
+/* Memory to sort in, of all memory tables of a store: one sorts at a time. */
+struct memtable_pair {
+	uint32_t ref;
+	uint32_t digest;
+};
+struct memtable_sorter {
+	pthread_mutex_t lock;
+	uint32_t rows_max;           /* of a run */
+	struct memtable_pair *pairs; /* 2 * rows_max */
 };
 
 struct memtable_tree {
@@ -50,10 +60,11 @@ struct memtable_tree {
 	uint32_t left; /* rows that still fit into the last chunk */
 	uint8_t *next; /* where the next row goes */
 	uint32_t chunks;
-	uint32_t *chunk; /* ref of each one's first row */
-	pthread_mutex_t lock;
+	uint32_t *chunk;       /* ref of each one's first row */
+	pthread_rwlock_t lock; /* of the order; what is below */
+	uint32_t version;      /* another one when runs were taken back */
 	uint32_t runs;
-	struct memtable_run *run[MEMTABLE_RUNS_MAX];
+	struct memtable_run run[MEMTABLE_RUNS_MAX];
 };
 
 struct memtable {
@@ -67,6 +78,8 @@ struct memtable {
 	uint32_t ref_bits;
 	uint32_t *slots;     /* atomic */
 	uint64_t slot_count; /* < 2^32 */
+	uint32_t *order;     /* refs; a piece for each chunk of rows */
+	struct memtable_sorter *sorter;
 	uint64_t secret;
 	/* of memtable_ahead: slots, arena up to, arena from */
 	uint64_t touched_slots, touched_heap, touched_top;
@@ -117,13 +130,23 @@ static inline uint32_t memtable_ref_of(const struct memtable *table, const struc
 	return of->chunk[number >> table->chunk_shift] + in_chunk * (of->row_bytes / MEMTABLE_UNIT);
 }
 
+/* Where the order of a tree has the ref of its row in this place. There is a piece of `order` for
+ * each chunk of rows: that of its distance from the end of the arena, in chunks of the shortest
+ * rows, so no two have the same. */
+static inline uint32_t *memtable_order(const struct memtable *table, const struct memtable_tree *of,
+				       uint32_t place)
+{
+	uint64_t chunk = (uint64_t)of->chunk[place >> table->chunk_shift] * MEMTABLE_UNIT;
+	uint64_t piece = (table->arena_bytes - chunk) / MEMTABLE_ROW_MIN >> table->chunk_shift;
+	uint32_t in_piece = place & ((UINT32_C(1) << table->chunk_shift) - 1);
+	return table->order + ((piece - 1) << table->chunk_shift) + in_piece;
+}
+
 /* Newest row with this first word; 0 = none. */
 uint32_t memtable_first(const struct memtable *table, enum tree tree, uint64_t word);
 
-/* memtable_sort.c: refs in the order of their rows' keys; of equal keys the later row first.
- * `refs` is in the order in which the rows were put, last first. -ENOMEM. */
-int memtable_sort_alloc(const struct memtable *table, uint32_t words, uint32_t *refs,
-			uint32_t count);
-
-/* Let go of all orders; nobody walks. */
-void memtable_runs_drop(struct memtable *table);
+/* memtable_sort.c: pairs in the order of their rows' keys; of equal keys the later row first. They
+ * come in the order in which the rows were put, last first; there is room for as many behind
+ * them. */
+void memtable_sort(const struct memtable *table, uint32_t words, struct memtable_pair *pairs,
+		   uint32_t count);

@@ -25,12 +25,18 @@ enum {
 };
 static const uint64_t memory_usual = UINT64_C(768) << 20;
 
+/* Of all memory tables, and what they are sorted in. */
+static uint64_t tables_memory(uint64_t memtable)
+{
+	return MEMORY_TABLES * memtable_memory(memtable) + memtable_sorter_memory(memtable);
+}
+
 /* The largest whose three, hash tables and all, take no more than that. */
 static uint64_t memtable_of(uint64_t bytes)
 {
 	uint64_t memtable = bytes / MEMORY_TABLES;
 
-	while (memtable > MEMORY_TABLE_MIN && MEMORY_TABLES * memtable_memory(memtable) > bytes)
+	while (memtable > MEMORY_TABLE_MIN && tables_memory(memtable) > bytes)
 		memtable -= memtable / 32;
 	if (memtable > MEMORY_TABLE_MAX)
 		memtable = MEMORY_TABLE_MAX;
@@ -58,7 +64,7 @@ int store_memory_split(struct store_memory *ret_memory, const struct store_deep 
 	if (memory.memtable > MEMORY_TABLE_MAX)
 		return haul_err_set(err, -EINVAL, "memtable_bytes %llu: at most %d",
 				    (unsigned long long)memory.memtable, MEMORY_TABLE_MAX);
-	const uint64_t tables = MEMORY_TABLES * memtable_memory(memory.memtable);
+	const uint64_t tables = tables_memory(memory.memtable);
 	if (tables + MEMORY_CACHE_MIN > rest && deep->frame_budget == 0)
 		return haul_err_set(err, -EINVAL,
 				    "memtable_bytes %llu: %d of them do not fit into memory %llu",

@@ -11,6 +11,16 @@
 
 enum { MODEL_MAX = 20000, VALUE = 64, MEMORY = 4 << 20 };
 
+static struct memtable_sorter *sorter; /* of the table that was made last */
+
+static int table_new(struct memtable **ret_table, uint64_t bytes)
+{
+	memtable_sorter_free(sorter);
+	sorter = NULL;
+	int error = memtable_sorter_new(&sorter, bytes);
+	return error ? error : memtable_new(ret_table, bytes, sorter);
+}
+
 /* The naive twin: every row that was put and not aborted. */
 struct model_row {
 	enum tree tree;
@@ -171,7 +181,7 @@ static void test_memtable__is_what_was_put(void **state)
 	struct prng prng;
 	test_prng(&prng);
 	assert_non_null(model);
-	assert_int_equal(memtable_new(&table, MEMORY), 0);
+	assert_int_equal(table_new(&table, MEMORY), 0);
 	for (int life = 0; life < 3; life++) {
 		model->count = 0;
 		for (uint64_t op = 1; op < 120; op++) {
@@ -209,7 +219,7 @@ static void test_memtable__sorts_any_keys(void **state)
 	struct prng prng;
 	test_prng(&prng);
 	assert_non_null(model);
-	assert_int_equal(memtable_new(&table, 8 << 20), 0);
+	assert_int_equal(table_new(&table, 8 << 20), 0);
 	for (int kind = 0; kind < 8; kind++) {
 		enum tree tree = kind < 4 ? TREE_NODE : TREE_OUT;
 		memtable_clear(table);
@@ -246,7 +256,7 @@ static void test_memtable__orders_grow_with_the_rows(void **state)
 	struct prng prng;
 	test_prng(&prng);
 	assert_non_null(model);
-	assert_int_equal(memtable_new(&table, MEMORY), 0);
+	assert_int_equal(table_new(&table, MEMORY), 0);
 	for (uint64_t op = 1; op < 300; op++) {
 		for (uint32_t i = prng_below(&prng, 30); i > 0; i--)
 			put_one(table, model, TREE_KIND, op, &prng);
@@ -255,14 +265,66 @@ static void test_memtable__orders_grow_with_the_rows(void **state)
 	}
 	/* Nothing that an older op may see came since: its order is not touched. */
 	walk_same(table, model, TREE_KIND, 299, NULL, false);
-	const struct memtable_run *run = table->tree[TREE_KIND].run[0];
+	struct memtable_run run = table->tree[TREE_KIND].run[0];
+	uint32_t version = table->tree[TREE_KIND].version;
 	uint32_t runs = table->tree[TREE_KIND].runs;
 	put_one(table, model, TREE_KIND, 300, &prng);
 	walk_same(table, model, TREE_KIND, 299, NULL, false);
 	assert_int_equal(table->tree[TREE_KIND].runs, runs);
-	assert_ptr_equal(table->tree[TREE_KIND].run[0], run);
+	assert_int_equal(table->tree[TREE_KIND].version, version);
+	assert_memory_equal(&table->tree[TREE_KIND].run[0], &run, sizeof run);
 	memtable_free(table);
 	free(model);
+}
+
+static uint64_t walk_ordered(const struct memtable *table, enum tree tree, uint64_t op_max)
+{
+	struct memtable_walk walk = { .op_max = op_max };
+	struct rows rows;
+	uint64_t count = 0, before[2] = { 0, 0 };
+	assert_int_equal(memtable_walk_open(&walk, table, tree, NULL, false), 0);
+	while (walk.source.next(&walk.source, &rows) == 1) {
+		for (uint32_t i = 0; i < rows.count; i++, count++) {
+			const uint64_t *key = rows.key + (size_t)i * 2;
+			assert_true(key[0] > before[0] ||
+				    (key[0] == before[0] && key[1] > before[1]) || count == 0);
+			memcpy(before, key, sizeof before);
+			assert_true(rows.op[i] <= op_max);
+		}
+	}
+	memtable_walk_close(&walk);
+	return count;
+}
+
+/* More rows than there is memory to sort at once: some would be lost, or out of order. */
+static void test_memtable__sorts_in_bounded_memory(void **state)
+{
+	(void)state;
+	struct memtable *table;
+	struct prng prng;
+	struct tree_row put = { 0 };
+	test_prng(&prng);
+	uint64_t sizes[] = { MEMTABLE_BYTES_MIN, 1 << 20 };
+	for (uint32_t s = 0; s < 2; s++) {
+		assert_int_equal(table_new(&table, sizes[s]), 0);
+		assert_true(memtable_sorter_memory(sizes[s]) <= sizes[s] / 4 + 1024);
+		uint64_t count = 0, mallocs = 0;
+		for (bool full = false; !full;) {
+			for (uint32_t i = prng_below(&prng, 900); i > 0 && !full; i--) {
+				struct tree_key key = { { prng_below(&prng, 5), count * 7919, 0 } };
+				full = memtable_put(table, TREE_KIND, &key, count + 1, &put) != 0;
+				count += !full;
+			}
+			mallocs = test_mallocs();
+			assert_int_equal(walk_ordered(table, TREE_KIND, count), count);
+			assert_true(test_mallocs() - mallocs <= 2); /* a walk, and its piece */
+			assert_true(table->tree[TREE_KIND].runs <= MEMTABLE_RUNS_MAX);
+		}
+		assert_true(count > sorter->rows_max);
+		memtable_clear(table);
+		assert_int_equal(walk_ordered(table, TREE_KIND, 1), 0);
+		memtable_free(table);
+	}
 }
 
 /* A walk that was opened would see rows put later, or lose those it had. */
@@ -273,7 +335,7 @@ static void test_memtable__a_walk_keeps_its_rows(void **state)
 	struct memtable_walk walk = { .op_max = 1 };
 	struct rows rows;
 	struct tree_row put = { 0 };
-	assert_int_equal(memtable_new(&table, MEMORY), 0);
+	assert_int_equal(table_new(&table, MEMORY), 0);
 	for (uint64_t i = 0; i < 1000; i++)
 		assert_int_equal(memtable_put(table, TREE_NODE,
 					      &(struct tree_key){ { i * 2, 0, 0 } }, 1, &put),
@@ -306,7 +368,7 @@ static void test_memtable__long_values_are_walked(void **state)
 	struct memtable_walk walk = { .op_max = 9 };
 	struct rows rows;
 	static uint8_t value[TREE_VALUE_MAX];
-	assert_int_equal(memtable_new(&table, 8 << 20), 0);
+	assert_int_equal(table_new(&table, 8 << 20), 0);
 	for (uint64_t i = 0; i < 100; i++) {
 		struct tree_key key = { { 99 - i, 0, 0 } };
 		struct tree_row put = { .value = value,
@@ -337,7 +399,7 @@ static void test_memtable__long_prefixes_are_whole(void **state)
 	struct memtable *table;
 	struct rows rows;
 	struct tree_row put = { 0 };
-	assert_int_equal(memtable_new(&table, MEMORY), 0);
+	assert_int_equal(table_new(&table, MEMORY), 0);
 	for (uint64_t i = 0; i < 20000; i++) {
 		struct tree_key key = { { i % 2 ? 7 : 8 + i % 5, i * 7919 % 20011, 0 } };
 		assert_int_equal(memtable_put(table, TREE_OUT, &key, 1 + i, &put), 0);
@@ -371,11 +433,11 @@ static void test_memtable__takes_all_that_was_counted(void **state)
 	struct prng prng;
 	static uint8_t value[TREE_VALUE_MAX];
 	test_prng(&prng);
-	assert_int_equal(memtable_new(&table, MEMTABLE_BYTES_MIN - 1), HAUL_ELIMIT);
-	assert_int_equal(memtable_new(&table, MEMTABLE_BYTES_MAX + 1), HAUL_ELIMIT);
+	assert_int_equal(table_new(&table, MEMTABLE_BYTES_MIN - 1), HAUL_ELIMIT);
+	assert_int_equal(table_new(&table, MEMTABLE_BYTES_MAX + 1), HAUL_ELIMIT);
 	uint32_t sizes[] = { MEMTABLE_BYTES_MIN, 100001, 1 << 20, 9 << 20 };
 	for (uint32_t s = 0; s < 4; s++) {
-		assert_int_equal(memtable_new(&table, sizes[s]), 0);
+		assert_int_equal(table_new(&table, sizes[s]), 0);
 		assert_true(memtable_memory(sizes[s]) > sizes[s]);
 		/* One tree, all trees, long values; until it is full to the byte. */
 		for (int kind = 0; kind < TREES + 2; kind++) {
@@ -415,7 +477,7 @@ static void test_memtable__aborts_leave_no_trace(void **state)
 	struct memtable_mark mark;
 	struct tree_row put = { 0 }, row;
 	struct tree_key key = { { 1, 2, 3 } };
-	assert_int_equal(memtable_new(&table, MEMTABLE_BYTES_MIN), 0);
+	assert_int_equal(table_new(&table, MEMTABLE_BYTES_MIN), 0);
 	assert_int_equal(memtable_put(table, TREE_OUT, &key, 1, &put), 0);
 	for (uint64_t round = 0; round < 1300; round++) {
 		struct tree_key other = { { round, round, round } };
@@ -443,7 +505,7 @@ static void test_memtable__aborts_in_what_is_aborted(void **state)
 	struct memtable_mark frame, group;
 	struct tree_row put = { 0 }, row;
 	struct tree_key key = { { 1, 2, 3 } };
-	assert_int_equal(memtable_new(&table, MEMTABLE_BYTES_MIN), 0);
+	assert_int_equal(table_new(&table, MEMTABLE_BYTES_MIN), 0);
 	assert_int_equal(memtable_put(table, TREE_OUT, &key, 1, &put), 0);
 	memtable_mark(table, &frame);
 	assert_int_equal(memtable_put(table, TREE_OUT, &key, 2, &put), 0);
@@ -466,12 +528,12 @@ static void test_memtable__no_memory_is_told(void **state)
 	int error = -ENOMEM;
 	for (uint32_t after = 0; error && test_malloc_fail(after); after++) {
 		assert_int_equal(error, -ENOMEM);
-		error = memtable_new(&table, MEMTABLE_BYTES_MIN);
+		error = table_new(&table, MEMTABLE_BYTES_MIN);
 		if (!error)
 			memtable_free(table);
 	}
 	test_malloc_fail(UINT32_MAX);
-	assert_int_equal(memtable_new(&table, 1 << 20), 0);
+	assert_int_equal(table_new(&table, 1 << 20), 0);
 	for (uint64_t i = 0; i < 200; i++) {
 		struct tree_key key = { { 5, i * 7 % 200, 0 } };
 		assert_int_equal(memtable_put(table, TREE_OUT, &key, 1, &put), 0);
@@ -552,7 +614,7 @@ static void test_memtable__readers_beside_the_writer(void **state)
 	(void)state;
 	struct race race = { 0 };
 	pthread_t thread[THREADS];
-	assert_int_equal(memtable_new(&race.table, MEMORY), 0);
+	assert_int_equal(table_new(&race.table, MEMORY), 0);
 	for (int i = 0; i < THREADS; i++)
 		assert_int_equal(pthread_create(&thread[i], NULL, race_reader, &race), 0);
 	for (uint64_t op = 1; op <= OPS; op++) {
@@ -595,7 +657,7 @@ static void test_memtable__takes_memory_ahead(void **state)
 	static uint8_t value[ROW];
 	(void)state;
 	struct memtable *table;
-	assert_int_equal(memtable_new(&table, MEMORY), 0);
+	assert_int_equal(table_new(&table, MEMORY), 0);
 	uint64_t slots = table->slot_count * sizeof *table->slots;
 	uint64_t op = 0;
 	/* It may be memory of an earlier test: give that back. */
@@ -636,6 +698,7 @@ int main(void)
 		cmocka_unit_test(test_memtable__is_what_was_put),
 		cmocka_unit_test(test_memtable__sorts_any_keys),
 		cmocka_unit_test(test_memtable__orders_grow_with_the_rows),
+		cmocka_unit_test(test_memtable__sorts_in_bounded_memory),
 		cmocka_unit_test(test_memtable__a_walk_keeps_its_rows),
 		cmocka_unit_test(test_memtable__long_values_are_walked),
 		cmocka_unit_test(test_memtable__long_prefixes_are_whole),
@@ -646,5 +709,7 @@ int main(void)
 		cmocka_unit_test(test_memtable__takes_memory_ahead),
 		cmocka_unit_test(test_memtable__readers_beside_the_writer),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	memtable_sorter_free(sorter);
+	return failed;
 }
