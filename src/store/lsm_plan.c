@@ -11,18 +11,27 @@
 
 enum { AMPLIFICATION = 2, IDLE_RATIO = 2 };
 
+/* Levels do not fall from new to old, but where a merge was overtaken and then stopped by a crash:
+ * its runs go with those that are newer, or they would be alone for ever in their level's way. */
+static uint32_t level_behind(uint32_t level, const struct run *run)
+{
+	return run->level > level ? run->level : level;
+}
+
 /* The runs of a level, next to each other and in no merge, the oldest such group. */
 static struct lsm_change level_group(const struct lsm_runs *runs, enum tree tree, uint32_t level)
 {
 	struct lsm_change group = { .tree = tree };
-	for (uint32_t i = runs->count; i-- > 0;) {
-		bool fits = runs->run[i]->level == level && !runs->run[i]->merging;
-		if (!fits && group.count)
-			break;
-		if (!fits)
-			continue;
-		group.first = i;
-		group.count++;
+	uint32_t at = 0;
+	bool fitted = false;
+	for (uint32_t i = 0; i < runs->count; i++) {
+		at = level_behind(at, runs->run[i]);
+		bool fits = at == level && !runs->run[i]->merging;
+		if (fits && !fitted)
+			group = (struct lsm_change){ .tree = tree, .first = i };
+		if (fits)
+			group.count++;
+		fitted = fits;
 	}
 	return group;
 }
@@ -106,9 +115,11 @@ bool lsm_plan_compact(const struct lsm *lsm, struct lsm_change *ret_span)
 /* Runs of one level, those in a merge under way included. */
 static uint32_t level_runs(const struct lsm_runs *runs, uint32_t level)
 {
-	uint32_t count = 0;
-	for (uint32_t i = 0; i < runs->count; i++)
-		count += runs->run[i]->level == level;
+	uint32_t count = 0, at = 0;
+	for (uint32_t i = 0; i < runs->count; i++) {
+		at = level_behind(at, runs->run[i]);
+		count += at == level;
+	}
 	return count;
 }
 

@@ -564,6 +564,42 @@ static void test_lsm_merge__keeps_no_memory_table(void **state)
 	lab_free(lab);
 }
 
+/* A merge that was overtaken and then stopped by a crash would leave runs in the way of all newer
+ * ones: nothing more would be merged, and in the end nothing more be put. */
+static void test_lsm_merge__goes_on_behind_what_a_crash_left(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new();
+	for (uint32_t i = 0; i < 2; i++) {
+		put_some(lab, TREE_NODE, 0, 80, false);
+		flush_only(lab);
+	}
+	assert_int_equal(lsm_step(lab->lsm, lab->place.op), 0);
+	os_sim_advance(&lab->os, LSM_REST_NS);
+	assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
+	assert_true(lab->lsm->jobs[LSM_JOB_EXTRA].active);
+	for (uint32_t i = 0; i < 3; i++) {
+		put_some(lab, TREE_NODE, 0, 20, false);
+		flush_only(lab);
+		while (lsm_busy(lab->lsm))
+			assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
+	}
+	assert_int_equal(status_of(lab).level[1].runs, 1);
+	lsm_lab_close(lab);
+	assert_int_equal(lsm_lab_open(lab), 0);
+	assert_int_equal(status_of(lab).level[0].runs, 2); /* the oldest */
+	for (uint32_t i = 0; i < 20; i++) {
+		put_some(lab, TREE_NODE, 0, 20, false);
+		flush_only(lab);
+		while (lsm_busy(lab->lsm))
+			assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
+		assert_true(status_of(lab).level[0].runs <= 4);
+	}
+	assert_int_equal(status_of(lab).level[0].runs, 2);
+	lsm_lab_check_executor(lab);
+	lab_free(lab);
+}
+
 /* The last level would grow by a run with every merge, and overwritten rows with it. */
 static void test_lsm_merge__last_level_stays_small(void **state)
 {
@@ -776,6 +812,7 @@ int main(void)
 		cmocka_unit_test(test_lsm_step__rests_with_few_runs),
 		cmocka_unit_test(test_lsm_step__goes_on_with_what_was_overtaken),
 		cmocka_unit_test(test_lsm_merge__keeps_no_memory_table),
+		cmocka_unit_test(test_lsm_merge__goes_on_behind_what_a_crash_left),
 		cmocka_unit_test(test_lsm_merge__last_level_stays_small),
 		cmocka_unit_test(test_lsm_find__keys_behind_all_tables_meet_none),
 		cmocka_unit_test(test_lsm_find__takes_any_number_of_keys),
