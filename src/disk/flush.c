@@ -255,7 +255,7 @@ static void flush_durable(struct flush *flush)
 	flush_count(flush);
 	shard->durable_flush = flush->number;
 	if (flush->has_root)
-		shard->root_proven = shard->root.flush_proven;
+		root_written(shard);
 	shard->failures = 0;
 	shard->settling = false;
 	flush_limits(shard);

@@ -414,7 +414,7 @@ static bool victim_turn_bad(struct reclaim *reclaim, struct victim *victim)
 	struct format_bad *bad = reclaim_bad(shard, victim->segment);
 	if (bad)
 		bad->good_bytes = 0;
-	shard->root_dirty = true;
+	root_change(shard);
 	shard->hides = true; /* until it does */
 	victim->state = VICTIM_NONE;
 	return false;

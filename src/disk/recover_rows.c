@@ -1,8 +1,8 @@
 /* The newest row of each key: a table by hash, as large as all rows need, so that it is filled in
  * one pass whatever the order of segments. The row with the highest seq wins; of copies (the same
- * seq) the one in the segment that was opened last. Tombstones, rows whose time is over and those of
- * a segment whose header cannot be read win like any other, and hide what is older; only then are
- * they left out. */
+ * seq) the one in the segment that was opened last. Tombstones, rows whose time is over and those
+ * of a segment whose header cannot be read win like any other, and hide what is older; only then
+ * are they left out. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>

@@ -88,7 +88,7 @@ static int root_write(struct recovery *recovery)
 		rc = recover_sync(recovery);
 	shard->root_dirty = rc < 0;
 	if (rc == 0)
-		shard->root_proven = shard->root.flush_proven;
+		root_written(shard);
 	return rc;
 }
 

@@ -1,5 +1,6 @@
 /* The partition's root. Two blocks are written in turn, so one of them is whole whatever a crash
- * does to the other; the higher generation counts. */
+ * does to the other; the higher generation counts. A purge and a quarantine are written to both, so
+ * that the older one does not undo them when the newer one rots. */
 #include <errno.h>
 #include <string.h>
 
@@ -8,6 +9,8 @@
 
 /* Generations that may be used before the root is written again. */
 enum { GENERATIONS_AHEAD = 1 << 16 };
+
+enum { ROOT_COPIES = 2 };
 
 struct root_read {
 	struct io_op op;
@@ -79,7 +82,7 @@ int root_load(struct shard *shard)
 	bool found = false;
 
 	HAUL_ASSERT(shard->root_block != NULL);
-	for (uint32_t copy = 0; copy < 2; copy++) {
+	for (uint32_t copy = 0; copy < ROOT_COPIES; copy++) {
 		struct format_root root;
 		int rc = root_read(shard, copy);
 		if (rc == -ENODEV || rc == -ENXIO)
@@ -98,6 +101,21 @@ int root_load(struct shard *shard)
 	return 0;
 }
 
+void root_change(struct shard *shard)
+{
+	shard->root_dirty = true;
+	shard->root_copies = ROOT_COPIES;
+}
+
+void root_written(struct shard *shard)
+{
+	shard->root_proven = shard->root.flush_proven;
+	/* If it is dirty again, what was written may be without what was changed last. */
+	if (!shard->root_dirty && shard->root_copies > 0)
+		shard->root_copies--;
+	shard->root_dirty = shard->root_dirty || shard->root_copies > 0;
+}
+
 uint64_t root_encode(struct shard *shard)
 {
 	struct format_root *root = &shard->root;
@@ -109,5 +127,6 @@ uint64_t root_encode(struct shard *shard)
 		root->generation_bound = shard->next_generation + GENERATIONS_AHEAD;
 	root->model = shard->model;
 	format_root_encode(root, shard->super->uuid, shard->root_block);
-	return format_root_offset(shard->super, root->partition, (uint32_t)(root->generation % 2));
+	return format_root_offset(shard->super, root->partition,
+				  (uint32_t)(root->generation % ROOT_COPIES));
 }

@@ -332,7 +332,7 @@ void segment_retire(struct shard *shard, uint32_t segment, uint32_t good_bytes)
 	if (good_bytes <= FORMAT_BLOCK)
 		seg->born_seq = UINT64_MAX; /* nothing older can be found there */
 	shard->hides = true;
-	shard->root_dirty = true;
+	root_change(shard);
 	for (uint32_t i = 0; i < root->bad_count; i++) {
 		if (root->bad[i].segment == segment) {
 			root->bad[i].good_bytes = good_bytes;

@@ -129,6 +129,7 @@ static void shard_reset(struct shard *shard)
 	shard->erase_first = SEGMENT_NONE;
 	shard->free_count = shard->erase_count = shard->bad_count = shard->free_hint = 0;
 	shard->root_dirty = false;
+	shard->root_copies = 0;
 	shard->settling = false;
 	shard->failing = shard->offline = shard->hides = false;
 	shard->unreported = 0;

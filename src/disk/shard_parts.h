@@ -110,6 +110,10 @@ void flush_fail_all(struct shard *shard, int error);
 int root_load(struct shard *shard); /* the newer of the two; a fresh one if neither is good */
 /* Encode into root_block and return where it goes; generation rises. */
 uint64_t root_encode(struct shard *shard);
+/* It says something that may not be lost: both copies are written, one flush after the other. */
+void root_change(struct shard *shard);
+/* What was encoded last is durable. */
+void root_written(struct shard *shard);
 
 /* ---- index and segments together: shard.c ---- */
 /* Enter a row that was appended; what was there is let go. */

@@ -331,7 +331,7 @@ int shard_purge(struct shard *shard, struct shard_wait *wait)
 	if (error)
 		return error;
 	shard->root.purged_seq = shard->next_seq - 1;
-	shard->root_dirty = true;
+	root_change(shard);
 	index_delete_if(&shard->index, everything, shard);
 	ram_clear(&shard->ram);
 	HAUL_ASSERT(shard->index.count == 0);

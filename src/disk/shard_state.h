@@ -90,7 +90,8 @@ struct shard {
 	struct buddy buffers; /* of reads */
 	struct haul_disk_model model;
 	struct format_root root;
-	bool root_dirty; /* goes with the next flush */
+	bool root_dirty;      /* goes with the next flush */
+	uint32_t root_copies; /* still to be written, so that none lacks a purge or a quarantine */
 	uint8_t *root_block;
 
 	uint64_t next_seq;

@@ -159,6 +159,34 @@ static void test_recover__purged_stays_purged(void **state)
 	lab_free(lab);
 }
 
+/* The newer root rots. Purges and quarantines stand in both, so what was purged stays away, and a
+ * segment that failed is not written again. If it failed, the older root would undo them. */
+static void test_recover__newer_root_rots(void **state)
+{
+	(void)state;
+	for (uint32_t copy = 0; copy < 2; copy++) {
+		struct shard_lab_wait wait;
+		struct shard_lab *lab = lab_new();
+		store(lab, 1, 1, 3000);
+		store(lab, 2, 2, 3000);
+		segment_quarantine(lab->shard, 9, 0);
+		assert_int_equal(shard_purge(lab->shard, shard_lab_wait(&wait)), 0);
+		store(lab, 3, 3, 3000);
+		assert_int_equal(wait.told, 1);
+		os_sim_advance(&lab->os, 10 * NS_PER_MS);
+		shard_lab_settle(lab);
+		uint64_t offset = format_root_offset(lab->shard->super, 0, copy);
+		shard_lab_crash(lab, IO_SIM_LOSE_ALL);
+		io_sim_bytes(lab->disk)[offset + 40] ^= 1;
+		assert_int_equal(shard_lab_open(lab), 0);
+		expect(lab, 1, 0);
+		expect(lab, 2, 0);
+		expect(lab, 3, 3);
+		assert_int_equal(lab->shard->segments[9].state, SEGMENT_BAD);
+		lab_free(lab);
+	}
+}
+
 /* A sector of a value of the last flush is missing: the flush is dropped whole, what was there
  * before it is back, and it is still dropped when later flushes seem to prove it. */
 static void test_recover__torn_flush_is_dropped_for_good(void **state)
@@ -513,6 +541,7 @@ int main(void)
 		cmocka_unit_test(test_recover__newest_wins_and_deleted_stays_deleted),
 		cmocka_unit_test(test_recover__expired_hides_what_it_replaced),
 		cmocka_unit_test(test_recover__purged_stays_purged),
+		cmocka_unit_test(test_recover__newer_root_rots),
 		cmocka_unit_test(test_recover__torn_flush_is_dropped_for_good),
 		cmocka_unit_test(test_recover__damaged_footers_and_headers),
 		cmocka_unit_test(test_recover__damaged_batch_is_passed_over),
