@@ -10,11 +10,12 @@
  * Memory     at open: options.bytes for results, twice that for what is visited on the way.
  * Threads    a reader belongs to one thread at a time; any number of readers.
  * Errors     calls return how many records they handled (fewer than asked when results fill the
- *            reader's memory: ask again for the rest), or: -EINVAL, HAUL_ELIMIT (visits went over
- *            the limit: nothing is returned as if it were all), -EIO, HAUL_ECORRUPT (a block of
- *            the store does not verify), -ENOTCONN, -ETIMEDOUT, -ECANCELED (haul_reader_interrupt).
+ *            reader's memory or they are too many for one call: ask again for the rest), or:
+ *            -EINVAL, HAUL_ELIMIT (visits went over the limit: nothing is returned as if it were
+ *            all), -EIO, HAUL_ECORRUPT (a block of the store does not verify), -ENOTCONN,
+ *            -ETIMEDOUT, -ECANCELED (haul_reader_interrupt).
  * Blocking   for the disk or the network; never for writers.
- * Limits     32 pinned readers a store; pages of what fits into options.bytes.
+ * Limits     32 pinned readers a store; of a call, 65536 records and what fits into options.bytes.
  * Source     docs/design/0015; breadth-first search; HNSW: Malkov and Yashunin, 2018. */
 #pragma once
 

@@ -6,7 +6,12 @@
 #include "base/assert.h"
 #include "store/reader_state.h"
 
-enum { NEAR_MAX = 1024, DEPTH_MAX = 64 };
+enum {
+	NEAR_MAX = 1024,
+	DEPTH_MAX = 64,
+	/* Of a call: it holds memory tables that writers want back. */
+	RECORDS_MAX = 65536,
+};
 
 void haul_reader_close(struct haul_reader *reader)
 {
@@ -31,6 +36,11 @@ void haul_reader_interrupt(struct haul_reader *reader)
 		__atomic_store_n(&reader->stop, true, __ATOMIC_RELEASE);
 }
 
+static uint32_t records_most(uint32_t count)
+{
+	return count < RECORDS_MAX ? count : RECORDS_MAX;
+}
+
 /* A count goes back as an int. */
 static bool columns_valid(const struct haul_reader *reader, const void *names, uint32_t count,
 			  const void *records, const int32_t *statuses)
@@ -44,7 +54,8 @@ int haul_reader_get(struct haul_reader *reader, const uint64_t *ids, uint32_t co
 {
 	if (!columns_valid(reader, ids, count, nodes, statuses))
 		return -EINVAL;
-	return count == 0 ? 0 : reader->calls->get(reader, ids, count, nodes, statuses);
+	return count == 0 ? 0
+			  : reader->calls->get(reader, ids, records_most(count), nodes, statuses);
 }
 
 int haul_reader_get_by_key(struct haul_reader *reader, const struct haul_text *keys, uint32_t count,
@@ -56,7 +67,9 @@ int haul_reader_get_by_key(struct haul_reader *reader, const struct haul_text *k
 		if (keys[i].data == NULL && keys[i].bytes > 0)
 			return -EINVAL;
 	}
-	return count == 0 ? 0 : reader->calls->get_by_key(reader, keys, count, nodes, statuses);
+	return count == 0 ? 0
+			  : reader->calls->get_by_key(reader, keys, records_most(count), nodes,
+						      statuses);
 }
 
 int haul_reader_get_edges(struct haul_reader *reader, const struct haul_edge_id *ids,
@@ -64,7 +77,9 @@ int haul_reader_get_edges(struct haul_reader *reader, const struct haul_edge_id 
 {
 	if (!columns_valid(reader, ids, count, edges, statuses))
 		return -EINVAL;
-	return count == 0 ? 0 : reader->calls->get_edges(reader, ids, count, edges, statuses);
+	return count == 0 ? 0
+			  : reader->calls->get_edges(reader, ids, records_most(count), edges,
+						     statuses);
 }
 
 int haul_reader_get_embeddings(struct haul_reader *reader, const struct haul_embedding_names *names,
@@ -73,9 +88,10 @@ int haul_reader_get_embeddings(struct haul_reader *reader, const struct haul_emb
 	if (names == NULL || names->index >= HAUL_EMBEDDING_INDEXES ||
 	    !columns_valid(reader, names->nodes, names->count, embeddings, statuses))
 		return -EINVAL;
-	return names->count == 0
-		       ? 0
-		       : reader->calls->get_embeddings(reader, names, embeddings, statuses);
+	struct haul_embedding_names some = *names;
+	some.count = records_most(names->count);
+	return some.count == 0 ? 0
+			       : reader->calls->get_embeddings(reader, &some, embeddings, statuses);
 }
 
 static bool page_valid(const struct haul_reader *reader, const void *query, const void *records,
@@ -91,7 +107,7 @@ int haul_reader_scan(struct haul_reader *reader, struct haul_scan *scan, struct 
 		return -EINVAL;
 	if (scan->last_id != 0 && scan->first_id > scan->last_id)
 		return -EINVAL;
-	return max == 0 ? 0 : reader->calls->scan(reader, scan, nodes, max);
+	return max == 0 ? 0 : reader->calls->scan(reader, scan, nodes, records_most(max));
 }
 
 int haul_reader_scan_edges(struct haul_reader *reader, struct haul_cursor *cursor,
@@ -99,7 +115,7 @@ int haul_reader_scan_edges(struct haul_reader *reader, struct haul_cursor *curso
 {
 	if (!page_valid(reader, cursor, edges, max))
 		return -EINVAL;
-	return max == 0 ? 0 : reader->calls->scan_edges(reader, cursor, edges, max);
+	return max == 0 ? 0 : reader->calls->scan_edges(reader, cursor, edges, records_most(max));
 }
 
 int haul_reader_scan_embeddings(struct haul_reader *reader, struct haul_cursor *cursor,
@@ -107,7 +123,9 @@ int haul_reader_scan_embeddings(struct haul_reader *reader, struct haul_cursor *
 {
 	if (!page_valid(reader, cursor, embeddings, max))
 		return -EINVAL;
-	return max == 0 ? 0 : reader->calls->scan_embeddings(reader, cursor, embeddings, max);
+	return max == 0 ? 0
+			: reader->calls->scan_embeddings(reader, cursor, embeddings,
+							 records_most(max));
 }
 
 static bool direction_valid(enum haul_direction direction)
@@ -120,7 +138,7 @@ int haul_reader_neighbours(struct haul_reader *reader, struct haul_neighbours *q
 {
 	if (!page_valid(reader, query, edges, max) || !direction_valid(query->direction))
 		return -EINVAL;
-	return max == 0 ? 0 : reader->calls->neighbours(reader, query, edges, max);
+	return max == 0 ? 0 : reader->calls->neighbours(reader, query, edges, records_most(max));
 }
 
 int haul_reader_traverse(struct haul_reader *reader, const struct haul_traverse *query,

@@ -498,6 +498,58 @@ static void test_reader__is_interrupted_once(void **state)
 	assert_int_equal(hit.node, 0);
 }
 
+/* Stand-ins that handle all they are given. */
+static int most_get(struct haul_reader *reader, const uint64_t *ids, uint32_t count,
+		    struct haul_node *nodes, int32_t *statuses)
+{
+	return reader == NULL || ids == NULL || nodes == NULL || statuses == NULL ? 0 : (int)count;
+}
+
+static int most_embeddings(struct haul_reader *reader, const struct haul_embedding_names *names,
+			   struct haul_embedding *embeddings, int32_t *statuses)
+{
+	return reader == NULL || embeddings == NULL || statuses == NULL ? 0 : (int)names->count;
+}
+
+static int most_scan(struct haul_reader *reader, struct haul_scan *scan, struct haul_node *nodes,
+		     uint32_t max)
+{
+	return reader == NULL || scan == NULL || nodes == NULL ? 0 : (int)max;
+}
+
+static int most_neighbours(struct haul_reader *reader, struct haul_neighbours *query,
+			   struct haul_edge *edges, uint32_t max)
+{
+	return reader == NULL || query == NULL || edges == NULL ? 0 : (int)max;
+}
+
+/* However many records are asked for, a call handles no more than it says: it would hold what
+ * writers need for as long as it takes. */
+static void test_reader__handles_so_many_records_at_most(void **state)
+{
+	static const struct haul_reader_calls calls = { .get = most_get,
+							.get_embeddings = most_embeddings,
+							.scan = most_scan,
+							.neighbours = most_neighbours };
+	enum { MOST = 65536, MORE = MOST + 1 };
+	struct haul_reader reader = { .calls = &calls };
+	const uint64_t id = 1;
+	const struct haul_embedding_names names = { .nodes = &id, .count = MORE };
+	struct haul_scan scan = { 0 };
+	struct haul_neighbours query = { .node = id };
+	struct haul_node node;
+	struct haul_edge edge;
+	struct haul_embedding embedding;
+	int32_t status;
+
+	(void)state;
+	assert_int_equal(haul_reader_get(&reader, &id, MORE, &node, &status), MOST);
+	assert_int_equal(haul_reader_get(&reader, &id, MOST - 1, &node, &status), MOST - 1);
+	assert_int_equal(haul_reader_get_embeddings(&reader, &names, &embedding, &status), MOST);
+	assert_int_equal(haul_reader_scan(&reader, &scan, &node, MORE), MOST);
+	assert_int_equal(haul_reader_neighbours(&reader, &query, &edge, MORE), MOST);
+}
+
 /* What is not valid is refused before anything is looked for. */
 static void test_reader__refuses_what_is_not_valid(void **state)
 {
@@ -625,6 +677,7 @@ int main(void)
 		TEST(test_reader__sees_one_state_while_pinned),
 		TEST(test_reader__says_when_too_many_are_pinned),
 		TEST(test_reader__is_interrupted_once),
+		cmocka_unit_test(test_reader__handles_so_many_records_at_most),
 		TEST(test_reader__refuses_what_is_not_valid),
 		TEST(test_reader__tells_what_cannot_be_read),
 		TEST(test_reader__is_not_made_without_memory),
