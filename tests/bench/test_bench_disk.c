@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "bench.h"
+#include "bench_lab.h"
 #include "disk_client.h"
 #include "disk_work.h"
 #include "lib/testlib.h"
@@ -41,15 +41,6 @@ static struct disk_bench *bench_open(void)
 	return bench;
 }
 
-static const struct bench_case *case_of(const char *name)
-{
-	for (uint32_t i = 0; i < bench_disk.case_count; i++)
-		if (strcmp(bench_disk.cases[i].name, name) == 0)
-			return &bench_disk.cases[i];
-	fail_msg("there is no case %s", name);
-	return NULL;
-}
-
 /* How many descriptors this process has, its files without a name included. */
 static uint32_t open_files(void)
 {
@@ -65,24 +56,9 @@ static uint32_t open_files(void)
 static void test_bench_disk__arms_do_what_they_say(void **state)
 {
 	(void)state;
-	uint32_t files = open_files(), ran = 0;
+	const uint32_t files = open_files();
 	struct disk_bench *bench = bench_open();
-	for (uint32_t i = 0; i < bench_disk.case_count; i++) {
-		const struct bench_case *of = &bench_disk.cases[i];
-		for (enum bench_arm arm = 0; arm <= BENCH_BATCHED; arm++) {
-			struct bench_sample sample = { 0 };
-			struct haul_err err = { 0 };
-			int rc = of->run(bench, of, arm, 0.02, &sample, &err);
-			if (rc == -ENOTSUP) {
-				assert_non_null(strstr(err.text, "install it"));
-				break;
-			}
-			if (rc < 0)
-				fail_msg("%s, arm %d: %s", of->name, arm, err.text);
-			assert_true(sample.value > 0);
-			ran++;
-		}
-	}
+	const uint32_t ran = bench_lab_run(&bench_disk, bench, 0.02);
 	disk_bench_close(bench);
 	assert_in_range(ran, 2 * 9, 2 * bench_disk.case_count);
 	assert_int_equal(open_files(), files);
@@ -103,9 +79,9 @@ static void test_bench_disk__has_the_stated_goals(void **state)
 		{ "serve_mget", 3.5 },
 	};
 	for (uint32_t i = 0; i < sizeof goals / sizeof *goals; i++)
-		assert_true(case_of(goals[i].name)->goal == goals[i].goal);
-	assert_true(case_of("idle_store")->goal == 0.91);
-	assert_true(case_of("recovery")->lower_is_better);
+		assert_true(bench_lab_case(&bench_disk, goals[i].name)->goal == goals[i].goal);
+	assert_true(bench_lab_case(&bench_disk, "idle_store")->goal == 0.91);
+	assert_true(bench_lab_case(&bench_disk, "recovery")->lower_is_better);
 }
 
 /* Too little room is said before anything is written. */
@@ -133,7 +109,7 @@ static void test_bench_disk__a_wrong_answer_is_no_figure(void **state)
 	struct disk_bench *bench = bench_open();
 	struct haul_err err = { 0 };
 	struct bench_sample sample = { 0 };
-	const struct bench_case *of = case_of("lookup_rand");
+	const struct bench_case *of = bench_lab_case(&bench_disk, "lookup_rand");
 	assert_int_equal(disk_bench_enter(bench, DISK_LOOKUPS, &err), 0);
 	assert_int_equal(haul_cache_purge(bench->cache), 0);
 	assert_int_equal(of->run(bench, of, BENCH_BATCHED, 0.01, &sample, &err), -EIO);
@@ -141,7 +117,7 @@ static void test_bench_disk__a_wrong_answer_is_no_figure(void **state)
 	assert_true(of->run(bench, of, BENCH_INDIVIDUAL, 0.01, &sample, &err) < 0);
 	/* Nor is a recovery that lost one. */
 	assert_int_equal(disk_bench_enter(bench, DISK_RECOVER, &err), 0);
-	of = case_of("recovery");
+	of = bench_lab_case(&bench_disk, "recovery");
 	bench->sizes.recovery_entries++;
 	assert_int_equal(of->run(bench, of, BENCH_BATCHED, 0.01, &sample, &err), -EIO);
 	assert_non_null(strstr(err.text, "20000 of 20001 entries"));

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bench_lab.h"
 #include "lib/testlib.h"
 #include "store_work.h"
 
@@ -31,41 +32,16 @@ static struct store_bench *bench_open(void)
 	return ctx;
 }
 
-static const struct bench_case *case_of(const char *name)
-{
-	for (uint32_t i = 0; i < bench_store.case_count; i++)
-		if (strcmp(bench_store.cases[i].name, name) == 0)
-			return &bench_store.cases[i];
-	fail_msg("there is no case %s", name);
-	return NULL;
-}
-
 /* Both arms of every case run and give a figure; what this program was built without is said; and
  * nothing is left in the folder. */
 static void test_bench_store__arms_do_what_they_say(void **state)
 {
 	(void)state;
-	uint32_t ran = 0;
 	struct store_bench *bench = bench_open();
 	char folder[STORE_PATH];
 	memcpy(folder, bench->folder, sizeof folder);
 	bench->slow_ns = 100 * NS_PER_US;
-	for (uint32_t i = 0; i < bench_store.case_count; i++) {
-		const struct bench_case *of = &bench_store.cases[i];
-		for (enum bench_arm arm = 0; arm <= BENCH_BATCHED; arm++) {
-			struct bench_sample sample = { 0 };
-			struct haul_err err = { 0 };
-			int rc = of->run(bench, of, arm, 0.02, &sample, &err);
-			if (rc == -ENOTSUP) {
-				assert_non_null(strstr(err.text, "install it"));
-				break;
-			}
-			if (rc < 0)
-				fail_msg("%s, arm %d: %s", of->name, arm, err.text);
-			assert_true(sample.value > 0);
-			ran++;
-		}
-	}
+	const uint32_t ran = bench_lab_run(&bench_store, bench, 0.02);
 	assert_int_equal(access(folder, F_OK), 0);
 	store_bench_close(bench);
 	assert_int_equal(access(folder, F_OK), -1);
@@ -96,10 +72,10 @@ static void test_bench_store__has_the_stated_goals(void **state)
 		{ "extreme_gap", 200 },
 	};
 	for (uint32_t i = 0; i < sizeof goals / sizeof *goals; i++)
-		assert_true(case_of(goals[i].name)->goal == goals[i].goal);
+		assert_true(bench_lab_case(&bench_store, goals[i].name)->goal == goals[i].goal);
 	for (uint32_t i = 0; i < sizeof limits / sizeof *limits; i++) {
 		struct bench_sample sample = { 0 };
-		const struct bench_case *of = case_of(limits[i].name);
+		const struct bench_case *of = bench_lab_case(&bench_store, limits[i].name);
 		assert_int_equal(of->run(NULL, of, BENCH_INDIVIDUAL, 1, &sample, NULL), 0);
 		assert_true(sample.value == limits[i].limit);
 	}

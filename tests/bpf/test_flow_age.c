@@ -11,26 +11,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "bpf/flow_net.h"
+#include "bpf/flow_group.h"
 #include "lib/testlib.h"
 
 enum { IDLE = 400, BUSY_PORTS = 50, ROUNDS = 12, ENOUGH = 5000 };
-
-static struct flow_net net;
-
-static int group_open(void **state)
-{
-	(void)state;
-	flow_net_open(&net);
-	return 0;
-}
-
-static int group_close(void **state)
-{
-	(void)state;
-	flow_net_close(&net);
-	return 0;
-}
 
 /* ---- somebody who sends ---- */
 

@@ -13,27 +13,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bpf/flow_net.h"
+#include "bpf/flow_group.h"
 #include "lib/testlib.h"
 #include "os/netns.h"
 
 enum { TCX_INGRESS = 46, TCX_EGRESS = 47, ACT_NEXT = -1, ACT_SHOT = 2, NOBODY = 65534 };
-
-static struct flow_net net;
-
-static int group_open(void **state)
-{
-	(void)state;
-	flow_net_open(&net);
-	return 0;
-}
-
-static int group_close(void **state)
-{
-	(void)state;
-	flow_net_close(&net);
-	return 0;
-}
 
 /* A kernel that refuses what it is told to. */
 struct refusing {

@@ -8,26 +8,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bpf/flow_net.h"
+#include "bpf/flow_group.h"
 #include "lib/testlib.h"
 
 enum { PORTS = 1000, RING_BYTES = 4096, RING_EVENTS = RING_BYTES / (144 + 8) };
-
-static struct flow_net net;
-
-static int group_open(void **state)
-{
-	(void)state;
-	flow_net_open(&net);
-	return 0;
-}
-
-static int group_close(void **state)
-{
-	(void)state;
-	flow_net_close(&net);
-	return 0;
-}
 
 struct heard {
 	uint32_t opened[PORTS], closed[PORTS]; /* by port */

@@ -9,26 +9,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bpf/flow_net.h"
+#include "bpf/flow_group.h"
 #include "lib/testlib.h"
 
 enum { NOBODY = 65534, PATH_BYTES = 256 };
-
-static struct flow_net net;
-
-static int group_open(void **state)
-{
-	(void)state;
-	flow_net_open(&net);
-	return 0;
-}
-
-static int group_close(void **state)
-{
-	(void)state;
-	flow_net_close(&net);
-	return 0;
-}
 
 static void says(const struct haul_err *err, const char *text)
 {

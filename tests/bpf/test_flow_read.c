@@ -8,26 +8,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "bpf/flow_net.h"
+#include "bpf/flow_group.h"
 #include "lib/testlib.h"
 
 enum { ROWS = 6000, SECOND = 1000000000 };
-
-static struct flow_net net;
-
-static int group_open(void **state)
-{
-	(void)state;
-	flow_net_open(&net);
-	return 0;
-}
-
-static int group_close(void **state)
-{
-	(void)state;
-	flow_net_close(&net);
-	return 0;
-}
 
 struct sample {
 	struct haul_flow_key key[ROWS];

@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "bpf/flow_net.h"
+#include "bpf/flow_group.h"
 #include "bpf/packet.h"
 #include "lib/testlib.h"
 
@@ -20,22 +20,6 @@ enum {
 	WIRE_MTU = 1514,
 	ARP_BYTES = 42
 };
-
-static struct flow_net net;
-
-static int group_open(void **state)
-{
-	(void)state;
-	flow_net_open(&net);
-	return 0;
-}
-
-static int group_close(void **state)
-{
-	(void)state;
-	flow_net_close(&net);
-	return 0;
-}
 
 /* ---- the interface's counters ---- */
 

@@ -56,6 +56,23 @@ void store_lab_done(struct store_lab *lab)
 	memset(lab, 0, sizeof *lab);
 }
 
+int store_lab_setup(void **state)
+{
+	struct store_lab *lab = test_malloc(sizeof *lab);
+
+	store_lab_init(lab, 7);
+	assert_int_equal(store_lab_open(lab), 0);
+	*state = lab;
+	return 0;
+}
+
+int store_lab_teardown(void **state)
+{
+	store_lab_done(*state);
+	test_free(*state);
+	return 0;
+}
+
 int store_lab_make(struct store_lab *lab)
 {
 	uint8_t uuid[16];

@@ -42,6 +42,9 @@ void store_lab_init(struct store_lab *lab, uint64_t seed);
 /* With an empty disk, and no store on it. */
 void store_lab_init_empty(struct store_lab *lab, uint64_t seed);
 void store_lab_done(struct store_lab *lab);
+/* For cmocka: an open one as the state of a test. */
+int store_lab_setup(void **state);
+int store_lab_teardown(void **state);
 /* What store_init_on and store_open_on say; lab->err has the text. */
 int store_lab_make(struct store_lab *lab);
 int store_lab_open(struct store_lab *lab);

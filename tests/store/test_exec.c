@@ -2,27 +2,8 @@
 #include <string.h>
 
 #include "base/bytes.h"
-#include "lib/testlib.h"
-#include "store/exec_lab.h"
+#include "store/exec_group.h"
 #include "store/frame_sample.h"
-
-static struct lab *lab;
-
-static int setup(void **state)
-{
-	(void)state;
-	lab = test_malloc(sizeof *lab);
-	lab_open(lab);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	lab_close(lab);
-	test_free(lab);
-	return 0;
-}
 
 /* ---- changes in short ---- */
 

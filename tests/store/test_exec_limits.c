@@ -2,28 +2,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "lib/testlib.h"
-#include "store/exec_lab.h"
+#include "store/exec_group.h"
 #include "store/frame_sample.h"
 
-static struct lab *lab;
 static uint8_t large[HAUL_PROPERTIES_MAX];
-
-static int setup(void **state)
-{
-	(void)state;
-	lab = test_malloc(sizeof *lab);
-	lab_open(lab);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	lab_close(lab);
-	test_free(lab);
-	return 0;
-}
 
 /* Properties of so many bytes, encoded. */
 static struct haul_properties properties_of(uint32_t bytes)

@@ -7,24 +7,6 @@
 
 #include "store_lab.h"
 
-static int setup(void **state)
-{
-	struct store_lab *lab = malloc(sizeof *lab);
-
-	assert_non_null(lab);
-	store_lab_init(lab, 7);
-	assert_int_equal(store_lab_open(lab), 0);
-	*state = lab;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	store_lab_done(*state);
-	free(*state);
-	return 0;
-}
-
 /* Frames of one node each, ids from `first` on. */
 static void commit_nodes(struct store_lab *lab, uint64_t first, uint64_t count)
 {
@@ -466,7 +448,7 @@ static void test_store__enters_its_figures(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, store_lab_setup, store_lab_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_store__keeps_what_was_committed),
 		TEST(test_store__is_made_with_a_log),

@@ -6,24 +6,6 @@
 
 #include "store_lab.h"
 
-static int setup(void **state)
-{
-	struct store_lab *lab = malloc(sizeof *lab);
-
-	assert_non_null(lab);
-	store_lab_init(lab, 11);
-	assert_int_equal(store_lab_open(lab), 0);
-	*state = lab;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	store_lab_done(*state);
-	free(*state);
-	return 0;
-}
-
 /* A graph of all there is: nodes with keys and kinds, a ring of edges, embeddings. */
 static void commit_graph(struct store_lab *lab, uint64_t first, uint64_t count)
 {
@@ -373,7 +355,7 @@ static void test_store_care__no_root_is_beyond_repair(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, store_lab_setup, store_lab_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_store_care__check_finds_nothing_wrong),
 		TEST(test_store_care__compact_leaves_one_run_a_tree),
