@@ -119,14 +119,17 @@ static void ask_some(struct table *table, bool sound)
 	static uint8_t memory[ASKS * (TREE_VALUE_MAX + 8)];
 	const struct table_whole *whole = table_whole(table);
 	struct table_ask ask[ASKS], *asks[ASKS];
+	struct table *tables[ASKS];
 	struct arena arena = { .data = memory, .bytes = sizeof memory };
 	uint32_t count = whole->blocks < ASKS ? whole->blocks : ASKS;
 	for (uint32_t i = 0; i < count; i++)
 		ask[i] = (struct table_ask){ .key = whole->entry[i].first, .op_max = UINT64_MAX };
 	qsort(ask, count, sizeof *ask, ask_order);
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = 0; i < count; i++) {
 		asks[i] = &ask[i];
-	table_get(table, asks, count, &arena);
+		tables[i] = table;
+	}
+	table_get(tables, asks, count, &arena);
 	for (uint32_t i = 0; i < count; i++)
 		HAUL_ASSERT(!sound || (ask[i].status == 0 && ask[i].row.op != 0));
 }
