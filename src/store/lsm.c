@@ -31,6 +31,9 @@ static int memory_init(struct lsm *lsm)
 				  lsm->sorter);
 	if (rc == 0)
 		rc = lsm_scratch_new(&lsm->scratch, LSM_FIND);
+	lsm->lend = (struct lend){ .data = aligned_alloc(LEND_ALIGN, LSM_LEND), .bytes = LSM_LEND };
+	if (rc == 0 && !lsm->lend.data)
+		rc = -ENOMEM;
 	if (rc < 0 || options->read_only)
 		return rc;
 	rc = table_builder_new(&lsm->flush.builder, lsm_table_bytes(lsm));
@@ -269,6 +272,7 @@ void lsm_close(struct lsm *lsm)
 	table_builder_free(lsm->flush.builder);
 	merge_free(lsm->flush.merge);
 	lsm_scratch_free(lsm->scratch);
+	free(lsm->lend.data);
 	table_cache_free(lsm->cache);
 	free(lsm->doubt);
 	(void)pthread_mutex_destroy(&lsm->lock);

@@ -117,7 +117,8 @@ struct lsm_walk_options {
 	struct tree_key from, to;
 	uint64_t op_max;
 	bool prefix;
-	uint32_t ahead; /* blocks to read at once; 0 = 1 */
+	uint32_t ahead;    /* blocks to read at once; 0 = 1 */
+	struct lend *lend; /* whose memory it takes; NULL: from malloc */
 };
 int lsm_walk_open(struct lsm_walk **ret_walk, struct lsm_view *view,
 		  const struct lsm_walk_options *options);

@@ -3,8 +3,7 @@
  * Model      lsm.c opens and closes; lsm_write.c is the executor's; lsm_view.c has views, pins and
  *            the memory tables; lsm_find.c looks for keys; lsm_walk.c goes along them; lsm_step.c
  *            chooses background work: lsm_flush.c and lsm_job.c (merges) do it, lsm_plan.c says
- *            what is to be merged, lsm_filters.c which filters are in memory; manifest.c keeps what
- *            is durable.
+ *            what is to be merged, lsm_filters.c which filters stay; manifest.c keeps what lasts.
  * Threads    `lock` guards current, memories' states, pins and dead views. What is marked
  *            "background" belongs to the thread of lsm_step, "executor" to that of lsm_put. */
 #pragma once
@@ -17,7 +16,8 @@
 #include "store/run.h"
 
 enum {
-	LSM_FIND = 8192, /* keys looked for at once by the executor */
+	LSM_FIND = 8192,    /* keys looked for at once by the executor */
+	LSM_LEND = 1 << 20, /* a walk of the executor over about 16 tables */
 	LSM_JOBS = LSM_LEVELS_MAX + 1,
 	LSM_JOB_EXTRA = LSM_LEVELS_MAX, /* the job for idle merging and compaction */
 	LSM_COMPRESS_LEVEL = 2,         /* from there on tables are compressed */
@@ -114,6 +114,7 @@ struct lsm {
 	/* executor */
 	struct lsm_memory *active, *frozen;
 	struct lsm_scratch *scratch;
+	struct lend lend; /* lsm_prefix's */
 
 	/* background */
 	struct lsm_view *base; /* held: the current one when the step began, or what it installed */
@@ -125,10 +126,10 @@ struct lsm {
 	int64_t quiet_ns;              /* since when it is so */
 	bool rest_wanted;              /* something would be merged if nobody wrote */
 	bool compact_now[TREES];
-	uint64_t table_stays;  /* of table_memory: the tables of `base` */
-	uint64_t filters_seen; /* table_memory when no filter was to be dropped or read; 0: look */
-	bool changed;          /* the runs, since the debt was counted */
-	uint32_t compact;      /* atomic: lsm_compact was called */
+	/* Of table_memory: the tables of `base`; all when no filter was to go or come (0: look). */
+	uint64_t table_stays, filters_seen;
+	bool changed;     /* the runs, since the debt was counted */
+	uint32_t compact; /* atomic: lsm_compact was called */
 	uint64_t durable;
 
 	/* atomic; for others to read */
@@ -187,7 +188,6 @@ void lsm_job_stop(struct lsm *lsm, struct lsm_job *job);
 bool lsm_plan_level(const struct lsm *lsm, uint32_t level, struct lsm_change *ret_span);
 bool lsm_plan_idle(const struct lsm *lsm, struct lsm_change *ret_span);
 bool lsm_plan_compact(const struct lsm *lsm, struct lsm_change *ret_span);
-/* Fill in debt_level and table_stays. */
 void lsm_plan_debt(struct lsm *lsm);
 
 /* A manifest of the view and the root that names it. */

@@ -32,7 +32,7 @@ static int memory_open(struct lsm_walk *walk, const struct lsm_memory *memory)
 	if (prefix && !memtable_prefix(memory->table, options->tree, options->from.word[0]))
 		return 0;
 	struct memtable_walk *at = &walk->memory[walk->memory_count];
-	*at = (struct memtable_walk){ .op_max = options->op_max };
+	*at = (struct memtable_walk){ .op_max = options->op_max, .lend = options->lend };
 	int rc = memtable_walk_open(at, memory->table, options->tree, &options->from, prefix);
 	if (rc < 0)
 		return rc;
@@ -55,6 +55,7 @@ static void run_open(struct lsm_walk *walk, struct run *run, uint64_t prefix)
 	struct run_walk *at = &walk->runs[walk->run_count];
 	run_walk_init(at, run);
 	at->from = options->from;
+	at->lend = options->lend;
 	at->to = options->to;
 	at->ahead = options->ahead ? options->ahead : 1;
 	at->table = run_find(run, 0, &options->from);
@@ -100,7 +101,7 @@ static int sources_open(struct lsm_walk *walk, struct lsm_view *view)
 	for (uint32_t i = 0; i < runs->count; i++)
 		run_open(walk, runs->run[i], prefix);
 	walk->ended = walk->source_count == 0;
-	rc = walk->ended ? 0 : merge_new(&walk->merge, walk->source_count);
+	rc = walk->ended ? 0 : merge_new_lent(&walk->merge, walk->source_count, options->lend);
 	if (rc < 0 || walk->ended)
 		return rc;
 	return merge_start(walk->merge, options->tree, walk->sources, walk->source_count, false);
@@ -111,8 +112,9 @@ int lsm_walk_open(struct lsm_walk **ret_walk, struct lsm_view *view,
 {
 	HAUL_ASSERT(!options->prefix || options->from.word[0] == options->to.word[0]);
 	uint32_t runs = view->tree[options->tree].count;
-	struct lsm_walk *walk = malloc(sizeof *walk + runs * sizeof walk->runs[0] +
-				       (runs + 2) * sizeof(struct source *));
+	struct lsm_walk *walk =
+		lend_alloc(options->lend, sizeof *walk + runs * sizeof walk->runs[0] +
+						  (runs + 2) * sizeof(struct source *));
 	if (!walk)
 		return -ENOMEM;
 	*walk = (struct lsm_walk){ .options = *options };
@@ -184,7 +186,7 @@ void lsm_walk_close(struct lsm_walk *walk)
 	for (uint32_t i = 0; i < walk->run_count; i++)
 		run_walk_done(&walk->runs[i]);
 	merge_free(walk->merge);
-	free(walk);
+	lend_free(walk->options.lend, walk);
 }
 
 /* ---- the executor's ---- */
@@ -209,7 +211,9 @@ static int rows_tell(const struct rows *rows, lsm_told *told, void *arg)
 int lsm_prefix(struct lsm *lsm, enum tree tree, uint64_t word, lsm_told *told, void *arg)
 {
 	struct lsm_view *view = lsm_view_current(lsm);
-	struct lsm_walk_options options = { .tree = tree, .op_max = LSM_OP_MAX, .prefix = true };
+	struct lsm_walk_options options = {
+		.tree = tree, .op_max = LSM_OP_MAX, .prefix = true, .lend = &lsm->lend
+	};
 	options.from.word[0] = options.to.word[0] = word;
 	for (uint32_t i = 1; i < tree_words[tree]; i++)
 		options.to.word[i] = UINT64_MAX;
@@ -223,6 +227,7 @@ int lsm_prefix(struct lsm *lsm, enum tree tree, uint64_t word, lsm_told *told, v
 		rc = rows_tell(&rows, told, arg);
 	}
 	lsm_walk_close(walk);
+	lend_all_back(&lsm->lend);
 	lsm_view_drop(lsm, view);
 	return rc;
 }

@@ -16,6 +16,7 @@
 
 #include <stddef.h>
 
+#include "store/lend.h"
 #include "store/tree.h"
 
 enum { MEMTABLE_BYTES_MIN = 64 << 10 };
@@ -67,11 +68,12 @@ void memtable_mark(const struct memtable *table, struct memtable_mark *ret_mark)
 void memtable_abort(struct memtable *table, const struct memtable_mark *mark);
 
 /* Rows of a tree in order, at most op_max, from key `from` (NULL: the first) on, all versions, of
- * one op the last. Set op_max before memtable_walk_open. The order of a tree is kept by the table
- * and added to, so that walk after walk does not sort anew. */
+ * one op the last. Set op_max and lend before memtable_walk_open. The order of a tree is kept by the
+ * table and added to, so that walk after walk does not sort anew. */
 struct memtable_walk {
 	struct source source;
 	uint64_t op_max;
+	struct lend *lend;                 /* whose memory it takes; NULL: from malloc */
 	struct memtable_walk_state *state; /* private */
 };
 /* Sorts if need be. With prefix set (TREE_OUT, TREE_IN, TREE_OF_NODE) only rows with the first

@@ -36,6 +36,7 @@ struct cursor {
 struct memtable_walk_state {
 	const struct memtable *table;
 	const struct memtable_tree *of;
+	struct lend *lend;
 	bool prefix;
 	uint64_t word;
 	uint32_t version;                        /* of the order that the cursors are of */
@@ -177,7 +178,7 @@ static int piece_alloc(struct memtable_walk_state *state, uint64_t rows, uint64_
 	heap = heap < PIECE_HEAP ? heap : PIECE_HEAP;
 	uint64_t row =
 		state->of->words * sizeof *state->key + sizeof *state->op + sizeof *state->end;
-	state->key = malloc(rows * row + heap + 1);
+	state->key = lend_alloc(state->lend, rows * row + heap + 1);
 	if (!state->key)
 		return -ENOMEM;
 	state->rows_max = (uint32_t)rows;
@@ -206,7 +207,7 @@ static int chain_open(struct memtable_walk_state *state, enum tree tree,
 	if (count == 0)
 		return 1;
 	uint32_t room = count <= FEW ? count : CHAIN_MAX;
-	struct memtable_pair *chain = malloc(2 * room * sizeof *chain);
+	struct memtable_pair *chain = lend_alloc(state->lend, 2 * room * sizeof *chain);
 	if (!chain)
 		return -ENOMEM;
 	if (count <= FEW)
@@ -214,7 +215,7 @@ static int chain_open(struct memtable_walk_state *state, enum tree tree,
 	else
 		count = chain_put(state->table, tree, from->word[0], chain, CHAIN_MAX);
 	if (count > CHAIN_MAX) {
-		free(chain);
+		lend_free(state->lend, chain);
 		return 0;
 	}
 	memtable_sort(state->table, state->of->words, chain, count);
@@ -253,13 +254,14 @@ int memtable_walk_open(struct memtable_walk *walk, const struct memtable *table,
 {
 	HAUL_ASSERT((unsigned)tree < TREES);
 	HAUL_ASSERT(!prefix || (from && table->tree[tree].prefix));
-	struct memtable_walk_state *state = calloc(1, sizeof *state);
+	struct memtable_walk_state *state = lend_alloc(walk->lend, sizeof *state);
 	if (!state)
 		return -ENOMEM;
-	state->table = table;
-	state->of = &table->tree[tree];
-	state->prefix = prefix;
-	state->word = from ? from->word[0] : 0;
+	*state = (struct memtable_walk_state){ .table = table,
+					       .of = &table->tree[tree],
+					       .lend = walk->lend,
+					       .prefix = prefix,
+					       .word = from ? from->word[0] : 0 };
 	walk->source.next = walk_next;
 	walk->state = state;
 	int error = prefix ? chain_open(state, tree, from) : 0;
@@ -277,9 +279,9 @@ void memtable_walk_close(struct memtable_walk *walk)
 	struct memtable_walk_state *state = walk->state;
 	if (!state)
 		return;
-	free(state->key);
-	free(state->chain);
-	free(state);
+	lend_free(walk->lend, state->key);
+	lend_free(walk->lend, state->chain);
+	lend_free(walk->lend, state);
 	walk->state = NULL;
 }
 

@@ -43,6 +43,7 @@ struct input {
 };
 
 struct merge {
+	struct lend *lend;
 	uint32_t words, count, inputs_max;
 	struct input *inputs;
 	struct head *heads;
@@ -61,18 +62,19 @@ struct merge {
 };
 
 /* One block of memory, for walks are opened for every query. */
-int merge_new(struct merge **ret_merge, uint32_t inputs)
+int merge_new_lent(struct merge **ret_merge, uint32_t inputs, struct lend *lend)
 {
 	uint32_t room = inputs ? inputs : 1;
-	struct merge *merge = malloc(
-		sizeof *merge +
-		room * (sizeof *merge->heads + sizeof *merge->inputs + sizeof *merge->losers) +
-		OUT_ROWS * (TREE_WORDS_MAX * sizeof *merge->key + sizeof *merge->op +
-			    sizeof *merge->end) +
-		OUT_HEAP);
+	struct merge *merge =
+		lend_alloc(lend, sizeof *merge +
+					 room * (sizeof *merge->heads + sizeof *merge->inputs +
+						 sizeof *merge->losers) +
+					 OUT_ROWS * (TREE_WORDS_MAX * sizeof *merge->key +
+						     sizeof *merge->op + sizeof *merge->end) +
+					 OUT_HEAP);
 	if (!merge)
 		return -ENOMEM;
-	*merge = (struct merge){ .inputs_max = room };
+	*merge = (struct merge){ .inputs_max = room, .lend = lend };
 	merge->heads = (struct head *)(merge + 1);
 	merge->inputs = (struct input *)(merge->heads + room);
 	merge->key = (uint64_t *)(merge->inputs + room);
@@ -84,9 +86,15 @@ int merge_new(struct merge **ret_merge, uint32_t inputs)
 	return 0;
 }
 
+int merge_new(struct merge **ret_merge, uint32_t inputs)
+{
+	return merge_new_lent(ret_merge, inputs, NULL);
+}
+
 void merge_free(struct merge *merge)
 {
-	free(merge);
+	if (merge)
+		lend_free(merge->lend, merge);
 }
 
 /* ---- the loser tree ---- */

@@ -9,6 +9,7 @@
  * Errors     those of the sources: negative, and then it is of no more use. */
 #pragma once
 
+#include "store/lend.h"
 #include "store/tree.h"
 
 enum merge_deletions {
@@ -46,6 +47,7 @@ static inline uint64_t merge_piece_bytes(const struct merge_piece *piece)
 
 struct merge;
 int merge_new(struct merge **ret_merge, uint32_t inputs);
+int merge_new_lent(struct merge **ret_merge, uint32_t inputs, struct lend *lend);
 void merge_free(struct merge *merge);
 /* sources: newest first; borrowed. direct: pieces may start in the middle of rows. */
 int merge_start(struct merge *merge, enum tree tree, struct source *const *sources, uint32_t count,

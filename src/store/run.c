@@ -105,8 +105,11 @@ static int walk_next(struct source *source, struct rows *ret_rows)
 		if (walk->table >= walk->end ||
 		    tree_key_compare(&walk->run->bound[walk->table].first, &walk->to) > 0)
 			return 0;
-		int rc = table_walk_open(&walk->walk, walk->run->table[walk->table], &walk->from,
-					 walk->ahead, walk->bypass);
+		struct table *table = walk->run->table[walk->table];
+		int rc = walk->bypass ? table_walk_open(&walk->walk, table, &walk->from,
+							walk->ahead, true)
+				      : table_walk_open_lent(&walk->walk, table, &walk->from,
+							     walk->ahead, walk->lend);
 		if (rc < 0)
 			return rc;
 		walk_bound(walk);

@@ -40,6 +40,7 @@ struct run_walk {
 	bool filter; /* leave tables out whose filter knows no row with the hash `prefix` */
 	uint64_t prefix;
 	struct tree_key from, to;
+	struct lend *lend; /* whose memory it takes; NULL: from malloc */
 	struct table_walk walk;
 };
 void run_walk_init(struct run_walk *walk, struct run *run);

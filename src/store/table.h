@@ -20,6 +20,7 @@
 #include <stddef.h>
 
 #include <haul/err.h>
+#include "store/lend.h"
 #include "store/media.h"
 #include "store/tree.h"
 
@@ -129,6 +130,9 @@ struct table_walk {
 };
 int table_walk_open(struct table_walk *walk, struct table *table, const struct tree_key *from,
 		    uint32_t ahead, bool bypass);
+/* Through the cache, and in memory that is lent. */
+int table_walk_open_lent(struct table_walk *walk, struct table *table, const struct tree_key *from,
+			 uint32_t ahead, struct lend *lend);
 void table_walk_close(struct table_walk *walk);
 
 /* Verify all of it: every block, order, filter, footer, and that the rest is zeros. told gets

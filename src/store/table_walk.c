@@ -19,6 +19,7 @@ enum {
 
 struct walk_state {
 	const struct table_whole *whole;
+	struct lend *lend;
 	bool seeks; /* the first row was not found yet */
 	/* cached */
 	struct table_want want[CACHED_AHEAD];
@@ -67,37 +68,60 @@ static void state_free(struct walk_state *state)
 {
 	free(state->own);
 	free(state->buffer);
-	free(state);
+	lend_free(state->lend, state);
+}
+
+static void walk_set(struct table_walk *walk, struct walk_state *state, const struct tree_key *from)
+{
+	walk->state = state;
+	walk->source.next = walk->bypass ? next_bypass : next_cached;
+	if (from) {
+		walk->from = *from;
+		walk->block = table_block_of(state->whole, from);
+		state->seeks = true;
+	}
+	state->from = state->to = walk->block;
+}
+
+static struct walk_state *state_new(const struct table *table, struct lend *lend)
+{
+	struct walk_state *state = lend_alloc(lend, sizeof *state);
+	if (!state)
+		return NULL;
+	memset(state, 0, offsetof(struct walk_state, end));
+	state->whole = table_whole(table);
+	state->lend = lend;
+	return state;
+}
+
+int table_walk_open_lent(struct table_walk *walk, struct table *table, const struct tree_key *from,
+			 uint32_t ahead, struct lend *lend)
+{
+	struct walk_state *state = state_new(table, lend);
+	if (!state)
+		return -ENOMEM;
+	ahead = ahead < 1 ? 1 : ahead > CACHED_AHEAD ? CACHED_AHEAD : ahead;
+	*walk = (struct table_walk){ .table = table, .ahead = ahead };
+	walk_set(walk, state, from);
+	return 0;
 }
 
 int table_walk_open(struct table_walk *walk, struct table *table, const struct tree_key *from,
 		    uint32_t ahead, bool bypass)
 {
-	const struct table_whole *whole = table_whole(table);
-	struct walk_state *state = malloc(sizeof *state);
+	if (!bypass)
+		return table_walk_open_lent(walk, table, from, ahead, NULL);
+	struct walk_state *state = state_new(table, NULL);
 	if (!state)
 		return -ENOMEM;
-	memset(state, 0, offsetof(struct walk_state, end));
 	ahead = ahead < 1 ? 1 : ahead > TABLE_AHEAD_MAX ? TABLE_AHEAD_MAX : ahead;
-	if (!bypass && ahead > CACHED_AHEAD)
-		ahead = CACHED_AHEAD;
-	state->whole = whole;
-	int error = bypass ? bypass_alloc(state, ahead) : 0;
+	int error = bypass_alloc(state, ahead);
 	if (error) {
 		state_free(state);
 		return error;
 	}
-	*walk = (struct table_walk){ .source.next = bypass ? next_bypass : next_cached,
-				     .table = table,
-				     .ahead = ahead,
-				     .bypass = bypass,
-				     .state = state };
-	if (from) {
-		walk->from = *from;
-		walk->block = table_block_of(whole, from);
-		state->seeks = true;
-	}
-	state->from = state->to = walk->block;
+	*walk = (struct table_walk){ .table = table, .ahead = ahead, .bypass = true };
+	walk_set(walk, state, from);
 	return 0;
 }
 

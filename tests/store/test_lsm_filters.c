@@ -298,6 +298,68 @@ static void test_lsm_filters__no_memory_changes_nothing(void **state)
 	lab_free(lab);
 }
 
+/* ---- memory that is not taken ---- */
+
+static int told_count(const struct tree_key *key, const struct tree_row *row, void *arg)
+{
+	uint32_t *count = arg;
+	(void)key;
+	assert_true(row->op > 0);
+	(*count)++;
+	return 0;
+}
+
+/* Deleting nodes, a frame of them takes thousands of walks, would take memory for each. */
+static void test_lsm_prefix__takes_no_memory(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new(9, 0);
+	for (uint32_t round = 0; round < 4; round++) {
+		for (uint32_t k = 0; k < 64; k++)
+			lsm_lab_put(lab, TREE_OUT, k, 8, k % 4 == round);
+		assert_int_equal(lsm_lab_frame(lab), 0);
+		lsm_lab_publish(lab, lab->place.op);
+		if (round == 3)
+			break;
+		while (lsm_freeze(lab->lsm, &lab->place) == -EAGAIN)
+			assert_true(lsm_step(lab->lsm, lab->place.op) >= 0);
+	}
+	assert_non_null(lab->lsm->current->frozen);
+	assert_int_equal(lsm_lab_runs(lab, TREE_OUT), 2);
+	uint64_t mallocs = test_mallocs();
+	for (uint32_t node = 0; node < 6; node++) {
+		struct tree_key key = lab_key(TREE_OUT, node * 16);
+		uint32_t count = 0;
+		assert_int_equal(lsm_prefix(lab->lsm, TREE_OUT, key.word[0], told_count, &count),
+				 0);
+		assert_int_equal(count, node < 4 ? 12 : 0);
+	}
+	assert_int_equal(test_mallocs(), mallocs);
+	lab_free(lab);
+}
+
+/* What a flush takes of memory would grow with its rows. */
+static void test_lsm_flush__takes_the_same_whatever_the_rows(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lab_new(9, 0);
+	uint64_t took[2];
+	for (uint32_t round = 0; round < 2; round++) {
+		for (uint32_t k = 0; k < (round ? LAB_KEYS : 20); k++)
+			lsm_lab_put(lab, TREE_NODE, (k * 7) % LAB_KEYS, 8, false);
+		assert_int_equal(lsm_lab_frame(lab), 0);
+		lsm_lab_publish(lab, lab->place.op);
+		assert_int_equal(lsm_freeze(lab->lsm, &lab->place), 0);
+		uint64_t mallocs = test_mallocs();
+		while (lsm_checkpoint(lab->lsm).op < lab->place.op)
+			assert_true(lsm_step(lab->lsm, lab->place.op) >= 0);
+		took[round] = test_mallocs() - mallocs;
+	}
+	assert_int_equal(lab->lsm->current->tree[TREE_NODE].run[0]->count, 1);
+	assert_in_range(took[1], 0, took[0] + 2);
+	lab_free(lab);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -307,6 +369,8 @@ int main(void)
 		cmocka_unit_test(test_lsm_filters__come_back),
 		cmocka_unit_test(test_lsm_filters__that_cannot_be_read_stop_nothing),
 		cmocka_unit_test(test_lsm_filters__no_memory_changes_nothing),
+		cmocka_unit_test(test_lsm_prefix__takes_no_memory),
+		cmocka_unit_test(test_lsm_flush__takes_the_same_whatever_the_rows),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
