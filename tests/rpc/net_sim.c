@@ -1,61 +1,24 @@
 #include "net_sim.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <ucontext.h>
+#include <sys/uio.h>
 
-#include "base/hash.h"
+#include "net_poll.h"
 #include "rpc/store_address.h"
 
-enum { STACK_BYTES = 256 << 10, ROOM_MAX = 64 << 10 };
-
-struct thread {
-	ucontext_t context;
-	void *stack;
-	void *(*run)(void *arg);
-	void *arg;
-	bool used, begun, ended;
-	struct pollfd *fds;
-	nfds_t count;
-	int64_t until_ns;
-};
+enum { ROOM_MAX = 64 << 10 };
 
 /* The wrapped functions have no other way to find it. */
 static struct net the_net;
-static struct thread threads[NET_THREADS];
-static struct thread *current; /* NULL: the test's own */
-static ucontext_t back;
-static uint64_t wakes[NET_THREADS];
-static bool wake_used[NET_THREADS];
-
-void net_trace(struct net *net, uint64_t value)
-{
-	net->trace = hash_u64(net->trace ^ value) + 1;
-}
-
-static void trace_bytes(const uint8_t *data, size_t bytes)
-{
-	for (size_t i = 0; i < bytes; i++)
-		the_net.trace = (the_net.trace ^ data[i]) * UINT64_C(0x100000001b3);
-	net_trace(&the_net, bytes);
-}
 
 /* ---- pipes ---- */
 
 static void pipe_open(struct net_pipe *pipe)
 {
 	*pipe = (struct net_pipe){ .room = 200 + prng_below(&the_net.prng, ROOM_MAX) };
-}
-
-static void pipe_close(struct net_pipe *pipe)
-{
-	free(pipe->data);
-	memset(pipe, 0, sizeof *pipe);
 }
 
 static void pipe_put(struct net_pipe *pipe, const uint8_t *data, uint32_t bytes)
@@ -75,110 +38,130 @@ static void pipe_put(struct net_pipe *pipe, const uint8_t *data, uint32_t bytes)
 	pipe->to += bytes;
 }
 
+static void pipe_lag(struct net_pipe *pipe)
+{
+	if (the_net.lag_ms > 0)
+		pipe->lag_ns = sim_now_ns(the_net.threads) +
+			       prng_below(&the_net.prng, the_net.lag_ms) * NS_PER_MS;
+}
+
+static bool pipe_lags(const struct net_pipe *pipe)
+{
+	return pipe->lag_ns > sim_now_ns(the_net.threads);
+}
+
+/* Bytes that may be read. */
+static uint32_t pipe_holds(const struct net_pipe *pipe)
+{
+	return pipe_lags(pipe) ? 0 : pipe->arrived - pipe->from;
+}
+
+/* All was read, and nothing more comes. */
+static bool pipe_is_over(const struct net_pipe *pipe)
+{
+	return pipe->ended && !pipe_lags(pipe) && pipe->from == pipe->to;
+}
+
+static void pipe_forget(struct net_pipe *pipe)
+{
+	pipe->to = pipe->arrived;
+}
+
 /* ---- connections ---- */
 
-static struct net_conn *conn_of(int fd)
+static bool conn_used(const struct net_conn *conn)
 {
-	return fd >= NET_FD && fd < NET_FD + NET_CONNS ? &the_net.conns[fd - NET_FD] : NULL;
+	return conn->ends[NET_CLIENT].open || conn->ends[NET_SERVER].open;
 }
 
-/* One that is open: nobody uses another. */
-static struct net_conn *conn_open_of(int fd)
+struct net_socket net_socket_of(int fd)
 {
-	assert_in_range(fd, NET_FD, NET_FD + NET_CONNS - 1);
-	struct net_conn *conn = &the_net.conns[fd - NET_FD];
-	assert_true(conn->client);
-	return conn;
+	struct net_socket at = { .conn = NULL };
+
+	if (fd < NET_FD || fd >= NET_FD + NET_SIDES * NET_CONNS)
+		return at;
+	at.conn = &the_net.conns[(fd - NET_FD) / NET_SIDES];
+	at.side = (enum net_side)((fd - NET_FD) % NET_SIDES);
+	assert_true(at.conn->ends[at.side].open); /* nobody uses another */
+	return at;
 }
 
-static void conn_free(struct net_conn *conn)
+struct net_conn *net_conn_of(int fd)
 {
-	if (conn->client || conn->server)
-		return;
-	pipe_close(&conn->up);
-	pipe_close(&conn->down);
+	return net_socket_of(fd).conn;
 }
 
-static int conn_new(void)
+static struct net_conn *conn_new(void)
 {
 	for (int i = 0; i < NET_CONNS; i++) {
 		struct net_conn *conn = &the_net.conns[i];
-		if (conn->client || conn->server)
+		if (conn_used(conn))
 			continue;
-		*conn = (struct net_conn){ .client = true, .server = the_net.listening };
-		conn->number = ++the_net.conns_made;
-		conn->reset = !the_net.listening;
-		conn->connecting = true;
-		pipe_open(&conn->up);
-		pipe_open(&conn->down);
-		return NET_FD + i;
+		*conn = (struct net_conn){ .number = ++the_net.conns_made, .connecting = true };
+		conn->ends[NET_CLIENT].open = true;
+		conn->ends[NET_CLIENT].reset = !the_net.listening;
+		conn->ends[NET_SERVER].open = the_net.listening;
+		pipe_open(&conn->ends[NET_CLIENT].out);
+		pipe_open(&conn->ends[NET_SERVER].out);
+		return conn;
 	}
 	fail_msg("too many connections");
-	return -1;
+	return NULL;
 }
 
-static void conn_lag(struct net_conn *conn)
+static void end_close(struct net_conn *conn, enum net_side side)
 {
-	if (the_net.lag_ms > 0)
-		conn->lag_ns =
-			the_net.os->now_ns + prng_below(&the_net.prng, the_net.lag_ms) * NS_PER_MS;
+	struct net_end *end = &conn->ends[side];
+	struct net_end *other = &conn->ends[side == NET_CLIENT ? NET_SERVER : NET_CLIENT];
+	const bool unread = other->out.from < other->out.to;
+
+	end->open = end->watched = false;
+	end->out.ended = true;
+	/* what was not read resets the connection, so what was said last may be lost */
+	if (unread && prng_below(&the_net.prng, 2) == 0)
+		other->reset = true;
+	if (prng_below(&the_net.prng, 2) == 0 && side == NET_CLIENT)
+		pipe_forget(&end->out);
+	else
+		pipe_lag(&end->out);
+	if (conn_used(conn))
+		return;
+	for (int i = 0; i < NET_SIDES; i++) {
+		free(conn->ends[i].out.data);
+		memset(&conn->ends[i].out, 0, sizeof conn->ends[i].out);
+	}
 }
 
 void net_cut(struct net *net, struct net_conn *conn, enum net_cut how)
 {
-	net_trace(net, conn->number * NET_CUTS + how);
-	if (how == NET_LOSE_BOTH || how == NET_LOSE_DOWN)
-		conn->reset = true;
+	struct net_end *client = &conn->ends[NET_CLIENT], *server = &conn->ends[NET_SERVER];
+
+	sim_trace(net->threads, conn->number * NET_CUTS + how);
+	client->reset |= how == NET_LOSE_BOTH || how == NET_LOSE_DOWN;
+	server->reset |= how != NET_LOSE_DOWN;
+	client->out.ended |= client->reset;
+	server->out.ended |= server->reset;
 	if (how != NET_LOSE_UP)
-		conn->down.to = conn->down.arrived;
-	if (how != NET_LOSE_DOWN) {
-		conn->server = false;
-		conn->up.to = conn->up.arrived;
-	} else {
-		conn_lag(conn);
-	}
-	conn_free(conn);
-}
-
-const uint8_t *net_peek(const struct net_conn *conn, uint32_t *ret_bytes)
-{
-	const bool lags = conn->lag_ns > the_net.os->now_ns;
-
-	*ret_bytes = lags ? 0 : conn->up.arrived - conn->up.from;
-	return conn->up.data + conn->up.from;
-}
-
-void net_take(struct net_conn *conn, uint32_t bytes)
-{
-	assert_true(bytes <= conn->up.arrived - conn->up.from);
-	conn->up.from += bytes;
-}
-
-void net_say(struct net_conn *conn, const uint8_t *data, uint32_t bytes)
-{
-	trace_bytes(data, bytes);
-	if (conn->client && !conn->reset)
-		pipe_put(&conn->down, data, bytes);
-}
-
-void net_hang_up(struct net_conn *conn)
-{
-	conn->server = false;
-	conn_free(conn);
+		pipe_forget(&server->out);
+	if (how != NET_LOSE_DOWN)
+		pipe_forget(&client->out);
+	else
+		pipe_lag(&client->out);
 }
 
 bool net_move(struct net *net)
 {
-	struct net_pipe *pipes[2 * NET_CONNS];
+	struct net_pipe *pipes[NET_SIDES * NET_CONNS];
 	uint32_t count = 0;
 
 	for (uint32_t i = 0; i < NET_CONNS; i++) {
 		struct net_conn *conn = &net->conns[i];
-		const bool lags = conn->lag_ns > net->os->now_ns;
-		if (conn->server && !lags && conn->up.arrived < conn->up.to)
-			pipes[count++] = &conn->up;
-		if (conn->client && conn->down.arrived < conn->down.to)
-			pipes[count++] = &conn->down;
+		for (int side = 0; side < NET_SIDES; side++) {
+			struct net_pipe *pipe = &conn->ends[side].out;
+			if (conn->ends[1 - side].open && !pipe_lags(pipe) &&
+			    pipe->arrived < pipe->to)
+				pipes[count++] = pipe;
+		}
 	}
 	if (count == 0)
 		return false;
@@ -186,172 +169,165 @@ bool net_move(struct net *net)
 	const uint32_t all = pipe->to - pipe->arrived;
 	const bool whole = prng_below(&net->prng, 4) > 0;
 	pipe->arrived += whole ? all : 1 + prng_below(&net->prng, all);
-	net_trace(net, all);
+	sim_trace(net->threads, all);
 	return true;
 }
 
-/* ---- what may go on ---- */
-
-static bool may_read(const struct net_conn *conn)
+bool net_may_read(const struct net_conn *conn, enum net_side side)
 {
-	return conn->reset || conn->down.from < conn->down.arrived ||
-	       (!conn->server && conn->down.arrived == conn->down.to);
+	const struct net_pipe *in = &conn->ends[1 - side].out;
+
+	return conn->ends[side].reset || pipe_holds(in) > 0 || pipe_is_over(in);
 }
 
-static bool may_write(const struct net_conn *conn)
+bool net_may_write(const struct net_conn *conn, enum net_side side)
 {
-	return conn->reset || conn->up.to - conn->up.arrived < conn->up.room;
+	const struct net_pipe *out = &conn->ends[side].out;
+
+	return conn->ends[side].reset || out->to - out->from < out->room;
 }
 
-static short look_one(const struct pollfd *fd)
+bool net_has_caller(const struct net *net)
 {
-	const struct net_conn *conn = conn_of(fd->fd);
-	int events = 0;
-
-	if (fd->fd >= NET_FD_WAKE)
-		events = wakes[fd->fd - NET_FD_WAKE] > 0 ? POLLIN : 0;
-	if (conn != NULL && may_read(conn))
-		events |= POLLIN;
-	if (conn != NULL && may_write(conn))
-		events |= POLLOUT;
-	return (short)(events & fd->events);
-}
-
-static int look(struct pollfd *fds, nfds_t count)
-{
-	int ready = 0;
-
-	for (nfds_t i = 0; i < count; i++) {
-		fds[i].revents = fds[i].fd >= 0 ? look_one(&fds[i]) : 0;
-		ready += fds[i].revents != 0;
+	for (uint32_t i = 0; i < NET_CONNS; i++) {
+		if (net->conns[i].ends[NET_SERVER].open && !net->conns[i].accepted)
+			return true;
 	}
-	return ready;
+	return false;
 }
 
-static int wait_for(struct pollfd *fds, nfds_t count, int64_t until_ns)
+bool net_server_has_work(const struct net *net)
 {
-	int ready = look(fds, count);
-
-	if (ready > 0 || until_ns <= the_net.os->now_ns)
-		return ready;
-	if (current != NULL) {
-		struct thread *thread = current;
-		thread->fds = fds;
-		thread->count = count;
-		thread->until_ns = until_ns;
-		assert_int_equal(swapcontext(&thread->context, &back), 0);
-		return look(fds, count);
+	for (uint32_t i = 0; i < NET_CONNS; i++) {
+		const struct net_conn *conn = &net->conns[i];
+		if (conn->ends[NET_SERVER].open && net_may_read(conn, NET_SERVER))
+			return true;
 	}
-	while (ready == 0 && the_net.os->now_ns < until_ns) {
-		the_net.turn(the_net.arg);
-		ready = look(fds, count);
-	}
-	return ready;
+	return false;
 }
 
-static int64_t until_of(const struct timespec *span)
+/* ---- bytes ---- */
+
+static ssize_t fail_with(int error)
 {
-	if (span == NULL)
-		return INT64_MAX;
-	const int64_t ns = span->tv_sec * NS_PER_S + span->tv_nsec;
-	return ns < INT64_MAX / 2 ? the_net.os->now_ns + ns : INT64_MAX;
+	errno = error;
+	return -1;
 }
 
-/* ---- threads ---- */
-
-static void thread_main(void)
+static ssize_t end_send(struct net_conn *conn, enum net_side side, const uint8_t *data,
+			size_t bytes)
 {
-	struct thread *thread = current;
+	struct net_end *end = &conn->ends[side], *other = &conn->ends[1 - side];
+	struct net_pipe *out = &end->out;
+	const bool first = conn->connecting && side == NET_CLIENT;
 
-	(void)thread->run(thread->arg);
-	thread->ended = true;
-	(void)swapcontext(&thread->context, &back);
+	if (end->reset || out->ended)
+		return fail_with(EPIPE);
+	const uint32_t used = out->to - out->from;
+	if (used >= out->room && !first)
+		return fail_with(EAGAIN);
+	uint32_t most = first ? UINT32_MAX : out->room - used;
+	most = bytes < most ? (uint32_t)bytes : most;
+	if (!first && prng_below(&the_net.prng, 8) == 0)
+		most = 1 + prng_below(&the_net.prng, most);
+	if (side == NET_CLIENT)
+		conn->connecting = false;
+	sim_trace_bytes(the_net.threads, data, most);
+	if (other->open && !other->reset)
+		pipe_put(out, data, most);
+	else
+		end->reset |= prng_below(&the_net.prng, 2) == 0; /* it learns for the next time */
+	return most;
 }
 
-/* By itself: getcontext may return twice. */
-static void thread_open(struct thread *thread, void *(*run)(void *), void *arg)
+static ssize_t end_receive(struct net_conn *conn, enum net_side side, uint8_t *data, size_t bytes)
 {
-	*thread = (struct thread){ .used = true, .run = run, .arg = arg };
-	thread->stack = malloc(STACK_BYTES);
-	assert_non_null(thread->stack);
-	assert_int_equal(getcontext(&thread->context), 0);
-	thread->context.uc_stack.ss_sp = thread->stack;
-	thread->context.uc_stack.ss_size = STACK_BYTES;
-	thread->context.uc_link = NULL;
-	makecontext(&thread->context, thread_main, 0);
+	struct net_pipe *in = &conn->ends[1 - side].out;
+	uint32_t most = pipe_holds(in);
+
+	if (conn->ends[side].reset)
+		return fail_with(ECONNRESET);
+	if (most == 0 && pipe_is_over(in))
+		return 0;
+	if (most == 0)
+		return fail_with(EAGAIN);
+	most = bytes < most ? (uint32_t)bytes : most;
+	if (prng_below(&the_net.prng, 8) == 0)
+		most = 1 + prng_below(&the_net.prng, most);
+	memcpy(data, in->data + in->from, most);
+	in->from += most;
+	return most;
 }
 
-static bool thread_ready(struct thread *thread)
+/* ---- peers ---- */
+
+struct net_conn *net_dial(struct net *net)
 {
-	if (!thread->used || thread->ended)
-		return false;
-	return !thread->begun || thread->until_ns <= the_net.os->now_ns ||
-	       look(thread->fds, thread->count) > 0;
+	if (!net->listening)
+		return NULL;
+	struct net_conn *conn = conn_new();
+	conn->peer = true;
+	return conn;
 }
 
-bool net_run_thread(struct net *net)
+uint32_t net_send(struct net_conn *conn, const uint8_t *data, uint32_t bytes)
 {
-	uint32_t ready[NET_THREADS], count = 0;
-
-	assert_null(current);
-	for (uint32_t i = 0; i < NET_THREADS; i++) {
-		if (thread_ready(&threads[i]))
-			ready[count++] = i;
-	}
-	if (count == 0)
-		return false;
-	const uint32_t at = ready[prng_below(&net->prng, count)];
-	net_trace(net, at);
-	current = &threads[at];
-	current->begun = true;
-	assert_int_equal(swapcontext(&back, &current->context), 0);
-	current = NULL;
-	return true;
+	const ssize_t put = end_send(conn, NET_CLIENT, data, bytes);
+	return put > 0 ? (uint32_t)put : 0;
 }
 
-int64_t net_wake_ns(const struct net *net)
+int net_receive(struct net_conn *conn, uint8_t *data, uint32_t bytes)
 {
-	int64_t wake_ns = INT64_MAX;
+	const ssize_t got = end_receive(conn, NET_CLIENT, data, bytes);
 
-	(void)net;
-	for (uint32_t i = 0; i < NET_THREADS; i++) {
-		const struct thread *thread = &threads[i];
-		if (thread->used && !thread->ended && thread->until_ns < wake_ns)
-			wake_ns = thread->until_ns;
-	}
-	return wake_ns;
+	if (got > 0)
+		return (int)got;
+	return got < 0 && errno == EAGAIN ? 0 : -ECONNRESET;
+}
+
+void net_hang_up(struct net_conn *conn)
+{
+	end_close(conn, NET_CLIENT);
 }
 
 /* ---- in the place of the system ---- */
 
 /* NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming) */
+int __wrap_address_listen(struct address *address, struct haul_err *err);
+void __wrap_address_unlisten(const struct address *address, int fd);
 int __wrap_address_connect(const struct address *address, int *ret_fd);
-struct os *__wrap_os_linux(void);
+int __wrap_accept4(int fd, struct sockaddr *from, socklen_t *bytes, int flags);
 int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *bytes);
+int __wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t bytes);
 ssize_t __wrap_send(int fd, const void *data, size_t bytes, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
 ssize_t __wrap_recv(int fd, void *data, size_t bytes, int flags);
 int __wrap_shutdown(int fd, int how);
 int __real_close(int fd);
 int __wrap_close(int fd);
-int __wrap_eventfd(unsigned start, int flags);
-ssize_t __real_read(int fd, void *data, size_t bytes);
-ssize_t __wrap_read(int fd, void *data, size_t bytes);
-ssize_t __real_write(int fd, const void *data, size_t bytes);
-ssize_t __wrap_write(int fd, const void *data, size_t bytes);
-int __wrap_poll(struct pollfd *fds, nfds_t count, int ms);
-int __wrap_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *span,
-		 const sigset_t *mask);
-int __wrap_pthread_create(pthread_t *ret_thread, const pthread_attr_t *attributes,
-			  void *(*run)(void *), void *arg);
-int __wrap_pthread_join(pthread_t name, void **ret_value);
-int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock);
-int __wrap_pthread_cond_clockwait(pthread_cond_t *cond, pthread_mutex_t *lock, clockid_t clock,
-				  const struct timespec *until);
-void __wrap_park_wait(_Atomic uint32_t *word, uint32_t seen, int64_t timeout_ns);
 
-struct os *__wrap_os_linux(void)
+int __wrap_address_listen(struct address *address, struct haul_err *err)
 {
-	return &the_net.os->os;
+	(void)address;
+	(void)err;
+	assert_false(the_net.listening);
+	the_net.listening = true;
+	return NET_FD_LISTEN;
+}
+
+/* Who was not accepted yet is sent away. */
+void __wrap_address_unlisten(const struct address *address, int fd)
+{
+	(void)address;
+	assert_int_equal(fd, NET_FD_LISTEN);
+	the_net.listening = the_net.listens_asked = false;
+	for (uint32_t i = 0; i < NET_CONNS; i++) {
+		struct net_conn *conn = &the_net.conns[i];
+		if (!conn->ends[NET_SERVER].open || conn->accepted)
+			continue;
+		conn->ends[NET_CLIENT].reset = true;
+		end_close(conn, NET_SERVER);
+	}
 }
 
 int __wrap_address_connect(const struct address *address, int *ret_fd)
@@ -359,13 +335,36 @@ int __wrap_address_connect(const struct address *address, int *ret_fd)
 	(void)address;
 	if (!the_net.listening && prng_below(&the_net.prng, 2) == 0)
 		return -ECONNREFUSED;
-	*ret_fd = conn_new();
+	*ret_fd = NET_FD + NET_SIDES * (int)(conn_new() - the_net.conns) + NET_CLIENT;
 	return prng_below(&the_net.prng, 2) == 0 ? -EINPROGRESS : 0;
+}
+
+int __wrap_accept4(int fd, struct sockaddr *from, socklen_t *bytes, int flags)
+{
+	const uint32_t at = prng_below(&the_net.prng, NET_CONNS);
+
+	(void)from;
+	(void)bytes;
+	(void)flags;
+	assert_int_equal(fd, NET_FD_LISTEN);
+	if (the_net.one_refuse > 0 && prng_below(&the_net.prng, the_net.one_refuse) == 0)
+		return (int)fail_with(prng_below(&the_net.prng, 2) == 0 ? EMFILE : ECONNABORTED);
+	for (uint32_t i = 0; i < NET_CONNS; i++) {
+		struct net_conn *conn = &the_net.conns[(at + i) % NET_CONNS];
+		if (!conn->ends[NET_SERVER].open || conn->accepted)
+			continue;
+		conn->accepted = true;
+		sim_trace(the_net.threads, conn->number);
+		return NET_FD + NET_SIDES * (int)(conn - the_net.conns) + NET_SERVER;
+	}
+	return (int)fail_with(EAGAIN);
 }
 
 int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *bytes)
 {
-	const int error = conn_open_of(fd)->reset ? ECONNREFUSED : 0;
+	assert_in_range(fd, NET_FD, NET_FD + NET_SIDES * NET_CONNS - 1);
+	const struct net_conn *conn = &the_net.conns[(fd - NET_FD) / NET_SIDES];
+	const int error = conn->ends[NET_CLIENT].reset ? ECONNREFUSED : 0;
 
 	(void)level;
 	assert_int_equal(name, SO_ERROR);
@@ -374,188 +373,82 @@ int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *bytes
 	return 0;
 }
 
+int __wrap_setsockopt(int fd, int level, int name, const void *value, socklen_t bytes)
+{
+	(void)level;
+	(void)name;
+	(void)value;
+	(void)bytes;
+	assert_non_null(net_conn_of(fd));
+	return 0;
+}
+
 ssize_t __wrap_send(int fd, const void *data, size_t bytes, int flags)
 {
-	struct net_conn *conn = conn_open_of(fd);
+	const struct net_socket at = net_socket_of(fd);
 
 	(void)flags;
-	the_net.sent(the_net.arg, fd, data, bytes);
-	if (conn->reset) {
-		errno = EPIPE;
-		return -1;
+	if (at.side == NET_CLIENT)
+		the_net.sent(the_net.arg, data, bytes);
+	return end_send(at.conn, at.side, data, bytes);
+}
+
+/* As much as the first parts have: each may be cut. */
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	ssize_t all = 0;
+
+	for (size_t i = 0; i < message->msg_iovlen; i++) {
+		const struct iovec *part = &message->msg_iov[i];
+		const ssize_t put = __wrap_send(fd, part->iov_base, part->iov_len, flags);
+		if (put < 0)
+			return all > 0 ? all : put;
+		all += put;
+		if ((size_t)put < part->iov_len)
+			break;
 	}
-	const uint32_t used = conn->up.to - conn->up.arrived;
-	if (used >= conn->up.room && !conn->connecting) {
-		errno = EAGAIN;
-		return -1;
-	}
-	uint32_t most = conn->connecting ? UINT32_MAX : conn->up.room - used;
-	most = bytes < most ? (uint32_t)bytes : most;
-	if (!conn->connecting && prng_below(&the_net.prng, 8) == 0)
-		most = 1 + prng_below(&the_net.prng, most);
-	conn->connecting = false;
-	trace_bytes(data, most);
-	if (conn->server)
-		pipe_put(&conn->up, data, most);
-	return most;
+	return all;
 }
 
 ssize_t __wrap_recv(int fd, void *data, size_t bytes, int flags)
 {
-	struct net_conn *conn = conn_open_of(fd);
+	const struct net_socket at = net_socket_of(fd);
 
 	(void)flags;
-	uint32_t most = conn->down.arrived - conn->down.from;
-	if (conn->reset || (most == 0 && (conn->server || conn->down.to > conn->down.arrived))) {
-		errno = conn->reset ? ECONNRESET : EAGAIN;
-		return -1;
-	}
-	most = bytes < most ? (uint32_t)bytes : most;
-	if (most > 0)
-		memcpy(data, conn->down.data + conn->down.from, most);
-	conn->down.from += most;
-	return most;
+	return end_receive(at.conn, at.side, data, bytes);
 }
 
 int __wrap_shutdown(int fd, int how)
 {
-	struct net_conn *conn = conn_of(fd);
+	const struct net_socket at = net_socket_of(fd);
 
-	(void)how;
-	if (conn != NULL)
-		conn->reset = true;
+	if (at.conn != NULL && how == SHUT_WR)
+		at.conn->ends[at.side].out.ended = true;
+	else if (at.conn != NULL)
+		at.conn->ends[at.side].reset = true;
 	return 0;
 }
 
 int __wrap_close(int fd)
 {
-	struct net_conn *conn = conn_of(fd);
-
-	if (fd >= NET_FD_WAKE) {
-		wake_used[fd - NET_FD_WAKE] = false;
+	if (poll_close(fd))
 		return 0;
-	}
-	if (conn == NULL)
+	const struct net_socket at = net_socket_of(fd);
+	if (at.conn == NULL)
 		return __real_close(fd);
-	assert_true(conn->client);
-	conn->client = false;
-	if (prng_below(&the_net.prng, 2) == 0) /* what is under way is thrown away */
-		conn->up.to = conn->up.arrived;
-	else
-		conn_lag(conn);
-	conn_free(conn);
+	end_close(at.conn, at.side);
 	return 0;
-}
-
-int __wrap_eventfd(unsigned start, int flags)
-{
-	int at = 0;
-
-	(void)flags;
-	assert_int_equal(start, 0);
-	while (wake_used[at])
-		at++;
-	assert_in_range(at, 0, NET_THREADS - 1);
-	wake_used[at] = true;
-	wakes[at] = 0;
-	return NET_FD_WAKE + at;
-}
-
-ssize_t __wrap_read(int fd, void *data, size_t bytes)
-{
-	if (fd < NET_FD_WAKE)
-		return __real_read(fd, data, bytes);
-	assert_int_equal(bytes, sizeof wakes[0]);
-	memcpy(data, &wakes[fd - NET_FD_WAKE], bytes);
-	wakes[fd - NET_FD_WAKE] = 0;
-	return (ssize_t)bytes;
-}
-
-ssize_t __wrap_write(int fd, const void *data, size_t bytes)
-{
-	if (fd < NET_FD_WAKE)
-		return __real_write(fd, data, bytes);
-	wakes[fd - NET_FD_WAKE]++;
-	return (ssize_t)bytes;
-}
-
-int __wrap_poll(struct pollfd *fds, nfds_t count, int ms)
-{
-	return wait_for(fds, count, ms < 0 ? INT64_MAX : the_net.os->now_ns + ms * NS_PER_MS);
-}
-
-int __wrap_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *span,
-		 const sigset_t *mask)
-{
-	(void)mask;
-	return wait_for(fds, count, until_of(span));
-}
-
-int __wrap_pthread_create(pthread_t *ret_thread, const pthread_attr_t *attributes,
-			  void *(*run)(void *), void *arg)
-{
-	uint32_t at = 0;
-
-	(void)attributes;
-	while (at < NET_THREADS && threads[at].used)
-		at++;
-	assert_in_range(at, 0, NET_THREADS - 1);
-	thread_open(&threads[at], run, arg);
-	*ret_thread = (pthread_t)at + 1;
-	return 0;
-}
-
-int __wrap_pthread_join(pthread_t name, void **ret_value)
-{
-	struct thread *thread = &threads[name - 1];
-
-	(void)ret_value;
-	while (!thread->ended)
-		the_net.turn(the_net.arg);
-	free(thread->stack);
-	memset(thread, 0, sizeof *thread);
-	return 0;
-}
-
-int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock)
-{
-	(void)cond;
-	assert_null(current);
-	(void)pthread_mutex_unlock(lock);
-	the_net.turn(the_net.arg);
-	(void)pthread_mutex_lock(lock);
-	return 0;
-}
-
-int __wrap_pthread_cond_clockwait(pthread_cond_t *cond, pthread_mutex_t *lock, clockid_t clock,
-				  const struct timespec *until)
-{
-	(void)clock;
-	(void)__wrap_pthread_cond_wait(cond, lock);
-	const int64_t until_ns = until->tv_sec * NS_PER_S + until->tv_nsec;
-	return the_net.os->now_ns >= until_ns ? ETIMEDOUT : 0;
-}
-
-void __wrap_park_wait(_Atomic uint32_t *word, uint32_t seen, int64_t timeout_ns)
-{
-	(void)timeout_ns;
-	assert_null(current);
-	if (atomic_load(word) == seen)
-		the_net.turn(the_net.arg);
 }
 /* NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming) */
 
 /* ---- open and close ---- */
 
-struct net *net_open(struct os_sim *os, uint64_t seed)
+struct net *net_open(struct sim_threads *threads, uint64_t seed)
 {
 	memset(&the_net, 0, sizeof the_net);
-	memset(threads, 0, sizeof threads);
-	memset(wake_used, 0, sizeof wake_used);
-	current = NULL;
-	the_net.os = os;
-	the_net.trace = seed;
+	the_net.threads = threads;
 	prng_init(&the_net.prng, seed);
+	poll_open(&the_net);
 	return &the_net;
 }
 
@@ -563,9 +456,8 @@ void net_close(void)
 {
 	for (uint32_t i = 0; i < NET_CONNS; i++) {
 		struct net_conn *conn = &the_net.conns[i];
-		conn->client = conn->server = false;
-		conn_free(conn);
+		if (conn->ends[NET_CLIENT].open)
+			end_close(conn, NET_CLIENT);
+		assert_false(conn->ends[NET_SERVER].open);
 	}
-	for (uint32_t i = 0; i < NET_THREADS; i++)
-		assert_false(threads[i].used);
 }

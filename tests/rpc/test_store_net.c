@@ -1,94 +1,57 @@
-/* Clients and a store in simulated time: the real client, the bytes that it sends, frame_check,
- * sessions, log and tables, over a simulated network and a simulated disk, all from one seed.
+/* Clients and servers in simulated time: the real client, the real server, the real store with all
+ * their threads, over a simulated network and a simulated disk, all from one seed.
  *
  * Connections are cut at any byte; what was sent on one that was given up arrives late, behind its
- * repetition on the next; frames come twice; the power is cut, also while the store opens; the disk
- * fills up. A naive model of sessions says what has to become of each frame, a naive graph says
- * with what statuses, and a ledger knows what each caller was told: what is done is there once,
- * what is never done is not there. HAUL_TEST_SEED repeats a run that failed. */
+ * repetition on the next; threads come between each other at their locks; the server is stopped and
+ * started; the power is cut, also while the store opens; the disk fails and fills up. A naive model
+ * of sessions says what has to become of each frame, a naive graph says with what statuses, and a
+ * ledger knows what each caller was told: what is done is there once, what is never done is not
+ * there. HAUL_TEST_SEED repeats a run that failed. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "net_ledger.h"
-#include "net_sim.h"
+#include "net_machine.h"
 #include "rpc/client_state.h"
 #include "store/graph_model.h"
-#include "store/store_lab.h"
-#include "store/store_parts.h"
 
 enum {
-	RUNS = 30,
+	RUNS = 20,
 	ACTIONS = 220, /* of callers, a run */
 	CLIENTS = 3,
 	OPS_MAX = LEDGER_OPS, /* a frame is closed at so many; one caller more may be in it */
-	TASKS = 24,
 	BLOCK = 256 << 10,
-	REPLY = WIRE_ANSWER_HEAD + (OPS_MAX + MODEL_FRAME) * sizeof(struct wire_run),
-	LATER = 12, /* frames that are kept to come twice */
+	TURNS = 100, /* between them */
 	STUCK = 400000,
-};
-
-struct sim;
-
-/* A frame that the server has in hand. */
-struct task {
-	bool used;
-	struct sim *sim;
-	struct net_conn *conn; /* NULL: nobody waits for the answer */
-	uint64_t conn_number;
-	struct frame frame;
-	enum ledger_fate fate;
-	uint64_t op;
-	bool refused; /* it was not executed: for want of room, or of a disk */
-	_Alignas(8) uint8_t reply[REPLY];
-	uint8_t *block;
 };
 
 struct caller {
 	struct haul_client *client; /* NULL: none now */
 };
 
-struct later {
-	uint8_t *data;
-	uint32_t bytes;
-};
-
 struct sim {
-	struct store_lab lab;
+	struct machine machine;
+	struct sim_threads *threads;
 	struct net *net;
 	struct prng prng;
 	struct ledger ledger;
 	struct caller callers[CLIENTS];
 	struct ledger_submit *committing; /* by who waits at the socket */
-	struct task tasks[TASKS];
-	struct later later[LATER];
 	struct haul_changes *changes;
 	bool disks_fill, no_room, calm;
 	uint32_t turns; /* since anybody was told anything */
 	/* what this run has much of: one in so many */
-	uint32_t one_fault, one_power, one_move, one_pump;
-	int64_t up_ns; /* when the server is there again */
+	uint32_t one_fault, one_power, one_move;
 	/* what happened */
-	uint64_t cuts, power, again, fenced, stale, full, twice, late, lone, unknown;
+	uint64_t cuts, lone, unknown;
 };
 
 static uint64_t run_seed; /* of the run under way, for the message when it fails */
 
 static void trace(struct sim *sim, uint64_t value)
 {
-	net_trace(sim->net, value);
-}
-
-static void graph_expect(struct sim *sim)
-{
-	struct haul_reader *reader;
-
-	assert_int_equal(haul_store_reader(sim->lab.store, 0, &reader), 0);
-	model_expect(&sim->ledger.model, reader, &sim->prng);
-	haul_reader_close(reader);
-	ledger_expect(&sim->ledger);
+	sim_trace(sim->threads, value);
 }
 
 /* ---- what clients send ---- */
@@ -119,388 +82,104 @@ static void note(struct sim *sim, const struct haul_client *client,
 		sim->ledger.sent_count++;
 }
 
-static void client_sent(void *arg, int fd, const uint8_t *data, size_t bytes)
+static void client_sent(void *arg, const uint8_t *data, size_t bytes)
 {
 	struct sim *sim = arg;
 
 	(void)bytes;
 	for (uint32_t i = 0; i < CLIENTS; i++) {
 		const struct haul_client *client = sim->callers[i].client;
-		if (client == NULL || client->link.fd != fd || client->link.state != LINK_UP)
-			continue;
-		const struct client_batch *batch = client->flight[client->send_at];
-		if (client->send_from == 0 && !batch->fence) {
-			assert_ptr_equal(data, batch->wire);
-			note(sim, client, batch);
+		for (uint32_t at = 0; client != NULL && at < client->batch_count; at++) {
+			const struct client_batch *batch = &client->batches[at];
+			if (batch->wire == data && !batch->fence)
+				note(sim, client, batch);
 		}
 	}
-}
-
-/* ---- the server ---- */
-
-static void task_say(struct task *task, const struct wire_told *told)
-{
-	const struct frame_head *head = task->frame.head;
-	const struct wire_from from = { { head->session[0], head->session[1] }, head->seq };
-	struct sim *sim = task->sim;
-
-	const uint32_t bytes = wire_put_answer(task->reply, &from, told);
-	if (told->result != NULL && told->result->op > sim->ledger.told)
-		sim->ledger.told = told->result->op;
-	if (task->conn != NULL && task->conn->number == task->conn_number) {
-		task->conn->tasks--;
-		if (task->conn->server)
-			net_say(task->conn, task->reply, bytes);
-	}
-	task->used = false;
-}
-
-static void result_expect(const struct task *task, const struct store_answer *answer)
-{
-	const struct exec_result *result = &answer->result;
-	const bool fence = task->frame.head->kind == FRAME_FENCE;
-
-	assert_false(task->refused);
-	assert_int_not_equal(task->fate, FATE_STALE);
-	assert_int_equal(result->op, task->op);
-	assert_int_equal(result->repeated, task->fate != FATE_NEXT);
-	if (fence)
-		assert_int_equal(result->fenced && result->repeated, task->fate == FATE_FENCED);
-	else
-		ledger_expect_statuses(&task->sim->ledger, task->op, answer->statuses,
-				       result->count);
-}
-
-static void answered(void *arg, const struct store_answer *answer)
-{
-	struct task *task = arg;
-	struct sim *sim = task->sim;
-	const bool fence = task->frame.head->kind == FRAME_FENCE;
-	const struct wire_told told = {
-		.error = answer->error,
-		.result = &answer->result,
-		.statuses = fence ? NULL : answer->statuses,
-		.credits = 1 + prng_below(&sim->prng, WIRE_CREDITS),
-	};
-
-	trace(sim, (uint64_t)(int64_t)answer->error);
-	if (answer->error == 0)
-		result_expect(task, answer);
-	else if (answer->error == HAUL_ESTALE)
-		assert_int_equal(task->fate, FATE_STALE);
-	else if (answer->error != -EIO)
-		assert_true(answer->error == -ENOSPC && task->refused);
-	sim->full += answer->error == -ENOSPC;
-	task_say(task, &told);
-}
-
-static bool sim_is_broken(const struct sim *sim)
-{
-	return vfs_sim_stopped(sim->lab.disk) || sim->lab.store->commit.broken != 0;
-}
-
-static void task_submit(struct sim *sim, struct task *task)
-{
-	const struct commit *commit = &sim->lab.store->commit;
-	const struct frame_head *head = task->frame.head;
-
-	task->fate = ledger_fate_of(&sim->ledger, head, &task->op);
-	if (task->fate == FATE_NEXT)
-		task->op = sim->ledger.op + 1;
-	trace(sim, head->seq * 8 + task->fate);
-	sim->again += task->fate == FATE_AGAIN;
-	sim->fenced += task->fate == FATE_FENCED || (head->kind == FRAME_FENCE);
-	sim->stale += task->fate == FATE_STALE;
-	assert_true(commit->op == sim->ledger.op || sim_is_broken(sim));
-	const int rc = store_submit_frame(sim->lab.store, &task->frame, answered, task);
-	if (commit->op > sim->ledger.op && task->fate != FATE_NEXT)
-		fail_msg("executed, and it was %s", task->fate == FATE_AGAIN ? "before" : "stale");
-	/* nothing is told before it is pumped, but for a full log */
-	if (commit->op > sim->ledger.op)
-		ledger_execute(&sim->ledger, head);
-	else
-		task->refused = task->fate == FATE_NEXT;
-	if (rc < 0)
-		task_say(task, &(struct wire_told){ .error = rc, .credits = 1 });
-}
-
-static struct task *task_take(struct sim *sim, const uint8_t *data, uint32_t bytes)
-{
-	for (uint32_t i = 0; i < TASKS; i++) {
-		struct task *task = &sim->tasks[i];
-		if (task->used)
-			continue;
-		uint8_t *block = task->block;
-		memset(task, 0, sizeof *task);
-		*task = (struct task){ .used = true, .sim = sim, .block = block };
-		assert_true(bytes <= BLOCK);
-		memcpy(block, data, bytes);
-		assert_int_equal(frame_check(block, bytes, &task->frame), 0);
-		return task;
-	}
-	return NULL;
-}
-
-/* A frame that was executed, or was fenced off, may come again at any time. */
-static void keep_for_later(struct sim *sim, const uint8_t *data, uint32_t bytes)
-{
-	struct later *later = &sim->later[prng_below(&sim->prng, LATER)];
-
-	if (prng_below(&sim->prng, 2) == 0)
-		return;
-	if (later->data != NULL)
-		test_free(later->data);
-	later->data = test_malloc(bytes);
-	later->bytes = bytes;
-	memcpy(later->data, data, bytes);
-}
-
-static void server_twice(struct sim *sim)
-{
-	const struct later *later = &sim->later[prng_below(&sim->prng, LATER)];
-	uint64_t op;
-
-	if (later->data == NULL)
-		return;
-	struct task *task = task_take(sim, later->data, later->bytes);
-	if (task == NULL)
-		return;
-	/* the connection it would come on knows nothing of what was never answered */
-	if (ledger_fate_of(&sim->ledger, task->frame.head, &op) == FATE_NEXT) {
-		task->used = false;
-		return;
-	}
-	sim->twice++;
-	task_submit(sim, task);
-}
-
-static void server_greet(struct sim *sim, struct net_conn *conn, const uint8_t *data)
-{
-	_Alignas(8) uint8_t frame[WIRE_WELCOME_BYTES], hello[WIRE_HELLO_BYTES];
-	struct wire_welcome welcome = { .protocol = WIRE_PROTOCOL, .credits = WIRE_CREDITS };
-	struct haul_store_status status;
-	struct wire_hello said;
-	struct frame_head head;
-
-	memcpy(hello, data, sizeof hello);
-	assert_int_equal(wire_check(hello, sizeof hello, &head), 0);
-	assert_int_equal(wire_get_hello(hello, &said), 0);
-	haul_store_status(sim->lab.store, &status);
-	welcome.op = status.op_last;
-	if (status.op_last > sim->ledger.told)
-		sim->ledger.told = status.op_last;
-	memcpy(welcome.uuid, status.uuid, sizeof welcome.uuid);
-	conn->greeted = true;
-	net_say(conn, frame, wire_put_welcome(frame, &welcome));
-}
-
-/* A whole frame of a connection, if there is one. */
-static bool server_read(struct sim *sim, struct net_conn *conn)
-{
-	_Alignas(8) uint8_t first[FRAME_HEAD];
-	struct frame_head head;
-	uint32_t bytes;
-	const uint8_t *data = net_peek(conn, &bytes);
-
-	if (bytes < FRAME_HEAD)
-		return false;
-	memcpy(first, data, sizeof first);
-	assert_int_equal(frame_check_head(first, &head), 0);
-	if (bytes < head.bytes || conn->tasks >= WIRE_CREDITS)
-		return false;
-	if (!conn->greeted) {
-		server_greet(sim, conn, data);
-		net_take(conn, head.bytes);
-		return true;
-	}
-	struct task *task = task_take(sim, data, head.bytes);
-	if (task == NULL)
-		return false;
-	task->conn = conn;
-	task->conn_number = conn->number;
-	conn->tasks++;
-	sim->late += !conn->client;
-	const bool twice = !sim->disks_fill && prng_below(&sim->prng, 12) == 0;
-	struct task *copy = twice ? task_take(sim, data, head.bytes) : NULL;
-	keep_for_later(sim, data, head.bytes);
-	net_take(conn, head.bytes);
-	task_submit(sim, task);
-	if (copy != NULL)
-		task_submit(sim, copy);
-	return true;
-}
-
-static bool server_turn(struct sim *sim)
-{
-	const uint32_t from = prng_below(&sim->prng, NET_CONNS);
-
-	for (uint32_t i = 0; i < NET_CONNS; i++) {
-		struct net_conn *conn = &sim->net->conns[(from + i) % NET_CONNS];
-		if (!conn->server)
-			continue;
-		if (server_read(sim, conn))
-			return true;
-		if (!conn->client && conn->up.arrived == conn->up.to && conn->tasks == 0)
-			net_hang_up(conn);
-	}
-	return false;
-}
-
-/* ---- power ---- */
-
-static void server_gone(struct sim *sim)
-{
-	for (uint32_t i = 0; i < NET_CONNS; i++) {
-		struct net_conn *conn = &sim->net->conns[i];
-		if (conn->server)
-			net_cut(sim->net, conn,
-				prng_below(&sim->prng, 2) == 0 ? NET_LOSE_BOTH : NET_LOSE_UP);
-	}
-	for (uint32_t i = 0; i < TASKS; i++)
-		sim->tasks[i].used = false;
-	sim->net->listening = false;
-	sim->power++;
-	sim->up_ns = sim->lab.os.now_ns + prng_below(&sim->prng, 60) * NS_PER_MS;
-}
-
-static void power_cut(struct sim *sim)
-{
-	server_gone(sim);
-	store_lab_crash(&sim->lab, (enum vfs_sim_crash)prng_below(&sim->prng, VFS_SIM_CRASHES));
-}
-
-static void disk_heal(struct sim *sim)
-{
-	for (enum vfs_sim_call call = VFS_SIM_READ; call <= VFS_SIM_RESIZE; call++)
-		vfs_sim_fail(sim->lab.disk, call, 0, 0, -EIO);
-	sim->no_room = false;
-	vfs_sim_stop_after(sim->lab.disk, UINT64_MAX);
-}
-
-/* The server is started again: what was told is there, and nothing that nobody sent. */
-static void server_start(struct sim *sim)
-{
-	struct store_lab *lab = &sim->lab;
-	struct haul_store_status status;
-
-	disk_heal(sim);
-	for (uint32_t tries = 0;; tries++) {
-		if (tries < 3 && prng_below(&sim->prng, 4) == 0)
-			vfs_sim_stop_after(lab->disk, prng_below(&sim->prng, 24));
-		const int rc = store_lab_open(lab);
-		if (rc == 0 && !vfs_sim_stopped(lab->disk))
-			break;
-		if (rc < 0 && !vfs_sim_stopped(lab->disk))
-			fail_msg("open: %d, %s", rc, lab->err.text);
-		store_lab_crash(lab, (enum vfs_sim_crash)prng_below(&sim->prng, VFS_SIM_CRASHES));
-	}
-	disk_heal(sim);
-	haul_store_status(lab->store, &status);
-	trace(sim, status.op_last);
-	if (status.op_last < sim->ledger.told || status.op_last > sim->ledger.op)
-		fail_msg("frames up to %llu are there; told were %llu, executed %llu",
-			 (unsigned long long)status.op_last, (unsigned long long)sim->ledger.told,
-			 (unsigned long long)sim->ledger.op);
-	ledger_execute_again(&sim->ledger, status.op_last);
-	graph_expect(sim);
-	sim->net->listening = true;
 }
 
 /* ---- faults ---- */
 
 static void fault_cut(struct sim *sim)
 {
-	struct net_conn *conn = &sim->net->conns[prng_below(&sim->prng, NET_CONNS)];
+	const uint32_t from = prng_below(&sim->prng, NET_CONNS);
 
-	for (uint32_t i = 0; i < NET_CONNS && !(conn->client && conn->server); i++)
-		conn = &sim->net->conns[prng_below(&sim->prng, NET_CONNS)];
-	if (!conn->client || !conn->server)
+	for (uint32_t i = 0; i < NET_CONNS; i++) {
+		struct net_conn *conn = &sim->net->conns[(from + i) % NET_CONNS];
+		if (!conn->ends[NET_CLIENT].open || !conn->ends[NET_SERVER].open)
+			continue;
+		sim->cuts++;
+		net_cut(sim->net, conn, (enum net_cut)prng_below(&sim->prng, NET_CUTS));
 		return;
-	sim->cuts++;
-	net_cut(sim->net, conn, (enum net_cut)prng_below(&sim->prng, NET_CUTS));
+	}
 }
 
 static void fault(struct sim *sim)
 {
-	struct vfs_sim *disk = sim->lab.disk;
+	struct vfs_sim *disk = sim->machine.lab.disk;
 	const uint32_t dice = prng_below(&sim->prng, 16);
 
 	trace(sim, dice);
+	if (sim->machine.server == NULL || sim->machine.cut) {
+		fault_cut(sim);
+		return;
+	}
 	if (sim->disks_fill && prng_below(&sim->prng, 3) == 0) {
 		sim->no_room = !sim->no_room;
 		vfs_sim_fail(disk, VFS_SIM_RESIZE, 0, sim->no_room ? STUCK : 0, -ENOSPC);
 		return;
 	}
-	if (dice < 9 || prng_below(&sim->prng, sim->one_power) > 9)
+	if (dice < 11 || prng_below(&sim->prng, sim->one_power) > 9)
 		fault_cut(sim);
-	else if (dice < 12)
-		server_twice(sim);
-	else if (dice == 12)
+	else if (dice == 11)
 		vfs_sim_stop_after(disk, prng_below(&sim->prng, 20));
-	else if (dice == 13)
+	else if (dice == 12)
 		vfs_sim_fail(disk, VFS_SIM_SYNC, prng_below(&sim->prng, 6), 1, -EIO);
-	else if (dice == 15)
-		power_cut(sim);
+	else if (dice == 13)
+		machine_stop(&sim->machine);
+	else
+		machine_power_cut(&sim->machine);
 }
 
 /* ---- time ---- */
 
-static void server_runs(struct sim *sim)
+static void machine_runs(struct sim *sim)
 {
 	struct prng *prng = &sim->prng;
 
-	if (sim_is_broken(sim) && prng_below(prng, 8) == 0) {
-		power_cut(sim);
-	} else if (!sim->calm && prng_below(prng, sim->one_fault) == 0) {
+	if (machine_is_broken(&sim->machine) && prng_below(prng, 8) == 0)
+		machine_power_cut(&sim->machine);
+	else if (!sim->calm && prng_below(prng, sim->one_fault) == 0)
 		fault(sim);
-	} else if (prng_below(prng, sim->one_pump) == 0) {
-		commit_pump(&sim->lab.store->commit);
-		if (!sim->calm && prng_below(prng, sim->one_power) == 0)
-			power_cut(sim); /* right behind what was told */
-	} else if (prng_below(prng, 5) == 0) {
-		(void)store_step(sim->lab.store);
-	} else {
-		(void)server_turn(sim);
-	}
 }
 
-static bool server_has_work(const struct sim *sim)
+/* What was told to a client is durable: also what its welcome said. */
+static void told_so_far(struct sim *sim)
 {
-	uint32_t bytes;
-
-	for (uint32_t i = 0; i < NET_CONNS; i++) {
-		const struct net_conn *conn = &sim->net->conns[i];
-		if (!conn->server)
-			continue;
-		(void)net_peek(conn, &bytes);
-		if (bytes > 0 || conn->tasks > 0)
-			return true;
+	for (uint32_t i = 0; i < CLIENTS; i++) {
+		const struct haul_client *client = sim->callers[i].client;
+		if (client != NULL && client->op_seen > sim->ledger.told)
+			sim->ledger.told = client->op_seen;
 	}
-	return false;
 }
 
 /* Whatever happens next. */
 static void turn(void *arg)
 {
 	struct sim *sim = arg;
-	struct os_sim *os = &sim->lab.os;
+	struct os_sim *os = &sim->machine.lab.os;
 
 	if (sim->turns++ == STUCK)
 		fail_msg("callers wait, and nothing is in their way");
-	os_sim_advance(os, 1000 + prng_below(&sim->prng, 100000));
+	os_sim_advance(os, 1000 + prng_below(&sim->prng, 20000));
 	trace(sim, (uint64_t)os->now_ns);
-	if (sim->lab.store == NULL && os->now_ns >= sim->up_ns)
-		server_start(sim);
 	const bool moved = prng_below(&sim->prng, sim->one_move) == 0 && net_move(sim->net);
-	const bool ran = prng_below(&sim->prng, 3) > 0 && net_run_thread(sim->net);
-	if (sim->lab.store != NULL)
-		server_runs(sim);
-	if (moved || ran || prng_below(&sim->prng, 16) > 0 || server_has_work(sim))
+	const bool ran = prng_below(&sim->prng, 16) > 0 && sim_threads_run(sim->threads);
+	told_so_far(sim);
+	machine_runs(sim);
+	if (moved || ran || prng_below(&sim->prng, 16) > 0)
 		return;
 	/* nobody has anything to do: on to when the next one wakes */
-	int64_t wake_ns = net_wake_ns(sim->net);
-	if (sim->lab.store == NULL && sim->up_ns < wake_ns)
-		wake_ns = sim->up_ns;
+	const int64_t wake_ns = sim_threads_wake_ns(sim->threads);
 	if (wake_ns > os->now_ns && wake_ns < os->now_ns + 100 * NS_PER_MS)
 		os_sim_advance(os, wake_ns - os->now_ns);
 }
@@ -705,12 +384,10 @@ static bool client_rests(const struct haul_client *client)
 
 static bool sim_rests(struct sim *sim)
 {
-	bool rests = sim->lab.store != NULL && !sim_is_broken(sim) && !server_has_work(sim);
+	bool rests = machine_rests(&sim->machine);
 
 	for (uint32_t i = 0; i < CLIENTS; i++)
 		rests &= client_rests(sim->callers[i].client);
-	for (uint32_t i = 0; i < TASKS; i++)
-		rests &= !sim->tasks[i].used;
 	return rests;
 }
 
@@ -718,7 +395,7 @@ static bool sim_rests(struct sim *sim)
 static void sim_calm(struct sim *sim)
 {
 	sim->calm = true;
-	disk_heal(sim);
+	machine_heal(&sim->machine);
 	for (uint32_t i = 0; i < CLIENTS; i++) {
 		if (sim->callers[i].client != NULL)
 			(void)haul_client_barrier(sim->callers[i].client);
@@ -735,26 +412,34 @@ static void sim_calm(struct sim *sim)
 
 static void sim_open(struct sim *sim, uint64_t seed)
 {
+	struct machine *machine = &sim->machine;
+	struct store_lab *lab = &machine->lab;
+
 	prng_init(&sim->prng, seed);
-	store_lab_init_empty(&sim->lab, seed);
-	sim->lab.options.memtable_bytes = 2048U << prng_below(&sim->prng, 5);
-	sim->lab.deep.segment_bytes = 16384U << prng_below(&sim->prng, 3);
-	assert_int_equal(store_lab_make(&sim->lab), 0);
-	sim->net = net_open(&sim->lab.os, seed);
-	sim->net->turn = turn;
+	store_lab_init_empty(lab, seed);
+	lab->options.memtable_bytes = 2048U << prng_below(&sim->prng, 5);
+	lab->deep.segment_bytes = 16384U << prng_below(&sim->prng, 3);
+	sim->threads = sim_threads_open(&lab->os, seed);
+	sim->threads->turn = turn;
+	sim->threads->arg = sim;
+	sim->threads->one_switch = prng_below(&sim->prng, 3) * 8;
+	sim->net = net_open(sim->threads, seed);
 	sim->net->sent = client_sent;
 	sim->net->arg = sim;
-	sim->disks_fill = prng_below(&sim->prng, 3) == 0;
 	sim->net->lag_ms = 30 * prng_below(&sim->prng, 3);
-	sim->one_fault = 12U << prng_below(&sim->prng, 5);
+	sim->net->one_refuse = 16;
+	sim->disks_fill = prng_below(&sim->prng, 3) == 0;
+	sim->one_fault = 100U << prng_below(&sim->prng, 5);
 	sim->one_power = 10U << prng_below(&sim->prng, 8);
 	sim->one_move = 1 + prng_below(&sim->prng, 4);
-	sim->one_pump = 2U << prng_below(&sim->prng, 5);
 	ledger_init(&sim->ledger);
 	assert_int_equal(haul_changes_new(&sim->changes, 0, 0, 0), 0);
-	for (uint32_t i = 0; i < TASKS; i++)
-		sim->tasks[i].block = aligned_alloc(64, BLOCK);
-	server_start(sim);
+	assert_int_equal(store_lab_make(lab), 0);
+	machine->net = sim->net;
+	machine->ledger = &sim->ledger;
+	machine->prng = &sim->prng;
+	machine->log_ms = prng_below(&sim->prng, 3);
+	machine_open(machine);
 }
 
 static void sim_close(struct sim *sim)
@@ -763,31 +448,27 @@ static void sim_close(struct sim *sim)
 		if (sim->callers[i].client != NULL)
 			caller_close(sim, i);
 	}
+	machine_close(&sim->machine);
 	net_close();
-	(void)store_lab_close(&sim->lab);
-	store_lab_done(&sim->lab);
-	for (uint32_t i = 0; i < TASKS; i++)
-		free(sim->tasks[i].block);
-	for (uint32_t i = 0; i < LATER; i++) {
-		if (sim->later[i].data != NULL)
-			test_free(sim->later[i].data);
-	}
+	sim_threads_close();
+	store_lab_done(&sim->machine.lab);
 	haul_changes_free(sim->changes);
 	ledger_done(&sim->ledger);
 }
 
 static void sim_print(const struct sim *sim)
 {
-	const uint64_t counts[] = { sim->ledger.op, sim->ledger.submit_count,
-				    sim->power,     sim->cuts,
-				    sim->again,     sim->fenced,
-				    sim->stale,     sim->full,
-				    sim->twice,     sim->late,
-				    sim->lone,      sim->unknown };
+	const struct machine *machine = &sim->machine;
+	const uint64_t counts[] = { sim->ledger.op,  sim->ledger.submit_count,
+				    machine->power,  machine->stops,
+				    sim->cuts,       machine->again,
+				    machine->fenced, machine->stale,
+				    machine->full,   machine->late,
+				    sim->lone,       sim->unknown };
 
 	if (getenv("HAUL_TEST_VERBOSE") == NULL)
 		return;
-	print_message("op submits power cuts again fenced stale full twice late lone unknown:");
+	print_message("op submits power stops cuts again fenced stale full late lone unknown:");
 	for (uint32_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
 		print_message(" %llu", (unsigned long long)counts[i]);
 	print_message("\n");
@@ -803,18 +484,17 @@ static uint64_t run_one(uint64_t seed)
 	sim_open(sim, seed);
 	for (uint32_t i = 0; i < ACTIONS; i++) {
 		act(sim);
-		for (uint32_t turns = prng_below(&sim->prng, 24); turns > 0; turns--)
+		for (uint32_t turns = prng_below(&sim->prng, TURNS); turns > 0; turns--)
 			turn(sim);
 	}
 	sim_calm(sim);
-	assert_int_equal(haul_store_flush(sim->lab.store), 0);
-	graph_expect(sim);
+	machine_expect(&sim->machine);
 	sim_print(sim);
-	const uint64_t trace = sim->net->trace;
-	/* a fault of before may have ended what works in the background: no checkpoint then */
-	if (store_lab_close(&sim->lab) < 0)
-		store_lab_crash(&sim->lab, VFS_SIM_LOSE_ALL);
-	server_start(sim);
+	const uint64_t trace = sim->threads->trace;
+	/* once more from what the disk has */
+	machine_stop(&sim->machine);
+	while (!machine_rests(&sim->machine))
+		turn(sim);
 	sim_close(sim);
 	free(sim);
 	run_seed = 0;
