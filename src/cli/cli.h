@@ -4,6 +4,7 @@
  *   1. write src/cli/cmd_<name>.c with `int cmd_<name>(int argc, char **argv)`;
  *   2. add one line to CLI_COMMAND_LIST below and the file to src/cli/meson.build.
  * `haul`, `haul help`, the suggestion for a misspelt name and tests/cli find it by themselves.
+ * Options and words are read with cli/option.h, signals are caught with cli/stop.h.
  *
  * Model      argv[0] is "haul <name>", the rest is as typed. Options are parsed with glibc's argp;
  *            its doc string ends with "\vExample:" (or "\vExamples:") and at least one line,

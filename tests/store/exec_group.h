@@ -1,4 +1,4 @@
-/* store/exec_group.h — the executor of a test, as exec_lab.h says: made before each, gone behind it.
+/* store/exec_group.h — the executor of a test, as in exec_lab.h: made before each, gone behind it.
  *
  * Model      included by one test program alone: it has the one lab. */
 #pragma once
