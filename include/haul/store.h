@@ -9,7 +9,8 @@
  *            checkpoint; a torn end is cut, damage to what was acknowledged refuses to open.
  * Units      bytes, _ns nanoseconds; op is the number of a frame in the log, from 1.
  * Ownership  changes are read by the call and stay the caller's.
- * Memory     options.memory bounds all of it, taken at open.
+ * Memory     options.memory bounds it, taken at open; but for indexes and filters of tables, which
+ *            come and go and have a sixteenth of it. Filters that do not fit are left out.
  * Threads    any thread may commit, submit, flush and make readers at the same time. Two threads of
  *            the store's own: one syncs what was submitted, one merges.
  * Errors     open: -EBUSY (another process has it), HAUL_ECORRUPT (err says what and that
@@ -18,7 +19,9 @@
  *            -EIO: an fdatasync failed; what was under way is unknown, nothing more is taken, open
  *            again.
  * Blocking   commit waits for the disk; submit only when too much is under way.
- * Limits     see graph.h. HAUL_STORE_IN_FLIGHT frames submitted and not told.
+ * Limits     see graph.h. HAUL_STORE_IN_FLIGHT frames submitted and not told. Indexes of tables stay
+ *            in memory, 2 MiB for 1 GiB: where they outgrow their sixteenth (24 GiB of records with
+ *            the usual memory), there are no filters, and memory is over options.memory.
  * Source     docs/design/0015 (model), 0016 (log), 0017 (tables), 0022 (commits). */
 #pragma once
 

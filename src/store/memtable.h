@@ -68,8 +68,8 @@ void memtable_mark(const struct memtable *table, struct memtable_mark *ret_mark)
 void memtable_abort(struct memtable *table, const struct memtable_mark *mark);
 
 /* Rows of a tree in order, at most op_max, from key `from` (NULL: the first) on, all versions, of
- * one op the last. Set op_max and lend before memtable_walk_open. The order of a tree is kept by the
- * table and added to, so that walk after walk does not sort anew. */
+ * one op the last. Set op_max and lend before memtable_walk_open. The order of a tree is kept by
+ * the table and added to, so that walk after walk does not sort anew. */
 struct memtable_walk {
 	struct source source;
 	uint64_t op_max;
