@@ -19,9 +19,9 @@
  *            -EIO: an fdatasync failed; what was under way is unknown, nothing more is taken, open
  *            again.
  * Blocking   commit waits for the disk; submit only when too much is under way.
- * Limits     see graph.h. HAUL_STORE_IN_FLIGHT frames submitted and not told. Indexes of tables stay
- *            in memory, 2 MiB for 1 GiB: where they outgrow their sixteenth (24 GiB of records with
- *            the usual memory), there are no filters, and memory is over options.memory.
+ * Limits     see graph.h. HAUL_STORE_IN_FLIGHT frames submitted and not told. Indexes of tables
+ *            stay in memory, 2 MiB for 1 GiB: where they outgrow their sixteenth (24 GiB of records
+ *            with the usual memory), there are no filters, and memory is over options.memory.
  * Source     docs/design/0015 (model), 0016 (log), 0017 (tables), 0022 (commits). */
 #pragma once
 
