@@ -15,7 +15,7 @@
 
 enum {
 	VECTORS_STAGED_MAX = 32768,
-	VECTORS_STEP = 8,       /* rows that a step takes into a graph */
+	VECTORS_STEP = 4,       /* rows that a step takes into a graph: 2 ms of 256 floats */
 	VECTORS_DEAD_SHARE = 4, /* a graph is made anew when every so many rows are dropped */
 	VECTORS_RETRY = 64,     /* searches until a set that did not fit is tried again */
 	VECTORS_ASKS = 512,     /* changed rows that are looked up at once */

@@ -7,6 +7,7 @@
 #include <haul/err.h>
 #include "base/hash.h"
 #include "store/reader_lab.h"
+#include "store/vectors_state.h"
 
 enum { NODES = 200, READERS = 3, FRAMES = 300, DIMENSIONS = 8 };
 
@@ -28,7 +29,7 @@ static int open_all(void **state)
 	assert_non_null(f);
 	test_prng(&f->prng);
 	const struct reader_lab_options options = { .seed = prng_next(&f->prng),
-						    .vectors_bytes = 2 << 20,
+						    .vectors_bytes = 16 << 20,
 						    .memtable_bytes = 64 << 10 };
 	reader_lab_init(&f->lab, &options);
 	*state = f;
@@ -233,12 +234,24 @@ static void test_reader_threads__search_a_graph_that_grows(void **state)
 	for (uint64_t node = 1; node <= MANY; node++)
 		vector_put(f, node, 0);
 	(void)reader_lab_frame(&f->lab);
+	/* From here on there is a set, and a graph is asked for. */
+	float vector[SHORT];
+	struct haul_near_hit hit;
+	const struct haul_near near = {
+		.dimensions = SHORT, .k = 1, .count = 1, .vectors = vector
+	};
+	vector_of(1, 0, vector);
+	assert_int_equal(haul_reader_near(f->lab.reader, &near, &hit), 1);
 	for (uint32_t i = 0; i < READERS; i++) {
 		told[i] = (struct told){ .f = f, .number = i };
 		assert_int_equal(
 			reader_store_new(&told[i].reader, f->lab.lsm.lsm, f->lab.vectors, 0), 0);
 		assert_int_equal(pthread_create(&threads[i], NULL, search_on, &told[i]), 0);
 	}
+	/* Nobody changes the set yet: no step comes at a bad moment. */
+	while (vectors_step(f->lab.vectors) > 0)
+		continue;
+	assert_int_equal(f->lab.vectors->index[0].graph[HAUL_EUCLIDEAN].taken, MANY);
 	for (uint32_t step = 1; step <= STEPS; step++) {
 		const uint64_t node = MANY / 2 + 1 + prng_below(&f->prng, MANY / 2);
 		if (step % 2 == 0)
