@@ -120,6 +120,9 @@ static void settle(struct haul_client *client, struct client_batch *batch, int64
 static int take_answer(struct haul_client *client, const uint8_t *data,
 		       const struct frame_head *head)
 {
+	/* An answer may be here before the thread that sent the frame has the lock again. */
+	while (client->sending && client->send_at == 0)
+		(void)client_wait(client, INT64_MAX);
 	struct client_batch *batch = client->flight_count > 0 ? client->flight[0] : NULL;
 
 	if (batch == NULL || client->send_at == 0 || head->seq != batch->number ||
