@@ -52,6 +52,7 @@ struct lsm_lab {
 	struct prng prng;
 	struct log_place place; /* of the last frame */
 	uint64_t published;
+	bool stopped; /* a merge, by closing, since levels were in order */
 	struct lab_cell cells[TREES][LAB_KEYS];
 	struct lab_row *rows;
 	uint32_t row_count, row_room;
