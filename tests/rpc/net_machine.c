@@ -117,6 +117,16 @@ int __wrap_store_submit_frame(struct haul_store *store, const struct frame *fram
 	if (way->fate == FATE_NEXT)
 		way->op = machine->ledger->op + 1;
 	trace(machine, way->head.seq * 8 + way->fate);
+	if (conn == NULL || conn->peer) { /* closed: it may have been a peer's */
+		machine->twice++;
+		/* a copy does not come before what it is a copy of */
+		if (way->fate == FATE_NEXT) {
+			way->used = false;
+			return HAUL_ESTALE;
+		}
+	} else {
+		peers_keep(machine->peers, frame->data, way->head.bytes);
+	}
 	machine->again += way->fate == FATE_AGAIN;
 	machine->fenced += way->fate == FATE_FENCED || way->head.kind == FRAME_FENCE;
 	machine->stale += way->fate == FATE_STALE;
@@ -313,15 +323,6 @@ void machine_stop(struct machine *machine)
 }
 
 /* ---- open and close ---- */
-
-enum ledger_fate machine_fate_of(const struct machine *machine, const uint8_t *frame)
-{
-	struct frame_head head;
-	uint64_t op;
-
-	memcpy(&head, frame, sizeof head);
-	return ledger_fate_of(machine->ledger, &head, &op);
-}
 
 bool machine_rests(const struct machine *machine)
 {

@@ -6,13 +6,14 @@
  *            the server still does is heard by nobody. Each frame that the server puts into the
  *            store is looked at on its way: what becomes of it has to be what the ledger says.
  *            A write of the log takes a while, in which others go on.
- * Ownership  ledger, net and prng are borrowed. One machine at a time.
+ * Ownership  ledger, net, peers and prng are borrowed. One machine at a time.
  * Threads    those of sim_threads. Errors: asserts. */
 #pragma once
 
 #include <pthread.h>
 
 #include "net_ledger.h"
+#include "net_peer.h"
 #include "net_sim.h"
 #include "rpc/store_server.h"
 #include "store/store_lab.h"
@@ -38,6 +39,7 @@ struct machine {
 	struct store_lab lab;
 	struct net *net;
 	struct ledger *ledger;
+	struct net_peers *peers;
 	struct prng *prng;
 	struct store_server *server; /* while it runs */
 	pthread_t thread;
@@ -46,10 +48,10 @@ struct machine {
 	struct machine_frame frames[MACHINE_FRAMES];
 	struct machine_frame *under; /* is being put into the store */
 	/* what happened */
-	uint64_t power, stops, again, fenced, stale, full, late;
+	uint64_t power, stops, again, fenced, stale, full, late, twice;
 };
 
-/* lab, net, ledger and prng are set. */
+/* lab, net, ledger, peers and prng are set. */
 void machine_open(struct machine *machine);
 /* Stops the server as it is meant to be, and the machine. */
 void machine_close(struct machine *machine);
@@ -60,6 +62,4 @@ void machine_power_cut(struct machine *machine);
 /* The server is stopped as by a signal, and started again. */
 void machine_stop(struct machine *machine);
 void machine_heal(struct machine *machine);
-/* What a frame that is served again, on another connection, would meet. */
-enum ledger_fate machine_fate_of(const struct machine *machine, const uint8_t *frame);
 void machine_expect(struct machine *machine);

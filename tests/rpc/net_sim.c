@@ -184,7 +184,8 @@ bool net_may_write(const struct net_conn *conn, enum net_side side)
 {
 	const struct net_pipe *out = &conn->ends[side].out;
 
-	return conn->ends[side].reset || out->to - out->from < out->room;
+	return conn->ends[side].reset || !conn->ends[1 - side].open || conn->ends[1 - side].reset ||
+	       out->to - out->from < out->room;
 }
 
 bool net_has_caller(const struct net *net)
@@ -219,7 +220,8 @@ static ssize_t end_send(struct net_conn *conn, enum net_side side, const uint8_t
 {
 	struct net_end *end = &conn->ends[side], *other = &conn->ends[1 - side];
 	struct net_pipe *out = &end->out;
-	const bool first = conn->connecting && side == NET_CLIENT;
+	const bool gone = !other->open || other->reset; /* it takes all, and nobody reads it */
+	const bool first = gone || (conn->connecting && side == NET_CLIENT);
 
 	if (end->reset || out->ended)
 		return fail_with(EPIPE);
@@ -233,7 +235,7 @@ static ssize_t end_send(struct net_conn *conn, enum net_side side, const uint8_t
 	if (side == NET_CLIENT)
 		conn->connecting = false;
 	sim_trace_bytes(the_net.threads, data, most);
-	if (other->open && !other->reset)
+	if (!gone)
 		pipe_put(out, data, most);
 	else
 		end->reset |= prng_below(&the_net.prng, 2) == 0; /* it learns for the next time */
