@@ -44,6 +44,10 @@ static void sysctls(int netns_fd)
 		{ "ipv6/conf/default/accept_dad", "0" },
 		{ "ipv6/conf/default/router_solicitations", "0" },
 		{ "ipv6/conf/default/autoconf", "0" },
+		/* a machine that is slow is no reason to send anything twice (kernels before 6.11
+		 * have only the first of the two) */
+		{ "ipv4/tcp_early_retrans", "0" },
+		{ "ipv4/tcp_rto_min_us", "5000000" },
 	};
 	for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
 		(void)netns_sysctl(netns_fd, values[i][0], values[i][1], NULL);
