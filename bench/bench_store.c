@@ -42,6 +42,15 @@ static const struct bench_case cases[] = {
 	SUSTAIN("extreme_random", "nodes/s", STORE_RANDOM, false),
 	SUSTAIN("extreme_p99", "ms", STORE_RANDOM_P99, true),
 	SUSTAIN("extreme_gap", "ms", STORE_RANDOM_GAP, true),
+	{ .name = "sustained_wait",
+	  .unit = "ms",
+	  .lower_is_better = true,
+	  .goal = 1.0,
+	  .arms = "the limit, and the same bytes appended alone | the longest wait of a full "
+		  "frame, "
+		  "500 K nodes/s with random ids, for 40 times --seconds",
+	  .run = store_sustain_run,
+	  .parameter = STORE_RANDOM_WAIT },
 	RIVALS("vs_best_1", 1, 1.0),
 	RIVALS("vs_best_100", 100, 3.0),
 	RIVALS("vs_best_1000", 1000, 3.0),

@@ -11,6 +11,8 @@
  * Errors     with text. -ENOSPC before anything is written, if it would not fit. */
 #pragma once
 
+#include <errno.h>
+
 #include <haul/store.h>
 #include "base/prng.h"
 #include "bench.h"
@@ -106,12 +108,26 @@ int store_node_add(struct haul_changes *changes, uint64_t id);
 enum store_commit_case { STORE_MANUAL, STORE_CLIENT, STORE_SERVER };
 int store_commit_run(void *ctx, const struct bench_case *self, enum bench_arm arm, double seconds,
 		     struct bench_sample *ret_sample, struct haul_err *err);
-enum store_sustain_case { STORE_ASCENDING, STORE_RANDOM, STORE_RANDOM_P99, STORE_RANDOM_GAP };
-int store_sustain_run(void *ctx, const struct bench_case *self, enum bench_arm arm, double seconds,
-		      struct bench_sample *ret_sample, struct haul_err *err);
+/* What a commit said, as one code. */
+static inline int store_told(int error, const struct haul_commit *commit)
+{
+	return error < 0 ? error : commit->failed == 0 ? 0 : -EIO;
+}
+
 /* One operation a commit. */
 int store_individual(struct store_bench *bench, double seconds, struct bench_sample *sample,
 		     struct haul_err *err);
+
+/* ---- store_sustain.c ---- */
+enum store_sustain_case {
+	STORE_ASCENDING,
+	STORE_RANDOM,
+	STORE_RANDOM_P99, /* of the runs of STORE_RANDOM */
+	STORE_RANDOM_GAP,
+	STORE_RANDOM_WAIT, /* at the rate that is the limit of STORE_RANDOM */
+};
+int store_sustain_run(void *ctx, const struct bench_case *self, enum bench_arm arm, double seconds,
+		      struct bench_sample *ret_sample, struct haul_err *err);
 
 /* ---- store_times.c ---- */
 int store_times_start(struct store_times *times, int64_t now_ns);
