@@ -99,7 +99,7 @@ int lsm_commit(struct lsm *lsm, const struct lsm_view *view)
 enum {
 	AHEAD = 8 << 20,
 	AHEAD_PIECES = 4, /* large pages, some 7 ms each on a slow host */
-	AHEAD_SHARE = 8,  /* of a memory table: so full, the next one is looked at */
+	AHEAD_SHARE = 2,  /* of a memory table: so full, the next one is looked at */
 };
 
 /* What the executor would touch first takes it tens of milliseconds: a row goes anywhere into a

@@ -232,6 +232,7 @@ int media_blob_delete(struct media *base, uint64_t blob)
 
 static void get_some(struct media_file *media, struct media_read *reads, uint32_t count)
 {
+	struct media_read *asked[READS_AT_ONCE];
 	struct media_blob_file *files[READS_AT_ONCE];
 	struct vfs_read asks[READS_AT_ONCE];
 	uint32_t ask_count = 0;
@@ -242,21 +243,20 @@ static void get_some(struct media_file *media, struct media_read *reads, uint32_
 
 		HAUL_ASSERT((read->offset | read->bytes | (uintptr_t)read->data) % MEDIA_ALIGN ==
 			    0);
-		files[i] = NULL;
-		read->result = file_take(media, read->blob, &files[i]);
-		if (read->result == 0)
-			asks[ask_count++] = (struct vfs_read){ .file = files[i]->file,
-							       .offset = read->offset,
-							       .data = read->data,
-							       .bytes = read->bytes };
+		read->result = file_take(media, read->blob, &files[ask_count]);
+		if (read->result < 0)
+			continue;
+		asked[ask_count] = read;
+		asks[ask_count] = (struct vfs_read){ .file = files[ask_count]->file,
+						     .offset = read->offset,
+						     .data = read->data,
+						     .bytes = read->bytes };
+		ask_count++;
 	}
 	if (ask_count > 0)
 		VFS_CALL(media->vfs, read_many, media->vfs, asks, ask_count);
-	ask_count = 0;
-	for (uint32_t i = 0; i < count; i++) {
-		if (files[i] == NULL)
-			continue;
-		reads[i].result = asks[ask_count++].result;
+	for (uint32_t i = 0; i < ask_count; i++) {
+		asked[i]->result = asks[i].result;
 		file_put(media, files[i]);
 	}
 }
