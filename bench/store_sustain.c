@@ -1,6 +1,7 @@
 /* Full frames, several in flight, for long: how many, and how long any of them waited. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,13 @@ enum {
 	/* what the log has of a full frame, and how many of them the file alone goes round in */
 	FRAME_LOGGED = FRAME * (STORE_VALUE + 40) / BLOCK * BLOCK,
 	FRAMES_ROUND = 64,
+	/* tables as a flush and a merge write them beside it */
+	BESIDE_CHUNK = 1 << 20,
+	BESIDE_FILE = 8 << 20,
+	BESIDE_FILES = 64,
+	BESIDE_RATE = 160 << 20, /* a second */
 };
+#define NS_PER_SEC INT64_C(1000000000)
 
 #define LIMIT_ASCENDING 800000.0
 #define LIMIT_RANDOM    500000.0
@@ -57,8 +64,8 @@ static void sleep_until(const struct store_bench *bench, int64_t due_ns)
 {
 	int64_t left_ns = due_ns - store_now(bench);
 	while (left_ns > 0) {
-		struct timespec left = { .tv_sec = left_ns / 1000000000,
-					 .tv_nsec = left_ns % 1000000000 };
+		struct timespec left = { .tv_sec = left_ns / NS_PER_SEC,
+					 .tv_nsec = left_ns % NS_PER_SEC };
 		(void)nanosleep(&left, NULL);
 		left_ns = due_ns - store_now(bench);
 	}
@@ -146,18 +153,64 @@ static int sustain_anew(struct store_bench *bench, enum store_sustain_case what,
 			 : sustain_for(bench, what, seconds * bench->sizes.sustain, sample, err);
 }
 
-/* ---- the disk alone ---- */
+/* ---- the disk without a store ----
+ *
+ * What the log and the tables of such a run are on the disk, and nothing else: frames appended to a
+ * file, each durable, at the same rate, and beside them files written, synced and deleted. So it is
+ * seen what this disk and this machine make anybody wait for. */
 
-static int alone_write(struct store_bench *bench, int fd, void *data, double seconds)
+struct beside {
+	const struct store_bench *bench;
+	uint8_t *data; /* BESIDE_CHUNK */
+	bool stop;     /* atomic */
+	int error;
+};
+
+static int beside_file(struct beside *beside, const char *path, int64_t *due_ns)
+{
+	int fd = open(path, O_CREAT | O_WRONLY | O_DIRECT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	int error = -posix_fallocate(fd, 0, BESIDE_FILE);
+	for (int at = 0; error == 0 && at < BESIDE_FILE; at += BESIDE_CHUNK) {
+		sleep_until(beside->bench, *due_ns);
+		if (pwrite(fd, beside->data, BESIDE_CHUNK, at) != BESIDE_CHUNK)
+			error = errno ? -errno : -ENOSPC;
+		*due_ns += BESIDE_CHUNK * NS_PER_SEC / BESIDE_RATE;
+	}
+	if (error == 0 && fdatasync(fd) < 0)
+		error = -errno;
+	(void)close(fd);
+	return error;
+}
+
+static void *beside_run(void *arg)
+{
+	struct beside *beside = arg;
+	char name[32], path[STORE_PATH];
+	int64_t due_ns = store_now(beside->bench);
+	for (int i = 0; beside->error == 0 && !__atomic_load_n(&beside->stop, __ATOMIC_RELAXED);
+	     i++) {
+		(void)snprintf(name, sizeof name, "beside.%d", i % BESIDE_FILES);
+		(void)unlink(store_path(beside->bench, name, path));
+		beside->error = beside_file(beside, path, &due_ns);
+	}
+	for (int i = 0; i < BESIDE_FILES; i++) {
+		(void)snprintf(name, sizeof name, "beside.%d", i);
+		(void)unlink(store_path(beside->bench, name, path));
+	}
+	return NULL;
+}
+
+static int append_for(struct store_bench *bench, int fd, void *data, double seconds)
 {
 	struct iovec part = { .iov_base = data, .iov_len = FRAME_LOGGED };
-	int64_t start_ns, due_ns, now_ns;
 	ssize_t wrote = FRAME_LOGGED;
 	for (int i = 0; i < FRAMES_ROUND && wrote == FRAME_LOGGED; i++)
 		wrote = pwritev2(fd, &part, 1, (off_t)i * FRAME_LOGGED, 0);
 	if (wrote == FRAME_LOGGED && fsync(fd) < 0)
 		wrote = -1;
-	due_ns = start_ns = now_ns = store_now(bench);
+	int64_t start_ns = store_now(bench), due_ns = start_ns, now_ns = start_ns;
 	for (int i = 0; wrote == FRAME_LOGGED && now_ns - start_ns < (int64_t)(seconds * 1e9);
 	     i++) {
 		sleep_until(bench, due_ns);
@@ -169,21 +222,32 @@ static int alone_write(struct store_bench *bench, int fd, void *data, double sec
 	return wrote == FRAME_LOGGED ? 0 : wrote < 0 ? -errno : -ENOSPC;
 }
 
-/* The same bytes at the same rate, durable, by themselves: what this disk and this machine make
- * anybody wait for. */
-static int alone_run(struct store_bench *bench, double seconds, struct bench_sample *sample,
-		     struct haul_err *err)
+static int append_beside(struct store_bench *bench, int fd, void *data, double seconds)
+{
+	struct beside beside = { .bench = bench, .data = data };
+	pthread_t thread;
+	int error = -pthread_create(&thread, NULL, beside_run, &beside);
+	if (error < 0)
+		return error;
+	error = append_for(bench, fd, data, seconds);
+	__atomic_store_n(&beside.stop, true, __ATOMIC_RELAXED);
+	(void)pthread_join(thread, NULL);
+	return error < 0 ? error : beside.error;
+}
+
+static int disk_run(struct store_bench *bench, double seconds, struct bench_sample *sample,
+		    struct haul_err *err)
 {
 	char path[STORE_PATH];
 	void *data = aligned_alloc(BLOCK, FRAME_LOGGED);
 	int error = data ? store_times_start(&bench->times, store_now(bench)) : -ENOMEM;
-	int fd = open(store_path(bench, "alone", path), O_CREAT | O_WRONLY | O_DIRECT | O_CLOEXEC,
+	int fd = open(store_path(bench, "append", path), O_CREAT | O_WRONLY | O_DIRECT | O_CLOEXEC,
 		      0600);
 	if (error == 0 && fd < 0)
 		error = -errno;
 	if (error == 0) {
 		memset(data, 1, FRAME_LOGGED);
-		error = alone_write(bench, fd, data, seconds);
+		error = append_beside(bench, fd, data, seconds);
 	}
 	if (fd >= 0) {
 		(void)close(fd);
@@ -194,7 +258,7 @@ static int alone_run(struct store_bench *bench, double seconds, struct bench_sam
 		return haul_err_set(err, error, "%s: %s", path, haul_strerror(error));
 	store_times_sort(&bench->times);
 	snprintf(sample->note, sizeof sample->note,
-		 "the limit; the same bytes appended alone: p99 %.1f p100 %.1f ms",
+		 "the limit; the same writes without a store: p99 %.1f p100 %.1f ms",
 		 store_times_ms(&bench->times, .99), store_times_ms(&bench->times, 1));
 	return 0;
 }
@@ -206,7 +270,7 @@ static int wait_run(struct store_bench *bench, enum bench_arm arm, double second
 {
 	if (arm == BENCH_INDIVIDUAL) {
 		sample->value = LIMIT_WAIT_MS;
-		return alone_run(bench, seconds * bench->sizes.sustain, sample, err);
+		return disk_run(bench, seconds * bench->sizes.sustain, sample, err);
 	}
 	int error = sustain_anew(bench, STORE_RANDOM_WAIT, seconds, sample, err);
 	sample->value = store_times_ms(&bench->times, 1);
