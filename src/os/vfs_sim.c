@@ -168,7 +168,7 @@ struct vfs *vfs_sim_vfs(struct vfs_sim *sim)
 {
 	struct session *session = sim_alloc(sizeof *session);
 
-	session->vfs.calls = &sim_calls;
+	session->vfs.calls = &sim_calls_locked;
 	session->sim = sim;
 	session->next = sim->sessions;
 	sim->sessions = session;

@@ -5,7 +5,7 @@
  *            choice; each name made, renamed or removed and not synced is as before or after. Every
  *            call that changes anything counts as one step; vfs_sim_stop_after cuts the power at a
  *            step, which may be kept or not. Absolute paths are names of the same disk.
- * Threads    one.
+ * Threads    calls of a vfs: any; all else: one, while nobody is in such a call.
  * Errors     -EIO for all calls once stopped; faults as set. */
 #pragma once
 

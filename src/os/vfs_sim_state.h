@@ -1,8 +1,9 @@
 /* os/vfs_sim_state.h — what the parts of the simulated file system share.
  *
  * Model      vfs_sim_disk.c has files, names, and what of them is not durable; vfs_sim_calls.c the
- *            calls of a vfs over them; vfs_sim.c crashes and faults.
- * Threads    one. */
+ *            calls of a vfs over them, and vfs_sim_lock.c the same one at a time; vfs_sim.c crashes
+ *            and faults.
+ * Threads    one, but for the calls of vfs_sim_lock.c. */
 #pragma once
 
 #include <stdlib.h>
@@ -65,6 +66,7 @@ struct vfs_sim {
 	struct fault misdirect, lose; /* count 1 = set */
 	uint64_t misdirect_delta;
 	bool stopped;
+	bool busy; /* atomic: in a call */
 };
 
 /* One vfs over the disk; dead after a crash. */
@@ -86,7 +88,7 @@ struct sim_file {
 	bool read_only;
 };
 
-extern const struct vfs_calls sim_calls;
+extern const struct vfs_calls sim_calls, sim_calls_locked;
 
 static inline struct session *session_of(struct vfs *vfs)
 {
