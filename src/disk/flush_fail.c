@@ -7,8 +7,9 @@
  *            says before the flush is durable. If that cannot be, or root or sync fail, all flushes
  *            under way fail as one, once none of their writes is under way: after a failed sync
  *            the kernel may have dropped what it could not write, so that a second sync would
- *            succeed and mean nothing. Their rows leave the index where it still points at them.
- *            What was only gathered moves on to fresh segments. */
+ *            succeed and mean nothing. Their rows leave the index where it still points at them;
+ *            what reclaim had copied is where it was. What was only gathered moves on to fresh
+ *            segments, or fails as well: nothing is ever written behind what was lost. */
 #include <errno.h>
 #include <string.h>
 
@@ -26,18 +27,8 @@ static void chunk_repoint(struct shard *shard, struct chunk *chunk, uint32_t to,
 		struct index_slot *slot = index_find(&shard->index, row->hash);
 		uint32_t unit = row->unit;
 		row->unit -= units;
-		if (!slot || (row->flags & ROW_TOMBSTONE) || !index_is_at(slot, from, unit))
-			continue;
-		struct index_entry entry;
-		index_unpack(slot, &entry);
-		reclaim_gone(shard, slot);
-		entry.segment = to;
-		entry.unit = row->unit;
-		int error = index_put(&shard->index, &entry);
-		HAUL_ASSERT(error == 0); /* it replaces */
-		segment_live(shard, from, -1, -(int64_t)entry.bytes);
-		segment_live(shard, to, 1, entry.bytes);
-		reclaim_moved(shard, slot);
+		if (slot && !(row->flags & ROW_TOMBSTONE) && index_is_at(slot, from, unit))
+			shard_repoint(shard, slot, to, row->unit);
 	}
 }
 
@@ -143,21 +134,42 @@ bool flush_move_failed(struct shard *shard, struct flush *flush)
 
 /* ---- losing ---- */
 
-/* The rows of a chunk leave the index, where it still points at them. */
+/* What was copied is where it was: its segment is not erased before the copy is durable. Damage may
+ * have cut it off there meanwhile. */
+static bool origin_is_there(const struct shard *shard, const struct origin *origin)
+{
+	const struct segment *segment = &shard->segments[origin->segment];
+	if (origin->unit == 0)
+		return false;
+	if (segment->state != SEGMENT_BAD)
+		return true;
+	const struct format_bad *bad = root_bad(shard, origin->segment);
+	return bad && (uint64_t)origin->unit * FORMAT_UNIT < bad->good_bytes;
+}
+
+/* The rows of a chunk leave the index, where it still points at them; what was copied goes back. */
 static void chunk_lose(struct shard *shard, struct chunk *chunk)
 {
+	uint32_t back = 0;
 	for (uint32_t i = 0; i < chunk->row_count; i++) {
 		const struct format_row *row = &chunk->rows[i];
 		struct index_slot *slot = index_find(&shard->index, row->hash);
-		if (slot && index_is_at(slot, chunk->segment, row->unit))
+		if (!slot || !index_is_at(slot, chunk->segment, row->unit))
+			continue;
+		const struct origin *origin = &chunk->origins[i];
+		if (!origin_is_there(shard, origin)) {
 			shard_forget(shard, slot);
+			continue;
+		}
+		shard_repoint(shard, slot, origin->segment, origin->unit);
+		back++;
 	}
 	struct chunk **link = &shard->segments[chunk->segment].chunks;
 	while (*link != chunk)
 		link = &(*link)->next_segment;
 	*link = chunk->next_segment;
 	shard->stat.failed += chunk->users;
-	haul_stats_count(&shard->flush_stats, FLUSH_FAILED_ROWS, chunk->row_count);
+	haul_stats_count(&shard->flush_stats, FLUSH_FAILED_ROWS, chunk->row_count - back);
 }
 
 /* What an entry of the flush was is not there any more; its chunks and waiters are given up. */
@@ -199,10 +211,10 @@ static void chunk_roll_back(struct shard *shard, struct chunk *chunk)
 	chunk_free(shard, chunk);
 }
 
-void flush_fail_all(struct shard *shard, int error)
+/* Everything gathered and not under way fails. Returns who waited for it. */
+static struct shard_wait *gathering_lose(struct shard *shard)
 {
 	struct gathering *gathering = &shard->gathering;
-	shard->lost++;
 	for (enum lane_id id = 0; id < LANES; id++)
 		lane_close_chunk(shard, id);
 	struct chunk *chunk = gathering->full;
@@ -211,28 +223,26 @@ void flush_fail_all(struct shard *shard, int error)
 		chunk_roll_back(shard, chunk);
 		chunk = next;
 	}
-	if (gathering->buffered > 0 && !gathering->flushed)
-		shard->unreported = error;
-	shard->hides = true;
 	struct shard_wait *waits = gathering->waits;
 	*gathering = (struct gathering){ .first_seq = shard->next_seq };
-	segment_footers(shard);
-	flush_tell(shard, waits, error);
+	return waits;
 }
 
-/* Segments in which a lost chunk lay: what is behind it moves, the rest is not written again. */
-static bool segments_leave(struct shard *shard, struct chunk *chunks)
+/* Segments in which a lost chunk lay: what is behind it moves, the rest is not written again.
+ * False: for some of it there is no fresh segment. */
+static bool segments_leave(struct shard *shard, struct flush *const *lost, uint32_t count)
 {
 	bool moved = true;
-	for (struct chunk *chunk = chunks; chunk; chunk = chunk->next) {
-		struct segment *segment = &shard->segments[chunk->segment];
-		if (segment->state != SEGMENT_OPEN && segment->state != SEGMENT_SEALED)
-			continue; /* seen to already */
-		if (segment->chunks && segment_move(shard, chunk->segment))
-			continue;
-		moved = moved && !segment->chunks;
-		if (!segment->chunks)
-			segment_retire(shard, chunk->segment, segment->durable);
+	for (uint32_t i = 0; i < count; i++) {
+		for (struct chunk *chunk = lost[i]->chunks; chunk; chunk = chunk->next) {
+			struct segment *segment = &shard->segments[chunk->segment];
+			if (segment->state != SEGMENT_OPEN && segment->state != SEGMENT_SEALED)
+				continue; /* seen to already */
+			if (!segment->chunks)
+				segment_retire(shard, chunk->segment, segment->durable);
+			else
+				moved = segment_move(shard, chunk->segment) && moved;
+		}
 	}
 	return moved;
 }
@@ -246,43 +256,57 @@ static void chunks_free(struct shard *shard, struct chunk *chunk)
 	}
 }
 
-void flush_fail(struct shard *shard)
+/* Those under way, in order. Returns how many; *ret_error: why. */
+static uint32_t flushes_under_way(struct shard *shard, struct flush *out[FLUSHES], int *ret_error)
 {
-	struct flush *lost[FLUSHES];
-	struct shard_wait *waits[FLUSHES];
 	uint32_t count = 0;
-	int error = 0;
+	*ret_error = 0;
 	for (uint64_t n = shard->durable_flush + 1; n < shard->next_flush; n++) {
 		struct flush *flush = &shard->flushes[n % FLUSHES];
 		if (flush->state == FLUSH_FREE || flush->number != n)
 			continue;
 		HAUL_ASSERT(flush->pending == 0 && count < FLUSHES);
-		error = error ? error : flush->error;
-		lost[count++] = flush;
+		*ret_error = *ret_error ? *ret_error : flush->error;
+		out[count++] = flush;
 	}
-	HAUL_ASSERT(count > 0 && error < 0);
+	HAUL_ASSERT(count > 0 && *ret_error < 0);
+	return count;
+}
+
+void flush_fail(struct shard *shard)
+{
+	struct flush *lost[FLUSHES];
+	struct shard_wait *waits[FLUSHES + 1] = { NULL };
+	int error;
+	uint32_t count = flushes_under_way(shard, lost, &error);
 	for (uint32_t i = 0; i < count; i++)
 		waits[i] = flush_lose(shard, lost[i], error);
-	bool moved = true;
-	for (uint32_t i = 0; i < count; i++)
-		moved = segments_leave(shard, lost[i]->chunks) && moved;
+	bool moved = segments_leave(shard, lost, count);
+	bool offline = ++shard->failures >= FAILURES_MAX ||
+		       shard->root.bad_count == FORMAT_BAD_MAX || error == -ENODEV;
+	const struct gathering *gathering = &shard->gathering;
+	bool unheard = (offline || !moved) && gathering->buffered > 0 && !gathering->flushed;
+	if (offline || !moved)
+		waits[count] = gathering_lose(shard);
+	/* A batch that was lost may be there in part: nothing may come behind it. */
+	moved = moved || segments_leave(shard, lost, count);
+	HAUL_ASSERT(moved);
 	for (uint32_t i = 0; i < count; i++) {
 		chunks_free(shard, lost[i]->chunks);
 		lost[i]->chunks = NULL;
 	}
+	segment_footers(shard);
 	shard->hides = true;
 	shard->failing = false;
 	shard->settling = true;
-	shard->failures++;
 	shard->lost++;
-	bool offline = shard->failures >= FAILURES_MAX || shard->root.bad_count == FORMAT_BAD_MAX ||
-		       error == -ENODEV;
 	if (offline) {
 		shard->offline = true;
 		shard->flushing_stopped = true;
 	}
 	for (uint32_t i = 0; i < count; i++)
 		flush_tell(shard, waits[i], error);
-	if (offline || !moved)
-		flush_fail_all(shard, error);
+	if (unheard) /* by those, who came before it */
+		shard->unreported = error;
+	flush_tell(shard, waits[count], error);
 }

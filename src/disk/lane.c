@@ -103,10 +103,12 @@ static int chunk_open(struct shard *shard, enum lane_id id, bool background)
 	shard->chunk_free_count--;
 	uint8_t *data = chunk->data;
 	struct format_row *rows = chunk->rows;
+	struct origin *origins = chunk->origins;
 	uint8_t *keys = chunk->keys;
 	*chunk = (struct chunk){
 		.data = data,
 		.rows = rows,
+		.origins = origins,
 		.keys = keys,
 		.segment = lane->segment,
 		.base = segment->append,
@@ -322,6 +324,7 @@ int lane_append(struct shard *shard, enum lane_id id, struct append *append, uin
 	}
 	cache_key_store(append->key, chunk->keys + chunk->key_bytes);
 	chunk->key_bytes += key_bytes;
+	chunk->origins[chunk->row_count] = append->from;
 	chunk->rows[chunk->row_count++] = *row;
 	if (append->background)
 		shard->gathering.background++;

@@ -31,9 +31,13 @@
  * row of V was looked at. If a flush failed meanwhile, V is looked at again; entries that could
  * have left by then are not copied any more, for a tombstone of theirs may be on the disk.
  *
- * A copy and its original are the same row twice while V is not erased. If power is cut then, or V
- * is given back, one of them may leave with its segment while the other stays, unknown to the
- * index: so shard->hides is set, and every store supersedes.
+ * A copy and its original are the same row twice while V is not erased, and so are an original and
+ * the tombstone that was carried when it left. If power is cut then, or V is given back, one of
+ * them may leave with its segment while the other stays, unknown to the index: so shard->hides is
+ * set, and every store supersedes. And what was evicted would be there again: the horizon does not
+ * see an original that is a copy itself, in a segment born after the row. So from then on
+ * (shard->doubled_before) what leaves a segment that was born after it is carried as a tombstone
+ * for as long as an older segment of that time is there.
  *
  * Room       Reclaim may take the last FREE_MIN segments; stores may not, nor do they use LANE_MAIN
  *            then. A segment of S3-FIFO gives up a fifth of its bytes to copies, at most half. One
@@ -214,6 +218,14 @@ int reclaim_admit(struct shard *shard, const struct shard_put *put, enum lane_id
 	return HAUL_EADMIT;
 }
 
+/* Until those segments are gone, a row of theirs is hidden by the other of the two alone, and the
+ * index may know of neither. */
+void reclaim_doubled(struct shard *shard)
+{
+	shard->hides = true;
+	shard->doubled_before = shard->next_generation;
+}
+
 /* ---- how much is wanted ---- */
 
 uint32_t reclaim_coming(const struct reclaim *reclaim)
@@ -239,14 +251,6 @@ bool reclaim_short(const struct shard *shard)
 	return index->count + margin >= index->entries_max + leaving;
 }
 
-struct format_bad *reclaim_bad(struct shard *shard, uint32_t segment)
-{
-	struct format_bad *bad = shard->root.bad;
-	while (bad < shard->root.bad + shard->root.bad_count && bad->segment != segment)
-		bad++;
-	return bad < shard->root.bad + shard->root.bad_count ? bad : NULL;
-}
-
 /* All that could be found after a crash may, but for segments whose every row is in the index. */
 bool reclaim_hides(const struct shard *shard, uint32_t s)
 {
@@ -256,12 +260,8 @@ bool reclaim_hides(const struct shard *shard, uint32_t s)
 	if (segment->state == SEGMENT_FREE)
 		return false;
 	if (segment->state == SEGMENT_BAD) {
-		const struct format_root *root = &shard->root;
-		for (uint32_t i = 0; i < root->bad_count; i++) {
-			if (root->bad[i].segment == s)
-				return root->bad[i].good_bytes > FORMAT_BLOCK;
-		}
-		return true;
+		const struct format_bad *bad = root_bad(shard, s);
+		return !bad || bad->good_bytes > FORMAT_BLOCK;
 	}
 	if (segment->state == SEGMENT_OPEN && chunk && chunk->segment == s)
 		rows += chunk->row_count;
@@ -285,15 +285,22 @@ static void victim_begin(struct reclaim *reclaim, uint32_t segment, bool keep_al
 	scan_start(reclaim, victim);
 }
 
-void victim_scanned(struct reclaim *reclaim, struct victim *victim)
+/* For the flush that makes all durable that there is until now. */
+static void victim_await(const struct reclaim *reclaim, struct victim *victim,
+			 enum victim_state state)
 {
 	const struct shard *shard = reclaim->shard;
 	const struct gathering *gathering = &shard->gathering;
 	bool gathered = gathering->ops > 0 || gathering->background > 0 || gathering->full ||
 			shard->root_dirty;
-	HAUL_ASSERT(victim->state == VICTIM_SCAN);
 	victim->flush = shard->next_flush - !gathered;
-	victim->state = VICTIM_FLUSH;
+	victim->state = state;
+}
+
+void victim_scanned(struct reclaim *reclaim, struct victim *victim)
+{
+	HAUL_ASSERT(victim->state == VICTIM_SCAN);
+	victim_await(reclaim, victim, VICTIM_FLUSH);
 }
 
 void victim_abort(struct reclaim *reclaim, struct victim *victim)
@@ -301,7 +308,7 @@ void victim_abort(struct reclaim *reclaim, struct victim *victim)
 	struct shard *shard = reclaim->shard;
 	struct segment *segment = &shard->segments[victim->segment];
 	HAUL_ASSERT(reclaim->reads == 0);
-	shard->hides = true; /* of what was copied, the originals stay */
+	reclaim_doubled(shard); /* of what was copied, the originals stay */
 	if (!victim->bad) {
 		HAUL_ASSERT(segment->state == SEGMENT_RECLAIM);
 		segment->state = SEGMENT_SEALED;
@@ -405,18 +412,26 @@ static bool victim_is_there(const struct reclaim *reclaim, const struct victim *
 }
 
 /* What lives in it was moved, durably, or its header could not be overwritten: the root says, with
- * the next flush, that nothing in it counts. */
-static bool victim_turn_bad(struct reclaim *reclaim, struct victim *victim)
+ * the next flush, that nothing in it counts. Until then the rest is served. */
+static void victim_disown(struct reclaim *reclaim, struct victim *victim)
 {
 	struct shard *shard = reclaim->shard;
-	if (victim_forget(reclaim, victim))
-		return true;
-	struct format_bad *bad = reclaim_bad(shard, victim->segment);
-	if (bad)
-		bad->good_bytes = 0;
-	root_change(shard);
-	shard->hides = true; /* until it does */
-	victim->state = VICTIM_NONE;
+	(void)root_set_bad(shard, victim->segment, 0); /* it is in the list already */
+	shard->hides = true;                           /* until the disk says so */
+	victim->lost = shard->lost;
+	victim_await(reclaim, victim, VICTIM_ROOT);
+}
+
+static bool victim_turn_root(struct reclaim *reclaim, struct victim *victim)
+{
+	const struct shard *shard = reclaim->shard;
+	if (victim->lost != shard->lost) {
+		victim_disown(reclaim, victim); /* that root may not have come to the disk */
+	} else if (shard->durable_flush >= victim->flush) {
+		if (victim_forget(reclaim, victim))
+			return true;
+		victim->state = VICTIM_NONE;
+	}
 	return false;
 }
 
@@ -429,14 +444,18 @@ static bool victim_turn(struct reclaim *reclaim, struct victim *victim)
 		victim->state = VICTIM_NONE;
 		return false;
 	}
-	if (segment->state == SEGMENT_BAD && !victim->bad)
-		return victim_turn_bad(reclaim, victim);
-	if (victim->state == VICTIM_FLUSH && victim->lost != shard->lost) {
+	if (victim->state == VICTIM_ROOT)
+		return victim_turn_root(reclaim, victim);
+	if (segment->state == SEGMENT_BAD && !victim->bad) {
+		victim_disown(reclaim, victim);
+	} else if (victim->state == VICTIM_FLUSH && victim->lost != shard->lost) {
 		victim->attempts++;
 		victim->state = VICTIM_AGAIN;
 	} else if (victim->state == VICTIM_FLUSH && shard->durable_flush >= victim->flush) {
-		if (victim->bad)
-			return victim_turn_bad(reclaim, victim);
+		if (victim->bad) {
+			victim_disown(reclaim, victim);
+			return false;
+		}
 		victim->state = VICTIM_ERASE;
 		segment_erase(shard, victim->segment);
 	} else if (victim->state == VICTIM_DRAIN) {
@@ -490,7 +509,8 @@ static void hurry(struct reclaim *reclaim)
 		return;
 	for (uint32_t i = 0; i < VICTIMS; i++) {
 		const struct victim *victim = &reclaim->victims[i];
-		if ((victim->state == VICTIM_FLUSH && victim->flush >= shard->next_flush) ||
+		bool waits = victim->state == VICTIM_FLUSH || victim->state == VICTIM_ROOT;
+		if ((waits && victim->flush >= shard->next_flush) ||
 		    victim->state == VICTIM_ERASE) {
 			flush_begin(shard, HAUL_CLOSE_BARRIER);
 			return;

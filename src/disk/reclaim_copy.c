@@ -157,22 +157,15 @@ bool copy_stuck(const struct reclaim *reclaim)
 	return reclaim->shard->free_count == 0 && reclaim_coming(reclaim) <= 1;
 }
 
-/* The index points at the copy; the RAM tier and the order of use stay as they are. */
-static void repoint(struct reclaim *reclaim, const struct index_slot *slot,
-		    const struct format_row *row, uint32_t segment)
+/* The index points at the copy. */
+static void repoint(struct reclaim *reclaim, struct index_slot *slot, uint32_t segment,
+		    uint32_t unit)
 {
-	struct shard *shard = reclaim->shard;
-	struct index_entry entry;
-	index_unpack(slot, &entry);
-	segment_live(shard, entry.segment, -1, -(int64_t)entry.bytes);
-	entry.segment = segment;
-	entry.unit = row->unit;
-	if (!reclaim->scan.victim->keep_all && entry.freq > 0)
-		entry.freq--;
-	int error = index_put(&shard->index, &entry);
-	HAUL_ASSERT(error == 0); /* it replaces */
-	segment_live(shard, segment, 1, entry.bytes);
-	shard->stat.reinserted++;
+	uint8_t freq = scan_freq(slot);
+	shard_repoint(reclaim->shard, slot, segment, unit);
+	if (!reclaim->scan.victim->keep_all && freq > 0)
+		index_set_freq(slot, freq - 1);
+	reclaim->shard->stat.reinserted++;
 }
 
 static void drop_damaged(struct reclaim *reclaim, struct index_slot *slot)
@@ -212,6 +205,7 @@ static int append_one(struct reclaim *reclaim, const struct want *want)
 		.row = *row,
 		.key = &key,
 		.stored = stored,
+		.from = { scan->victim->segment, row->unit },
 		.background = true,
 	};
 	append.row.expiry = slot->expiry;
@@ -220,7 +214,7 @@ static int append_one(struct reclaim *reclaim, const struct want *want)
 	uint32_t segment;
 	rc = lane_append(shard, lane_for(reclaim, row), &append, &segment);
 	if (rc == 0)
-		repoint(reclaim, slot, &append.row, segment);
+		repoint(reclaim, slot, segment, append.row.unit);
 	return rc;
 }
 
@@ -247,8 +241,7 @@ bool copy_carry(struct reclaim *reclaim, const struct format_row *row, const uin
 	static const uint8_t unknown[1] = { '?' };
 	struct shard *shard = reclaim->shard;
 	struct cache_key key = { .data = unknown, .bytes = 1, .hash = row->hash };
-	if (!(row->flags & (ROW_TOMBSTONE | ROW_SUPERSEDES)) || row->seq < reclaim->scan.horizon ||
-	    row->seq <= shard->root.purged_seq)
+	if (!scan_guards(reclaim, row))
 		return true;
 	if (stored_key &&
 	    cache_key_load(stored_key, row->key_bytes, row->slice, shard->super->secret, &key) < 0)

@@ -73,7 +73,8 @@ static uint32_t pick_anywhere(struct reclaim *reclaim, bool wanted, bool *ret_ke
 		reclaim->look_next = 0;
 		reclaim->look_s = now_s;
 	}
-	bool needed = wanted && scan_horizon(shard, SEGMENT_NONE) <= reclaim->barren;
+	bool needed = wanted && (scan_horizon(shard, SEGMENT_NONE) <= reclaim->barren ||
+				 scan_doubled(shard, SEGMENT_NONE));
 	for (uint32_t i = 0; i < LOOKED_A_POLL; i++) {
 		uint32_t s = reclaim->look_next;
 		if (s >= shard->super->segments)

@@ -42,6 +42,19 @@ uint64_t scan_horizon(const struct shard *shard, uint32_t except)
 	return horizon;
 }
 
+/* Of a row that is there twice the one in the segment with the higher generation counts. */
+bool scan_doubled(const struct shard *shard, uint32_t segment)
+{
+	uint64_t before = shard->doubled_before;
+	if (segment != SEGMENT_NONE && shard->segments[segment].generation < before)
+		before = shard->segments[segment].generation;
+	for (uint32_t s = 0; s < shard->super->segments && before > 0; s++) {
+		if (shard->segments[s].generation < before && reclaim_hides(shard, s))
+			return true;
+	}
+	return false;
+}
+
 /* Rows were not found: the footer has them, if there is one. */
 static bool rest_start(struct reclaim *reclaim)
 {
@@ -96,6 +109,7 @@ void scan_start(struct reclaim *reclaim, struct victim *victim)
 		.gap = haul_disk_model_gap(&shard->model),
 		.now_s = shard_now_s(shard),
 		.horizon = scan_horizon(shard, victim->segment),
+		.doubled = scan_doubled(shard, victim->segment),
 		.copy_left = reclaim->budget < most ? reclaim->budget : most,
 		.freq_min = 1,
 		.freq_left = UINT64_MAX,
@@ -110,7 +124,7 @@ void scan_start(struct reclaim *reclaim, struct victim *victim)
 		.segment = victim->segment,
 		.lane = segment->lane,
 	};
-	uint32_t end = victim->bad ? reclaim_bad(shard, victim->segment)->good_bytes
+	uint32_t end = victim->bad ? root_bad(shard, victim->segment)->good_bytes
 				   : shard->super->segment_bytes;
 	walk_start(&scan->walk, shard->super, &header, end);
 	if (scan->walk.at < FORMAT_BLOCK || end <= FORMAT_BLOCK)
@@ -144,7 +158,7 @@ static struct index_slot *slot_at(const struct reclaim *reclaim, const struct fo
 	return slot;
 }
 
-static uint8_t freq_of(const struct index_slot *slot)
+uint8_t scan_freq(const struct index_slot *slot)
 {
 	struct index_entry entry;
 	index_unpack(slot, &entry);
@@ -165,6 +179,16 @@ bool scan_hides(const struct reclaim *reclaim, const struct format_row *row)
 		return false;
 	bool newer = index_find(&reclaim->shard->index, row->hash) != NULL;
 	return !newer || over(row->expiry, reclaim->scan.now_s);
+}
+
+bool scan_guards(const struct reclaim *reclaim, const struct format_row *row)
+{
+	if (row->seq <= reclaim->shard->root.purged_seq)
+		return false;
+	if ((row->flags & (ROW_TOMBSTONE | ROW_SUPERSEDES)) && row->seq >= reclaim->scan.horizon)
+		return true;
+	bool moved = (row->flags & ROW_TOMBSTONE) || row->seq < segment_of(reclaim)->born_seq;
+	return moved && reclaim->scan.doubled;
 }
 
 /* Whether what was read so often stays; takes it from the budget. */
@@ -195,7 +219,7 @@ static enum verdict decide(struct reclaim *reclaim, const struct format_row *row
 		return ROW_LEAVES;
 	if (scan->pinned || (scan->victim->keep_all && scan->freq_min < FREQS))
 		return ROW_STAYS;
-	return budget_takes(reclaim, row, freq_of(slot)) ? ROW_STAYS : ROW_LEAVES;
+	return budget_takes(reclaim, row, scan_freq(slot)) ? ROW_STAYS : ROW_LEAVES;
 }
 
 void scan_leave(struct reclaim *reclaim, const struct format_row *row)
@@ -215,12 +239,6 @@ static void fetch_ahead(const struct reclaim *reclaim)
 }
 
 /* ---- by the footer ---- */
-
-static bool needs_key(const struct reclaim *reclaim, const struct format_row *row)
-{
-	return (row->flags & (ROW_TOMBSTONE | ROW_SUPERSEDES)) &&
-	       row->seq >= reclaim->scan.horizon && row->seq > reclaim->shard->root.purged_seq;
-}
 
 /* What was read more often than freq_min fits into the budget; of what was read just so often, as
  * much as is left. */
@@ -286,10 +304,10 @@ static bool count_one(struct reclaim *reclaim)
 	const struct index_slot *slot = slot_at(reclaim, &row);
 	bool lives = slot && !over(slot->expiry, scan->now_s);
 	if (lives) {
-		scan->hot_bytes[freq_of(slot)] += row.bytes;
-		scan->stays = scan->stays || freq_of(slot) > 0;
+		scan->hot_bytes[scan_freq(slot)] += row.bytes;
+		scan->stays = scan->stays || scan_freq(slot) > 0;
 	}
-	if (!scan->stays && needs_key(reclaim, &row))
+	if (!scan->stays && scan_guards(reclaim, &row))
 		scan->stays = slot || scan_hides(reclaim, &row);
 	return true;
 }

@@ -27,6 +27,7 @@ enum victim_state {
 	VICTIM_SCAN,  /* rows are being looked at */
 	VICTIM_FLUSH, /* what replaces them is not durable yet */
 	VICTIM_ERASE, /* the flush that overwrites its header is due, or under way */
+	VICTIM_ROOT,  /* quarantined: the root that says that nothing in it counts is not durable */
 	VICTIM_DRAIN  /* empty after a crash; entries leave, readers finish */
 };
 
@@ -34,7 +35,7 @@ struct victim {
 	enum victim_state state;
 	uint32_t segment;
 	uint64_t generation; /* of the segment: another one means that recovery took it away */
-	uint64_t flush;      /* FLUSH: durable when this one is */
+	uint64_t flush;      /* FLUSH, ROOT: durable when this one is */
 	uint64_t lost;       /* shard->lost when the scan began: if it rose, scan again */
 	uint64_t *hashes;    /* of entries that leave with the segment */
 	uint32_t hash_count;
@@ -75,6 +76,7 @@ struct scan {
 	bool held;
 	uint8_t verdict;
 	uint64_t horizon;          /* a row with a seq from it on may hide an older one */
+	bool doubled;              /* a copied or carried row may hide its original */
 	uint64_t hot_bytes[FREQS]; /* of live rows, by reads */
 	uint8_t freq_min;          /* only what was read so often stays … */
 	uint64_t freq_left;        /* … and of those read just so often, so many bytes */
@@ -130,8 +132,6 @@ uint32_t reclaim_coming(const struct reclaim *reclaim);
 
 /* Whether a segment may hold a row that is not the newest of its key. */
 bool reclaim_hides(const struct shard *shard, uint32_t segment);
-/* Bytes of a quarantined segment that count. */
-struct format_bad *reclaim_bad(struct shard *shard, uint32_t segment);
 
 /* ---- reclaim_pick.c ---- */
 /* The next segment to empty: SEGMENT_NONE, or one that is out of its lane, in state RECLAIM (or
@@ -144,10 +144,17 @@ bool reclaim_trim(struct reclaim *reclaim);
 void scan_start(struct reclaim *reclaim, struct victim *victim);
 /* The oldest birth among segments but one that may still hold an old copy of something. */
 uint64_t scan_horizon(const struct shard *shard, uint32_t except);
+/* Whether originals may be there of rows that were copied or carried to the segment (or to any:
+ * SEGMENT_NONE). */
+bool scan_doubled(const struct shard *shard, uint32_t segment);
 /* Go on as far as can be without waiting. Returns whether it stopped only for its bound. */
 bool scan_run(struct reclaim *reclaim);
 /* Whether a row that the index does not point at may hide an older one. */
 bool scan_hides(const struct reclaim *reclaim, const struct format_row *row);
+/* Whether what the row hides, or hid where it was copied from, may still be there. */
+bool scan_guards(const struct reclaim *reclaim, const struct format_row *row);
+/* How often an entry was read since it came. */
+uint8_t scan_freq(const struct index_slot *slot);
 /* The entry leaves when the segment is erased; until then it is served. */
 void scan_leave(struct reclaim *reclaim, const struct format_row *row);
 

@@ -253,6 +253,7 @@ static void segments_reset(struct shard *shard)
 		shard->free_count--;
 	}
 	shard->hides = shard->bad_count > 0;
+	shard->doubled_before = 0;
 }
 
 static void numbers_set(struct recovery *recovery)
@@ -269,6 +270,8 @@ static void numbers_set(struct recovery *recovery)
 	shard->next_seq = seq;
 	shard->next_flush = recovery->last_flush + 1;
 	shard->durable_flush = recovery->last_flush;
+	if (recovery->doubled)
+		reclaim_doubled(shard);
 }
 
 static int recovery_run(struct recovery *recovery)

@@ -108,7 +108,7 @@ void newest_add(struct recovery *recovery, const struct format_row *row, uint32_
 	/* A copy whose original was not erased yet: when the one that wins leaves, the other is
 	 * still there, and nothing in the index says so. */
 	if (newest->hash != 0 && newest->seq == row->seq)
-		recovery->shard->hides = true;
+		recovery->doubled = true;
 	if (!newest_loses(recovery, newest, row, segment))
 		return;
 	HAUL_ASSERT(newest->hash != 0 || recovery->newest_count < recovery->newest_slots - 1);

@@ -102,6 +102,7 @@ struct recovery {
 	uint64_t last_seq, last_generation;
 	uint32_t now_s;
 	uint32_t unreadable, torn; /* segments; batches dropped */
+	bool doubled;              /* a row was found twice */
 	bool unsafe;               /* what was decided could not be written */
 };
 

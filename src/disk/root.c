@@ -101,6 +101,30 @@ int root_load(struct shard *shard)
 	return 0;
 }
 
+const struct format_bad *root_bad(const struct shard *shard, uint32_t segment)
+{
+	const struct format_root *root = &shard->root;
+	for (uint32_t i = 0; i < root->bad_count; i++) {
+		if (root->bad[i].segment == segment)
+			return &root->bad[i];
+	}
+	return NULL;
+}
+
+bool root_set_bad(struct shard *shard, uint32_t segment, uint32_t good_bytes)
+{
+	struct format_root *root = &shard->root;
+	uint32_t i = 0;
+	while (i < root->bad_count && root->bad[i].segment != segment)
+		i++;
+	if (i == FORMAT_BAD_MAX)
+		return false;
+	root->bad[i] = (struct format_bad){ segment, good_bytes };
+	root->bad_count += i == root->bad_count;
+	root_change(shard);
+	return true;
+}
+
 void root_change(struct shard *shard)
 {
 	shard->root_dirty = true;

@@ -310,7 +310,6 @@ void segment_unlink(struct shard *shard, uint32_t segment)
 void segment_retire(struct shard *shard, uint32_t segment, uint32_t good_bytes)
 {
 	struct segment *seg = &shard->segments[segment];
-	struct format_root *root = &shard->root;
 	if (seg->state == SEGMENT_SEALED) {
 		segment_unlink(shard, segment);
 	} else if (seg->state == SEGMENT_OPEN) {
@@ -332,16 +331,7 @@ void segment_retire(struct shard *shard, uint32_t segment, uint32_t good_bytes)
 	if (good_bytes <= FORMAT_BLOCK)
 		seg->born_seq = UINT64_MAX; /* nothing older can be found there */
 	shard->hides = true;
-	root_change(shard);
-	for (uint32_t i = 0; i < root->bad_count; i++) {
-		if (root->bad[i].segment == segment) {
-			root->bad[i].good_bytes = good_bytes;
-			return;
-		}
-	}
-	if (root->bad_count < FORMAT_BAD_MAX)
-		root->bad[root->bad_count++] = (struct format_bad){ segment, good_bytes };
-	else
+	if (!root_set_bad(shard, segment, good_bytes))
 		shard->offline = true; /* no more can be remembered: the device is worn out */
 }
 

@@ -65,8 +65,9 @@ static int chunks_open(struct shard *shard)
 		struct chunk *chunk = &shard->chunks[i];
 		chunk->data = shard->chunk_arena + i * each + FORMAT_BLOCK;
 		chunk->rows = malloc(shard->chunk_rows * sizeof *chunk->rows);
+		chunk->origins = malloc(shard->chunk_rows * sizeof *chunk->origins);
 		chunk->keys = malloc(shard->chunk_key_bytes);
-		if (!chunk->rows || !chunk->keys)
+		if (!chunk->rows || !chunk->origins || !chunk->keys)
 			return -ENOMEM;
 	}
 	return 0;
@@ -76,6 +77,7 @@ static void chunks_close(struct shard *shard)
 {
 	for (uint32_t i = 0; shard->chunks && i < shard->chunk_count; i++) {
 		free(shard->chunks[i].rows);
+		free(shard->chunks[i].origins);
 		free(shard->chunks[i].keys);
 	}
 	free(shard->chunks);

@@ -64,8 +64,9 @@ struct append {
 	const struct cache_key *key;
 	const void *stored;    /* row.bytes, less the client flags */
 	uint32_t client_flags; /* with ROW_FLAGS: stored behind */
-	bool background;       /* reclaim's */
-	bool checked;          /* row.checksum is set: of all that is stored */
+	struct origin from;
+	bool background; /* reclaim's */
+	bool checked;    /* row.checksum is set: of all that is stored */
 };
 /* Copy into the lane's open batch, opening chunk and segment as needed. 0, with row.unit and
  * *ret_segment set; -EAGAIN: no chunk or no segment now; -ENODEV. Does not touch the index. */
@@ -101,8 +102,6 @@ bool flush_begin(struct shard *shard, enum haul_close reason);
 bool flush_move_failed(struct shard *shard, struct flush *flush);
 /* All flushes under way fail; none has writes under way. */
 void flush_fail(struct shard *shard);
-/* Everything gathered and not under way fails: its rows leave the index, its waiters are told. */
-void flush_fail_all(struct shard *shard, int error);
 
 /* ---- root.c ---- */
 /* Where generations begin when no root says which were used: beyond any that can have been. */
@@ -110,6 +109,10 @@ void flush_fail_all(struct shard *shard, int error);
 int root_load(struct shard *shard); /* the newer of the two; a fresh one if neither is good */
 /* Encode into root_block and return where it goes; generation rises. */
 uint64_t root_encode(struct shard *shard);
+/* What it says of a quarantined segment; NULL: nothing. */
+const struct format_bad *root_bad(const struct shard *shard, uint32_t segment);
+/* Quarantine it, or say how much of it counts now. False: no more can be remembered. */
+bool root_set_bad(struct shard *shard, uint32_t segment, uint32_t good_bytes);
 /* It says something that may not be lost: both copies are written, one flush after the other. */
 void root_change(struct shard *shard);
 /* What was encoded last is durable. */
@@ -118,6 +121,8 @@ void root_written(struct shard *shard);
 /* ---- index and segments together: shard.c ---- */
 /* Enter a row that was appended; what was there is let go. */
 int shard_enter(struct shard *shard, const struct format_row *row, uint32_t segment, uint8_t freq);
+/* The entry lies elsewhere now; RAM tier and LRU order stay as they are. */
+void shard_repoint(struct shard *shard, struct index_slot *slot, uint32_t segment, uint32_t unit);
 /* Take it out of index, RAM tier, LRU order and the segment's figures. Where its row stays on the
  * disk and is not expired (damage), set shard->hides as well. */
 void shard_forget(struct shard *shard, struct index_slot *slot);
@@ -149,6 +154,9 @@ bool reclaim_poll(struct shard *shard);
 /* The header of a segment was overwritten, durably. True: reclaim calls segment_emptied later. */
 bool reclaim_erased(struct shard *shard, uint32_t segment);
 bool reclaim_idle(const struct shard *shard);
+/* Rows are there twice in the segments there are now: copied, or a tombstone carried for them, and
+ * the segment they came from was not erased. */
+void reclaim_doubled(struct shard *shard);
 /* LRU order, when that is the policy; else nothing. */
 void reclaim_used(struct shard *shard, const struct index_slot *slot);
 void reclaim_moved(struct shard *shard, const struct index_slot *slot); /* entered */

@@ -30,6 +30,18 @@ void shard_forget(struct shard *shard, struct index_slot *slot)
 	index_delete(&shard->index, slot);
 }
 
+void shard_repoint(struct shard *shard, struct index_slot *slot, uint32_t segment, uint32_t unit)
+{
+	struct index_entry entry;
+	index_unpack(slot, &entry);
+	segment_live(shard, entry.segment, -1, -(int64_t)entry.bytes);
+	entry.segment = segment;
+	entry.unit = unit;
+	int error = index_put_at(&shard->index, slot, &entry);
+	HAUL_ASSERT(error == 0); /* it replaces */
+	segment_live(shard, segment, 1, entry.bytes);
+}
+
 int shard_enter(struct shard *shard, const struct format_row *row, uint32_t segment, uint8_t freq)
 {
 	uint8_t codec = row->flags >> ROW_CODEC_SHIFT & 3;

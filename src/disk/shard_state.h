@@ -133,6 +133,8 @@ struct shard {
 	bool hides; /* entries left the index whose rows are still on the disk (damage, failed
 			    * flushes): every row supersedes from now on, every delete is written */
 
+	uint64_t doubled_before; /* rows may be there twice, in segments of a lower generation */
+
 	struct lookups *lookups; /* lookup.c's */
 	struct reclaim *reclaim; /* reclaim.c's */
 

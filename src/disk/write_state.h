@@ -46,6 +46,12 @@ enum flush_counter {
 		FLUSH_COUNTERS
 };
 
+/* Where a row was copied from by reclaim; unit 0 = it was not. */
+struct origin {
+	uint32_t segment;
+	uint32_t unit;
+};
+
 /* A batch that is being filled, or on its way. */
 struct chunk {
 	struct chunk *next;         /* in its flush, or the free list */
@@ -63,6 +69,7 @@ struct chunk {
 	uint32_t key_bytes;
 	uint32_t users; /* rows of callers, not of reclaim */
 	struct format_row *rows;
+	struct origin *origins; /* of rows */
 	uint8_t *keys;
 	bool first_block_free; /* no value lies in the first block */
 	uint64_t flush;        /* it is part of; 0 = none yet */

@@ -46,6 +46,11 @@ struct session {
 	struct io_op *flying[DEPTH];
 };
 
+struct range {
+	uint64_t offset;
+	uint64_t bytes; /* 0 = nothing */
+};
+
 struct io_sim {
 	uint64_t bytes;
 	uint8_t *now;
@@ -57,9 +62,9 @@ struct io_sim {
 	struct session *sessions;
 	uint64_t counts[KINDS];
 	struct fault faults[KINDS];
-	uint64_t bad_offset;
-	uint64_t bad_bytes;
-	uint64_t left; /* operations until it stops */
+	struct range bad;  /* reads that touch it fail */
+	struct range worn; /* … and writes */
+	uint64_t left;     /* operations until it stops */
 	bool dead;
 };
 
@@ -157,10 +162,15 @@ static uint32_t whole_sectors(uint64_t bytes)
 	return (uint32_t)(bytes & ~(uint64_t)(IO_SIM_SECTOR - 1));
 }
 
+static bool touches(const struct io_op *op, uint32_t bytes, const struct range *range)
+{
+	return range->bytes > 0 && op->offset < range->offset + range->bytes &&
+	       range->offset < op->offset + bytes;
+}
+
 static int32_t sim_read(struct io_sim *sim, const struct io_op *op, uint32_t bytes)
 {
-	if (sim->bad_bytes > 0 && op->offset < sim->bad_offset + sim->bad_bytes &&
-	    sim->bad_offset < op->offset + bytes)
+	if (touches(op, bytes, &sim->bad))
 		return -EIO;
 	memcpy(op->data, sim->now + op->offset, bytes);
 	return (int32_t)bytes;
@@ -207,6 +217,8 @@ static int32_t sim_result(struct io_sim *sim, const struct io_op *op)
 	if ((op->kind == IO_READ || op->kind == IO_WRITE) &&
 	    (uintptr_t)op->data % IO_SIM_SECTOR != 0)
 		return -EINVAL;
+	if (op->kind == IO_WRITE && touches(op, bytes, &sim->worn))
+		return -EIO;
 	if (fault_due(sim, op->kind, &error))
 		return sim_fail(sim, op, bytes, error);
 	if (op->kind == IO_WRITE && op->durable && fault_due(sim, IO_SYNC, &error) && error != 0) {
@@ -496,8 +508,12 @@ void io_sim_fail(struct io_sim *sim, enum io_kind kind, uint64_t skip, uint64_t 
 
 void io_sim_bad(struct io_sim *sim, uint64_t offset, uint64_t bytes)
 {
-	sim->bad_offset = offset;
-	sim->bad_bytes = bytes;
+	sim->bad = (struct range){ offset, bytes };
+}
+
+void io_sim_worn(struct io_sim *sim, uint64_t offset, uint64_t bytes)
+{
+	sim->worn = (struct range){ offset, bytes };
 }
 
 void io_sim_dead(struct io_sim *sim, bool dead)

@@ -54,5 +54,7 @@ bool io_sim_stopped(const struct io_sim *sim);
 void io_sim_fail(struct io_sim *sim, enum io_kind kind, uint64_t skip, uint64_t count, int error);
 /* Reads that touch the range fail with -EIO until bytes = 0 is set. */
 void io_sim_bad(struct io_sim *sim, uint64_t offset, uint64_t bytes);
+/* So do writes, and change nothing. */
+void io_sim_worn(struct io_sim *sim, uint64_t offset, uint64_t bytes);
 /* All operations fail with -ENODEV while dead. */
 void io_sim_dead(struct io_sim *sim, bool dead);

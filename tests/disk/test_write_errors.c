@@ -309,6 +309,30 @@ static void test_write_errors__what_was_gathered_stays(void **state)
 	lab_free(lab);
 }
 
+/* With no segment left to go on in, what is stored next would be written behind the batch that was
+ * lost, and prove it. */
+static void test_write_errors__nothing_comes_behind_what_was_lost(void **state)
+{
+	(void)state;
+	struct write_lab *lab = lab_open(SEGMENT);
+	for (uint32_t i = 0; i < 9; i++) /* the ninth is gathered behind the others */
+		assert_int_equal(write_lab_put(lab, i, 1000, true), 0);
+	struct shard *shard = lab->shard;
+	uint32_t segment = shard->lanes[LANE_NEW].segment;
+	assert_non_null(shard->segments[segment].chunks->next_segment);
+	while (segment_take_apart(shard, LANE_NEW, true) != SEGMENT_NONE)
+		continue;
+	io_sim_fail(lab->disk, IO_SYNC, 0, 1, -EIO);
+	write_lab_settle(lab);
+	assert_int_equal(shard->segments[segment].state, SEGMENT_BAD);
+	assert_int_equal(check(lab), 9);
+	assert_int_equal(write_lab_put(lab, 10, 1000, false), -EAGAIN);
+	write_lab_reopen(lab);
+	for (uint32_t i = 0; i < 9; i++)
+		assert_int_equal(status_of(lab, i), HAUL_CACHE_MISS);
+	lab_free(lab);
+}
+
 /* Three failed flushes in a row: offline. Stores are refused, lookups are misses; once the device
  * is back the shard recovers what was durable. */
 static void test_write_errors__offline_and_online(void **state)
@@ -509,6 +533,7 @@ int main(void)
 		cmocka_unit_test(test_write_errors__close_says_what_failed),
 		cmocka_unit_test(test_write_errors__what_failed_does_not_come_back),
 		cmocka_unit_test(test_write_errors__what_was_gathered_stays),
+		cmocka_unit_test(test_write_errors__nothing_comes_behind_what_was_lost),
 		cmocka_unit_test(test_write_errors__offline_and_online),
 		cmocka_unit_test(test_write_errors__dead_device),
 		cmocka_unit_test(test_write_errors__sealed_segments_and_footers),
