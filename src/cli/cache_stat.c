@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,13 +15,15 @@
 #include "cli/option.h"
 #include "cli/quantity.h"
 #include "cli/stop.h"
+#include "cli/watch.h"
 
-enum { KEY_JSON = 256, KEY_WATCH, STAT_LINES_MAX = 1000, WATCH_MS = 1000 };
+enum { KEY_JSON = 256, KEY_WATCH, STAT_LINES_MAX = 1000 };
 
 struct request {
 	struct option_words words; /* TARGET */
 	const char *target;
-	bool json, watch, server;
+	struct watch watch;
+	bool server;
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -31,16 +32,16 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	(void)arg;
 	switch (key) {
 	case KEY_JSON:
-		request->json = true;
+		request->watch.json = true;
 		return 0;
 	case KEY_WATCH:
-		request->watch = true;
+		request->watch.again = true;
 		return 0;
 	case ARGP_KEY_END:
 		(void)option_words(key, &request->words, state);
 		request->target = request->words.word[0];
 		request->server = cache_is_server(request->target);
-		if (request->watch && !request->server)
+		if (request->watch.again && !request->server)
 			argp_error(state,
 				   "--watch: '%s' is no running server: a file that nobody "
 				   "uses does not change",
@@ -243,17 +244,15 @@ static void show_disk(const json_t *from)
 	       number(from, "read_iops"));
 }
 
-static int show_once(const struct request *request)
+static int show(const void *arg)
 {
+	const struct request *request = arg;
 	json_t *root = json_object();
 	int code = request->server ? from_server(request, root) : from_file(request, root);
 	if (code == CLI_OK)
 		add_ratios(root);
-	if (code == CLI_OK && request->json) {
-		(void)json_dumpf(root, stdout,
-				 (request->watch ? JSON_COMPACT : (size_t)JSON_INDENT(1)) |
-					 JSON_REAL_PRECISION(6));
-		printf("\n");
+	if (code == CLI_OK && request->watch.json) {
+		watch_put(&request->watch, root);
 	} else if (code == CLI_OK) {
 		show_contents(root);
 		if (request->server)
@@ -287,12 +286,5 @@ int cache_stat(int argc, char **argv)
 	if (argp_parse(&argp, argc, argv, 0, NULL, &request))
 		return CLI_USAGE;
 	stop_catch();
-	int code = show_once(&request);
-	/* poll ends by a signal, too */
-	while (request.watch && code == CLI_OK && cli_flush() == 0 &&
-	       poll(NULL, 0, WATCH_MS) == 0 && !stop_asked()) {
-		printf(request.json ? "" : "\n");
-		code = show_once(&request);
-	}
-	return code;
+	return watch_show(&request.watch, show, &request);
 }

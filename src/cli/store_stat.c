@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,13 +10,14 @@
 #include "cli/stop.h"
 #include "cli/store.h"
 #include "cli/store_status.h"
+#include "cli/watch.h"
 
-enum { KEY_JSON = 256, KEY_WATCH, WATCH_MS = 1000 };
+enum { KEY_JSON = 256, KEY_WATCH };
 
 struct request {
 	struct store_cmd_where where;
 	struct store_target target; /* its client, when WHERE is an address */
-	bool json, watch;
+	struct watch watch;
 };
 
 static error_t parse(int key, char *arg, struct argp_state *state)
@@ -26,10 +26,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	(void)arg;
 	switch (key) {
 	case KEY_JSON:
-		request->json = true;
+		request->watch.json = true;
 		return 0;
 	case KEY_WATCH:
-		request->watch = true;
+		request->watch.again = true;
 		return 0;
 	case ARGP_KEY_INIT:
 		state->child_inputs[0] = &request->where;
@@ -68,7 +68,7 @@ static json_t *of_folder(const struct request *request, struct haul_err *err)
 	struct haul_err none = { 0 };
 	int code = 0;
 	json_t *root = store_status_ask(where, &none);
-	if (root == NULL && !request->watch)
+	if (root == NULL && !request->watch.again)
 		root = of_rest(&request->where, &code, err);
 	else if (root == NULL)
 		(void)haul_err_set(err, -ENOTCONN,
@@ -203,17 +203,15 @@ static void show_counters(const json_t *root)
 	}
 }
 
-static int show_once(const struct request *request)
+static int show(const void *arg)
 {
+	const struct request *request = arg;
 	struct haul_err err = { 0 };
 	json_t *root = document(request, &err);
 	if (root == NULL)
 		return cli_fail("store", &err);
-	if (request->json) {
-		(void)json_dumpf(root, stdout,
-				 (request->watch ? JSON_COMPACT : (size_t)JSON_INDENT(1)) |
-					 JSON_REAL_PRECISION(6));
-		printf("\n");
+	if (request->watch.json) {
+		watch_put(&request->watch, root);
 	} else {
 		show_contents(root);
 		show_levels(root);
@@ -223,19 +221,6 @@ static int show_once(const struct request *request)
 	}
 	json_decref(root);
 	return CLI_OK;
-}
-
-/* Once, or until a signal. */
-static int show(const struct request *request)
-{
-	int code = show_once(request);
-	/* poll ends by a signal, too */
-	while (request->watch && code == CLI_OK && cli_flush() == 0 &&
-	       poll(NULL, 0, WATCH_MS) == 0 && !stop_asked()) {
-		printf(request->json ? "" : "\n");
-		code = show_once(request);
-	}
-	return code;
 }
 
 int store_cmd_stat(int argc, char **argv)
@@ -270,7 +255,7 @@ int store_cmd_stat(int argc, char **argv)
 		rc = store_target_open(&request.target, where->where, &where->options, &err);
 	if (rc < 0)
 		return cli_fail("store", &err);
-	const int code = show(&request);
+	const int code = watch_show(&request.watch, show, &request);
 	store_target_close(&request.target);
 	return code;
 }
