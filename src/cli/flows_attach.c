@@ -160,16 +160,12 @@ static error_t parse_detach(int key, char *arg, struct argp_state *state)
 	case KEY_ALL:
 		request->all = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		if (flows_names_add(&request->names, arg) < 0)
-			argp_error(state, "at most %d names", FLOWS_TABLES_MAX);
-		return 0;
 	case ARGP_KEY_END:
 		if (request->all == (request->names.count > 0))
 			argp_error(state, "wanted are NAMEs, or --all");
 		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return flows_names_parse(key, arg, &request->names, state);
 	}
 }
 

@@ -68,10 +68,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_COUNT:
 		request->count = option_number("count", arg, 1, COUNT_MAX, state);
 		return 0;
-	case ARGP_KEY_ARG:
-		if (flows_names_add(&request->names, arg) < 0)
-			argp_error(state, "at most %d names", FLOWS_TABLES_MAX);
-		return 0;
 	case ARGP_KEY_END:
 		if (request->count > 0 && request->interval_ns == 0)
 			argp_error(state, "--count needs --interval");
@@ -80,7 +76,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 			argp_error(state, "--interval takes one NAME and no filter");
 		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return flows_names_parse(key, arg, &request->names, state);
 	}
 }
 

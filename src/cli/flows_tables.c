@@ -10,7 +10,7 @@
 
 enum { LIST_BYTES = 160 };
 
-int flows_names_add(struct flows_names *names, char *name)
+static int add_name(struct flows_names *names, char *name)
 {
 	if (names->count == FLOWS_TABLES_MAX)
 		return HAUL_ELIMIT;
@@ -18,11 +18,20 @@ int flows_names_add(struct flows_names *names, char *name)
 	return 0;
 }
 
+error_t flows_names_parse(int key, char *arg, struct flows_names *names, struct argp_state *state)
+{
+	if (key != ARGP_KEY_ARG)
+		return ARGP_ERR_UNKNOWN;
+	if (add_name(names, arg) < 0)
+		argp_error(state, "at most %d names", FLOWS_TABLES_MAX);
+	return 0;
+}
+
 static int load_name(const char *name, void *arg)
 {
 	struct flows_names *names = arg;
 	char *copy = strdup(name);
-	int rc = copy == NULL ? -ENOMEM : flows_names_add(names, copy);
+	int rc = copy == NULL ? -ENOMEM : add_name(names, copy);
 
 	if (rc < 0)
 		free(copy);

@@ -6,6 +6,7 @@
  * Errors     with a text that lists what is attached. */
 #pragma once
 
+#include <argp.h>
 #include <stdint.h>
 
 #include <haul/flow.h>
@@ -22,8 +23,8 @@ struct flows_tables {
 	struct haul_flows *flows[FLOWS_TABLES_MAX];
 };
 
-/* HAUL_ELIMIT beyond FLOWS_TABLES_MAX. */
-int flows_names_add(struct flows_names *names, char *name);
+/* For the default of a parser: takes each name; an error of usage beyond FLOWS_TABLES_MAX. */
+error_t flows_names_parse(int key, char *arg, struct flows_names *names, struct argp_state *state);
 /* All that are attached; flows_names_free ends it. */
 int flows_names_load(struct flows_names *names, struct haul_err *err);
 void flows_names_free(struct flows_names *names);

@@ -86,12 +86,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	case KEY_NUMERIC:
 		request->numeric = true;
 		return 0;
-	case ARGP_KEY_ARG:
-		if (flows_names_add(&request->names, arg) < 0)
-			argp_error(state, "at most %d names", FLOWS_TABLES_MAX);
-		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return flows_names_parse(key, arg, &request->names, state);
 	}
 }
 
