@@ -149,6 +149,27 @@ void lsm_lab_done(struct lsm_lab *lab)
 	}
 }
 
+struct lsm_lab *lsm_lab_new(uint64_t seed)
+{
+	struct lsm_lab *lab = malloc(sizeof *lab);
+	assert_non_null(lab);
+	lsm_lab_init(lab, seed);
+	return lab;
+}
+
+struct lsm_lab *lsm_lab_new_open(uint64_t seed)
+{
+	struct lsm_lab *lab = lsm_lab_new(seed);
+	assert_int_equal(lsm_lab_open(lab), 0);
+	return lab;
+}
+
+void lsm_lab_free(struct lsm_lab *lab)
+{
+	lsm_lab_done(lab);
+	free(lab);
+}
+
 int lsm_lab_open(struct lsm_lab *lab)
 {
 	vfs_open(lab);
@@ -289,6 +310,25 @@ void lsm_lab_replay(struct lsm_lab *lab)
 		place_next(&place);
 	assert_int_equal(place.position, lab->place.position);
 	lsm_lab_publish(lab, lab->place.op);
+}
+
+void lsm_lab_frame_range(struct lsm_lab *lab, enum tree tree, uint32_t from, uint32_t to,
+			 bool deleted)
+{
+	for (uint32_t k = from; k < to; k++)
+		lsm_lab_put(lab, tree, k, 40, deleted);
+	assert_int_equal(lsm_lab_frame(lab), 0);
+	lsm_lab_publish(lab, lab->place.op);
+}
+
+void lsm_lab_flush_only(struct lsm_lab *lab)
+{
+	int rc;
+	while ((rc = lsm_freeze(lab->lsm, &lab->place)) == -EAGAIN)
+		assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
+	assert_int_equal(rc, 0);
+	while (lsm_checkpoint(lab->lsm).op < lab->place.op)
+		assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
 }
 
 int lsm_lab_settle(struct lsm_lab *lab)
@@ -521,6 +561,13 @@ void lsm_lab_check_executor(struct lsm_lab *lab)
 			assert_true(row.op == 0 || row.op == asks[i].row.op);
 		}
 	}
+}
+
+struct haul_store_status lsm_lab_status(const struct lsm_lab *lab)
+{
+	struct haul_store_status status = { .op_last = 0 };
+	lsm_status(lab->lsm, &status);
+	return status;
 }
 
 uint32_t lsm_lab_runs(struct lsm_lab *lab, enum tree tree)

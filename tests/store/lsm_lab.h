@@ -60,6 +60,12 @@ struct lsm_lab {
 	struct arena arena;
 };
 
+/* Made, not opened: options may still be changed. Free undoes everything. */
+struct lsm_lab *lsm_lab_new(uint64_t seed);
+/* Made and opened, as lsm_lab_init leaves the options. */
+struct lsm_lab *lsm_lab_new_open(uint64_t seed);
+void lsm_lab_free(struct lsm_lab *lab);
+/* The same for a lab that is part of something. */
 void lsm_lab_init(struct lsm_lab *lab, uint64_t seed);
 /* In a real, empty folder: for threads, which the simulated disk does not bear. */
 void lsm_lab_init_in(struct lsm_lab *lab, const char *folder);
@@ -79,6 +85,11 @@ int lsm_lab_frame(struct lsm_lab *lab);
 /* A frame of random rows, some keys twice, perhaps with an aborted group. */
 int lsm_lab_frame_random(struct lsm_lab *lab);
 void lsm_lab_publish(struct lsm_lab *lab, uint64_t op);
+/* A frame of the keys from … to - 1, with short values or deleted, and publish it. */
+void lsm_lab_frame_range(struct lsm_lab *lab, enum tree tree, uint32_t from, uint32_t to,
+			 bool deleted);
+/* What is in the memory table becomes a run, and no merge follows. */
+void lsm_lab_flush_only(struct lsm_lab *lab);
 /* Steps until there is nothing to do: 0 or what one of them said. */
 int lsm_lab_settle(struct lsm_lab *lab);
 /* Freeze and settle, so that all is in tables. */
@@ -88,6 +99,7 @@ int lsm_lab_flush(struct lsm_lab *lab);
 void lsm_lab_check(struct lsm_lab *lab, struct lsm_view *view, uint64_t op);
 /* The same of what is newest, through the executor's calls. */
 void lsm_lab_check_executor(struct lsm_lab *lab);
+struct haul_store_status lsm_lab_status(const struct lsm_lab *lab);
 /* Runs of a tree. */
 uint32_t lsm_lab_runs(struct lsm_lab *lab, enum tree tree);
 /* The blobs there are: exactly the tables of the checkpoint and its manifest. */

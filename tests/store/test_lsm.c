@@ -6,47 +6,6 @@
 #include "store/lsm_lab.h"
 #include "store/table_cache.h"
 
-static struct lsm_lab *lab_new(void)
-{
-	struct lsm_lab *lab = calloc(1, sizeof *lab);
-	assert_non_null(lab);
-	lsm_lab_init(lab, 11);
-	assert_int_equal(lsm_lab_open(lab), 0);
-	return lab;
-}
-
-static void lab_free(struct lsm_lab *lab)
-{
-	lsm_lab_done(lab);
-	free(lab);
-}
-
-static void put_some(struct lsm_lab *lab, enum tree tree, uint32_t from, uint32_t to, bool deleted)
-{
-	for (uint32_t k = from; k < to; k++)
-		lsm_lab_put(lab, tree, k, 40, deleted);
-	assert_int_equal(lsm_lab_frame(lab), 0);
-	lsm_lab_publish(lab, lab->place.op);
-}
-
-/* What is in the memory table becomes a run, and no merge follows. */
-static void flush_only(struct lsm_lab *lab)
-{
-	int rc;
-	while ((rc = lsm_freeze(lab->lsm, &lab->place)) == -EAGAIN)
-		assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
-	assert_int_equal(rc, 0);
-	while (lsm_checkpoint(lab->lsm).op < lab->place.op)
-		assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
-}
-
-static struct haul_store_status status_of(struct lsm_lab *lab)
-{
-	struct haul_store_status status = { .op_last = 0 };
-	lsm_status(lab->lsm, &status);
-	return status;
-}
-
 /* ---- opening ---- */
 
 static void root_replace(struct lsm_lab *lab, const void *data, size_t bytes)
@@ -62,9 +21,9 @@ static void root_replace(struct lsm_lab *lab, const void *data, size_t bytes)
 static void test_lsm_open__refuses_a_root_it_cannot_trust(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
-	put_some(lab, TREE_NODE, 0, 20, false);
-	flush_only(lab);
+	struct lsm_lab *lab = lsm_lab_new_open(11);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 20, false);
+	lsm_lab_flush_only(lab);
 	uint8_t good[MEDIA_ROOT_MAX];
 	size_t bytes = sizeof good;
 	uint64_t version;
@@ -95,16 +54,16 @@ static void test_lsm_open__refuses_a_root_it_cannot_trust(void **state)
 	lsm_lab_close(lab);
 	assert_int_equal(lsm_lab_open(lab), 0);
 	lsm_lab_check_executor(lab);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* A manifest or table that is damaged or missing would be opened without what was in it. */
 static void test_lsm_open__refuses_damaged_blobs(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
-	put_some(lab, TREE_NODE, 0, 20, false);
-	flush_only(lab);
+	struct lsm_lab *lab = lsm_lab_new_open(11);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 20, false);
+	lsm_lab_flush_only(lab);
 	uint64_t manifest = lab->lsm->root.blob;
 	uint64_t blobs[] = { manifest,
 			     lab->lsm->current->tree[TREE_NODE].run[0]->table[0]->info.blob };
@@ -126,16 +85,16 @@ static void test_lsm_open__refuses_damaged_blobs(void **state)
 	lsm_lab_close(lab);
 	assert_int_equal(lsm_lab_open(lab), -ENOENT);
 	assert_non_null(strstr(lab->err.text, "manifest"));
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* Whoever may only read would delete what a writer is about to name. */
 static void test_lsm_open__read_only_changes_nothing(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
-	put_some(lab, TREE_NODE, 0, 20, false);
-	flush_only(lab);
+	struct lsm_lab *lab = lsm_lab_new_open(11);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 20, false);
+	lsm_lab_flush_only(lab);
 	_Alignas(MEDIA_ALIGN) static const uint8_t stray[MEDIA_ALIGN];
 	assert_int_equal(MEDIA_CALL(lab->media, blob_put, 1000, stray, sizeof stray), 0);
 	lsm_lab_close(lab);
@@ -151,37 +110,37 @@ static void test_lsm_open__read_only_changes_nothing(void **state)
 	assert_int_equal(lsm_lab_open(lab), 0);
 	lsm_lab_check_blobs(lab);
 	assert_true(lab->lsm->blob_next > 1000); /* and no number is used twice */
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* Runs of levels that there are no more would never be merged again, or be forgotten. */
 static void test_lsm_open__with_fewer_levels(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
+	struct lsm_lab *lab = lsm_lab_new_open(11);
 	for (uint32_t i = 0; i < 30; i++) {
-		put_some(lab, TREE_NODE, i, i + 60, i % 4 == 3);
-		flush_only(lab);
+		lsm_lab_frame_range(lab, TREE_NODE, i, i + 60, i % 4 == 3);
+		lsm_lab_flush_only(lab);
 		while (lsm_busy(lab->lsm))
 			assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
 	}
-	assert_true(status_of(lab).level[3].runs > 0);
+	assert_true(lsm_lab_status(lab).level[3].runs > 0);
 	lsm_lab_close(lab);
 	lab->options.levels = 2;
 	assert_int_equal(lsm_lab_open(lab), 0);
-	assert_int_equal(status_of(lab).level[3].runs, 0);
-	assert_true(status_of(lab).level[1].runs > 0);
+	assert_int_equal(lsm_lab_status(lab).level[3].runs, 0);
+	assert_true(lsm_lab_status(lab).level[1].runs > 0);
 	lsm_lab_replay(lab);
 	lsm_lab_check_executor(lab);
 	for (uint32_t i = 0; i < 12; i++) {
-		put_some(lab, TREE_NODE, 0, 90, false);
-		flush_only(lab);
+		lsm_lab_frame_range(lab, TREE_NODE, 0, 90, false);
+		lsm_lab_flush_only(lab);
 	}
 	assert_int_equal(lsm_lab_settle(lab), 0);
 	assert_int_equal(lsm_lab_runs(lab, TREE_NODE), 1);
 	lsm_lab_check_executor(lab);
 	lsm_lab_check_blobs(lab);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* ---- freezing and flushing ---- */
@@ -190,14 +149,14 @@ static void test_lsm_open__with_fewer_levels(void **state)
 static void test_lsm_ready__says_when_to_wait(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
+	struct lsm_lab *lab = lsm_lab_new_open(11);
 	assert_int_equal(lsm_freeze(lab->lsm, &lab->place), 0);
 	assert_null(lab->lsm->frozen); /* nothing was there */
-	put_some(lab, TREE_NODE, 0, 5, false);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 5, false);
 	assert_null(lab->lsm->frozen);
 	assert_int_equal(lsm_freeze(lab->lsm, &lab->place), 0);
 	assert_non_null(lab->lsm->frozen);
-	put_some(lab, TREE_NODE, 5, 9, false);
+	lsm_lab_frame_range(lab, TREE_NODE, 5, 9, false);
 	assert_int_equal(lsm_freeze(lab->lsm, &lab->place), -EAGAIN);
 	assert_int_equal(lsm_ready(lab->lsm, &lab->place), 0); /* there is room all the same */
 	while (memtable_used(lab->lsm->active->table) < LAB_MEMTABLE)
@@ -209,30 +168,30 @@ static void test_lsm_ready__says_when_to_wait(void **state)
 	while (lsm_ready(lab->lsm, &lab->place) == -EAGAIN)
 		assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
 	lsm_lab_check_executor(lab);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* Frames that wrote no rows would keep the log for ever. */
 static void test_lsm_ready__a_long_log_is_reason_enough(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
+	struct lsm_lab *lab = lsm_lab_new_open(11);
 	for (uint32_t i = 0; i < 100; i++) {
 		assert_int_equal(lsm_lab_frame(lab), 0);
 		assert_int_equal(lsm_lab_settle(lab), 0);
 	}
 	uint64_t behind = lab->place.position - lsm_checkpoint(lab->lsm).position;
 	assert_true(behind < 64 * 1024);
-	assert_int_equal(status_of(lab).level[0].runs, 0);
-	lab_free(lab);
+	assert_int_equal(lsm_lab_status(lab).level[0].runs, 0);
+	lsm_lab_free(lab);
 }
 
 /* A root would name rows of frames that a crash takes back. */
 static void test_lsm_step__a_flush_waits_for_the_log(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
-	put_some(lab, TREE_NODE, 0, 20, false);
+	struct lsm_lab *lab = lsm_lab_new_open(11);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 20, false);
 	assert_int_equal(lsm_freeze(lab->lsm, &lab->place), 0);
 	for (uint32_t i = 0; i < 50; i++)
 		assert_true(lsm_step(lab->lsm, lab->place.op - 1) >= 0);
@@ -241,39 +200,39 @@ static void test_lsm_step__a_flush_waits_for_the_log(void **state)
 	assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
 	assert_int_equal(lsm_checkpoint(lab->lsm).op, lab->place.op);
 	assert_int_equal(lsm_checkpoint(lab->lsm).chain, lab->place.chain);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* A reader that is slower than a flush would stop writers, or lose its rows under its hands. */
 static void test_lsm_view__keeps_its_memory_table(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
+	struct lsm_lab *lab = lsm_lab_new_open(11);
 	uint64_t op[3];
 	struct lsm_view *view[3];
-	put_some(lab, TREE_NODE, 0, 20, false);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 20, false);
 	view[0] = lsm_view_take(lab->lsm, &op[0]);
-	flush_only(lab);
-	put_some(lab, TREE_NODE, 0, 20, true);
-	flush_only(lab); /* the third is in use */
-	put_some(lab, TREE_NODE, 10, 30, false);
+	lsm_lab_flush_only(lab);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 20, true);
+	lsm_lab_flush_only(lab); /* the third is in use */
+	lsm_lab_frame_range(lab, TREE_NODE, 10, 30, false);
 	lsm_lab_check(lab, view[0], op[0]);
 	view[1] = lsm_view_take(lab->lsm, &op[1]);
-	flush_only(lab);
-	put_some(lab, TREE_NODE, 5, 15, false);
+	lsm_lab_flush_only(lab);
+	lsm_lab_frame_range(lab, TREE_NODE, 5, 15, false);
 	view[2] = lsm_view_take(lab->lsm, &op[2]);
 	assert_int_equal(lsm_freeze(lab->lsm, &lab->place), -EAGAIN); /* all three are held */
 	for (uint32_t i = 0; i < 3; i++)
 		lsm_lab_check(lab, view[i], op[i]);
 	lsm_view_drop(lab->lsm, view[0]);
-	flush_only(lab);
+	lsm_lab_flush_only(lab);
 	lsm_lab_check(lab, view[1], op[1]);
 	lsm_lab_check(lab, view[2], op[2]);
 	lsm_view_drop(lab->lsm, view[1]);
 	lsm_view_drop(lab->lsm, view[2]);
 	assert_int_equal(lsm_lab_settle(lab), 0);
 	lsm_lab_check_blobs(lab); /* what views kept is gone */
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* A backup that takes its time would stop writers, or its tables would be deleted under its
@@ -281,16 +240,16 @@ static void test_lsm_view__keeps_its_memory_table(void **state)
 static void test_lsm_view_tables__keeps_no_memory_table(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
-	put_some(lab, TREE_NODE, 0, 20, false);
-	flush_only(lab);
-	put_some(lab, TREE_NODE, 0, 20, false);
+	struct lsm_lab *lab = lsm_lab_new_open(11);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 20, false);
+	lsm_lab_flush_only(lab);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 20, false);
 	struct lsm_view *view = lsm_view_tables_new(lab->lsm);
 	assert_non_null(view);
 	uint64_t blob = view->tree[TREE_NODE].run[0]->table[0]->info.blob;
 	for (uint32_t i = 0; i < 6; i++) {
-		put_some(lab, TREE_NODE, 0, 20, false);
-		flush_only(lab);
+		lsm_lab_frame_range(lab, TREE_NODE, 0, 20, false);
+		lsm_lab_flush_only(lab);
 	}
 	assert_int_equal(lsm_lab_settle(lab), 0);
 	assert_int_equal(lsm_lab_runs(lab, TREE_NODE), 1);
@@ -299,15 +258,15 @@ static void test_lsm_view_tables__keeps_no_memory_table(void **state)
 	assert_true(lsm_busy(lab->lsm));
 	assert_int_equal(lsm_lab_settle(lab), 0);
 	lsm_lab_check_blobs(lab);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* Rows that were put and not published would be seen. */
 static void test_lsm_view__sees_what_is_published(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
-	put_some(lab, TREE_NODE, 0, 20, false);
+	struct lsm_lab *lab = lsm_lab_new_open(11);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 20, false);
 	lsm_lab_put(lab, TREE_NODE, 3, 10, true);
 	lsm_lab_put(lab, TREE_NODE, 30, 10, false);
 	assert_int_equal(lsm_lab_frame(lab), 0);
@@ -315,13 +274,13 @@ static void test_lsm_view__sees_what_is_published(void **state)
 	struct lsm_view *view = lsm_view_take(lab->lsm, &op);
 	assert_int_equal(op, lab->place.op - 1);
 	lsm_lab_check(lab, view, op);
-	flush_only(lab);
+	lsm_lab_flush_only(lab);
 	lsm_view_drop(lab->lsm, view);
 	view = lsm_view_take(lab->lsm, &op);
 	assert_int_equal(op, lab->place.op - 1);
 	lsm_lab_check(lab, view, op); /* the flush kept what is still seen */
 	lsm_view_drop(lab->lsm, view);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* ---- pins ---- */
@@ -330,14 +289,14 @@ static void test_lsm_view__sees_what_is_published(void **state)
 static void test_lsm_pin__keeps_versions_until_unpinned(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
+	struct lsm_lab *lab = lsm_lab_new_open(11);
 	uint64_t pins[LSM_PINS], none;
 	for (uint32_t i = 0; i < LSM_PINS; i++) {
-		put_some(lab, TREE_NODE, 0, 3, i % 4 == 3);
+		lsm_lab_frame_range(lab, TREE_NODE, 0, 3, i % 4 == 3);
 		assert_int_equal(lsm_pin(lab->lsm, &pins[i]), 0);
 	}
 	assert_int_equal(lsm_pin(lab->lsm, &none), -EBUSY);
-	put_some(lab, TREE_NODE, 0, 3, false);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 3, false);
 	assert_int_equal(lsm_lab_flush(lab), 0);
 	lsm_compact(lab->lsm);
 	assert_int_equal(lsm_lab_settle(lab), 0);
@@ -346,23 +305,23 @@ static void test_lsm_pin__keeps_versions_until_unpinned(void **state)
 	for (uint32_t i = 0; i < LSM_PINS; i++)
 		lsm_lab_check(lab, view, pins[i]);
 	lsm_view_drop(lab->lsm, view);
-	struct haul_store_status status = status_of(lab);
+	struct haul_store_status status = lsm_lab_status(lab);
 	uint64_t rows = 0;
 	for (uint32_t level = 0; level < 4; level++)
 		rows += status.level[level].rows;
 	assert_int_equal(rows, 3 * (LSM_PINS + 1));
 	for (uint32_t i = 0; i < LSM_PINS; i++)
 		lsm_unpin(lab->lsm, pins[i]);
-	put_some(lab, TREE_NODE, 3, 4, false);
-	flush_only(lab);
+	lsm_lab_frame_range(lab, TREE_NODE, 3, 4, false);
+	lsm_lab_flush_only(lab);
 	lsm_compact(lab->lsm);
 	assert_int_equal(lsm_lab_settle(lab), 0);
-	status = status_of(lab);
+	status = lsm_lab_status(lab);
 	rows = 0;
 	for (uint32_t level = 0; level < 4; level++)
 		rows += status.level[level].rows;
 	assert_int_equal(rows, 4);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* ---- merging ---- */
@@ -371,16 +330,16 @@ static void test_lsm_pin__keeps_versions_until_unpinned(void **state)
 static void test_lsm_compact__leaves_nothing_of_what_was_deleted(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
+	struct lsm_lab *lab = lsm_lab_new_open(11);
 	for (uint32_t tree = 0; tree < TREES; tree++)
-		put_some(lab, (enum tree)tree, 0, 50, false);
+		lsm_lab_frame_range(lab, (enum tree)tree, 0, 50, false);
 	assert_int_equal(lsm_lab_flush(lab), 0);
 	for (uint32_t tree = 0; tree < TREES; tree++)
-		put_some(lab, (enum tree)tree, 0, 50, true);
+		lsm_lab_frame_range(lab, (enum tree)tree, 0, 50, true);
 	assert_int_equal(lsm_lab_flush(lab), 0);
 	lsm_compact(lab->lsm);
 	assert_int_equal(lsm_lab_settle(lab), 0);
-	struct haul_store_status status = status_of(lab);
+	struct haul_store_status status = lsm_lab_status(lab);
 	for (uint32_t level = 0; level < 4; level++)
 		assert_int_equal(status.level[level].rows, 0);
 	lsm_lab_check_executor(lab);
@@ -389,7 +348,7 @@ static void test_lsm_compact__leaves_nothing_of_what_was_deleted(void **state)
 	assert_int_equal(lsm_lab_open(lab), 0); /* a root without a manifest */
 	assert_int_equal(lsm_checkpoint(lab->lsm).op, lab->place.op);
 	lsm_lab_check_executor(lab);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* The defect of merging that stops at a full batch and forgets the rest: all rows of all runs are
@@ -397,31 +356,31 @@ static void test_lsm_compact__leaves_nothing_of_what_was_deleted(void **state)
 static void test_lsm_merge__drops_no_rows(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
+	struct lsm_lab *lab = lsm_lab_new_open(11);
 	lab->options.level_factor = 2;
 	lsm_lab_close(lab);
 	assert_int_equal(lsm_lab_open(lab), 0);
 	for (uint32_t k = 0; k < LAB_KEYS; k++) {
-		put_some(lab, TREE_NODE, k * 7 % LAB_KEYS, k * 7 % LAB_KEYS + 1, false);
+		lsm_lab_frame_range(lab, TREE_NODE, k * 7 % LAB_KEYS, k * 7 % LAB_KEYS + 1, false);
 		if (k % 4 == 0)
-			flush_only(lab);
+			lsm_lab_flush_only(lab);
 	}
 	assert_int_equal(lsm_lab_flush(lab), 0);
-	struct haul_store_status status = status_of(lab);
+	struct haul_store_status status = lsm_lab_status(lab);
 	uint64_t rows = 0;
 	for (uint32_t level = 0; level < 4; level++)
 		rows += status.level[level].rows;
 	assert_int_equal(rows, LAB_KEYS);
 	assert_true(status.merges > 5);
 	lsm_lab_check_executor(lab);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* Ascending keys would be written again at every level although nothing overlaps. */
 static void test_lsm_merge__moves_tables_that_overlap_nothing(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
+	struct lsm_lab *lab = lsm_lab_new_open(11);
 	for (uint32_t k = 0; k + 16 <= LAB_KEYS; k += 16) {
 		for (uint32_t i = k; i < k + 16; i++)
 			lsm_lab_put(lab, TREE_NODE, i, 700, false);
@@ -430,7 +389,7 @@ static void test_lsm_merge__moves_tables_that_overlap_nothing(void **state)
 		assert_true(lsm_step(lab->lsm, lab->place.op) >= 0);
 	}
 	assert_int_equal(lsm_lab_settle(lab), 0);
-	struct haul_store_status status = status_of(lab);
+	struct haul_store_status status = lsm_lab_status(lab);
 	assert_true(status.merges >= 1);
 	assert_true(status.bytes_flushed > 64 * 1024);
 	assert_true(status.bytes_merged < status.bytes_flushed / 4);
@@ -441,38 +400,38 @@ static void test_lsm_merge__moves_tables_that_overlap_nothing(void **state)
 	lsm_lab_check_blobs(lab);
 	lsm_lab_replay(lab);
 	lsm_lab_check_executor(lab);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* Small tables that are moved and moved would become ever more. */
 static void test_lsm_merge__joins_small_tables(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
+	struct lsm_lab *lab = lsm_lab_new_open(11);
 	for (uint32_t k = 0; k < 60; k++) {
-		put_some(lab, TREE_NODE, k, k + 1, false);
-		flush_only(lab);
+		lsm_lab_frame_range(lab, TREE_NODE, k, k + 1, false);
+		lsm_lab_flush_only(lab);
 	}
 	assert_int_equal(lsm_lab_settle(lab), 0);
-	struct haul_store_status status = status_of(lab);
+	struct haul_store_status status = lsm_lab_status(lab);
 	uint64_t tables = 0;
 	for (uint32_t level = 0; level < 4; level++)
 		tables += status.level[level].tables;
 	assert_true(tables < 8);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* A store at rest would be left with runs that every read has to ask, or would never rest. */
 static void test_lsm_step__rests_with_few_runs(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
+	struct lsm_lab *lab = lsm_lab_new_open(11);
 	lab->options.level_factor = 10;
 	lsm_lab_close(lab);
 	assert_int_equal(lsm_lab_open(lab), 0);
 	for (uint32_t i = 0; i < 9; i++) {
-		put_some(lab, TREE_NODE, 0, 60, false);
-		flush_only(lab);
+		lsm_lab_frame_range(lab, TREE_NODE, 0, 60, false);
+		lsm_lab_flush_only(lab);
 	}
 	assert_int_equal(lsm_lab_runs(lab, TREE_NODE), 9);
 	for (uint32_t i = 0; i < 2; i++) { /* as long as something is put */
@@ -480,19 +439,19 @@ static void test_lsm_step__rests_with_few_runs(void **state)
 		assert_int_equal(lsm_rest_ns(lab->lsm), LSM_REST_NS);
 		assert_false(lsm_busy(lab->lsm)); /* no commit wakes the background for it */
 		os_sim_advance(&lab->os, LSM_REST_NS / 2);
-		put_some(lab, TREE_NODE, 0, 1, false);
+		lsm_lab_frame_range(lab, TREE_NODE, 0, 1, false);
 		assert_int_equal(lsm_step(lab->lsm, lab->place.op), 0);
 		os_sim_advance(&lab->os, LSM_REST_NS - 1);
-		put_some(lab, TREE_NODE, 0, 1, false);
+		lsm_lab_frame_range(lab, TREE_NODE, 0, 1, false);
 	}
 	assert_int_equal(lsm_lab_settle(lab), 0);
 	assert_int_equal(lsm_lab_runs(lab, TREE_NODE), 1);
 	assert_false(lsm_busy(lab->lsm));
 	assert_true(lsm_rest_ns(lab->lsm) == INT64_MAX);
-	uint64_t merged = status_of(lab).bytes_merged;
+	uint64_t merged = lsm_lab_status(lab).bytes_merged;
 	assert_int_equal(lsm_lab_settle(lab), 0);
-	assert_int_equal(status_of(lab).bytes_merged, merged);
-	lab_free(lab);
+	assert_int_equal(lsm_lab_status(lab).bytes_merged, merged);
+	lsm_lab_free(lab);
 }
 
 /* A merge that waited for writers to rest, while newer runs went on to deeper levels, would leave
@@ -500,13 +459,13 @@ static void test_lsm_step__rests_with_few_runs(void **state)
 static void test_lsm_step__goes_on_with_what_was_overtaken(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
+	struct lsm_lab *lab = lsm_lab_new_open(11);
 	lab->options.level_factor = 4;
 	lsm_lab_close(lab);
 	assert_int_equal(lsm_lab_open(lab), 0);
 	for (uint32_t i = 0; i < 3; i++) {
-		put_some(lab, TREE_NODE, 0, 80, i == 1);
-		flush_only(lab);
+		lsm_lab_frame_range(lab, TREE_NODE, 0, 80, i == 1);
+		lsm_lab_flush_only(lab);
 	}
 	assert_int_equal(lsm_step(lab->lsm, lab->place.op), 0);
 	os_sim_advance(&lab->os, LSM_REST_NS);
@@ -514,25 +473,25 @@ static void test_lsm_step__goes_on_with_what_was_overtaken(void **state)
 	struct lsm_job *job = &lab->lsm->jobs[LSM_JOB_EXTRA];
 	assert_true(job->active);
 	for (uint32_t i = 0; i < 16; i++) {
-		put_some(lab, TREE_NODE, i, 80, i % 3 == 1);
-		flush_only(lab);
+		lsm_lab_frame_range(lab, TREE_NODE, i, 80, i % 3 == 1);
+		lsm_lab_flush_only(lab);
 		while (lsm_busy(lab->lsm))
 			assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
 		assert_true(job->active && job->run_count == 3);
 		lsm_lab_check_executor(lab);
 	}
-	assert_int_equal(status_of(lab).level[2].runs, 1);
+	assert_int_equal(lsm_lab_status(lab).level[2].runs, 1);
 	assert_int_equal(lsm_step(lab->lsm, lab->place.op), 0);
 	os_sim_advance(&lab->os, LSM_REST_NS);
 	while (job->active)
 		assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
-	assert_int_equal(status_of(lab).level[2].runs, 2);
+	assert_int_equal(lsm_lab_status(lab).level[2].runs, 2);
 	lsm_lab_check_executor(lab);
 	assert_int_equal(lsm_lab_settle(lab), 0);
 	assert_int_equal(lsm_lab_runs(lab, TREE_NODE), 1);
 	lsm_lab_check_executor(lab);
 	lsm_lab_check_blobs(lab);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* A merge that begins while a flush waits for the log would keep two memory tables of three from
@@ -540,28 +499,28 @@ static void test_lsm_step__goes_on_with_what_was_overtaken(void **state)
 static void test_lsm_merge__keeps_no_memory_table(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
+	struct lsm_lab *lab = lsm_lab_new_open(11);
 	const struct lsm_job *job = &lab->lsm->jobs[0];
 	for (uint32_t i = 0; i < 3; i++) {
-		put_some(lab, TREE_NODE, 0, 80, false);
-		flush_only(lab);
+		lsm_lab_frame_range(lab, TREE_NODE, 0, 80, false);
+		lsm_lab_flush_only(lab);
 	}
-	put_some(lab, TREE_NODE, 0, 20, false);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 20, false);
 	assert_int_equal(lsm_freeze(lab->lsm, &lab->place), 0);
-	put_some(lab, TREE_NODE, 0, 20, false);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 20, false);
 	while (!job->active)
 		assert_int_equal(lsm_step(lab->lsm, lab->place.op - 2), 1);
 	for (uint32_t i = 0; i < 4; i++) {
 		while (lab->lsm->frozen && lsm_checkpoint(lab->lsm).op < lab->lsm->frozen->place.op)
 			assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
 		assert_int_equal(lsm_freeze(lab->lsm, &lab->place), 0);
-		put_some(lab, TREE_NODE, 0, 20, false);
+		lsm_lab_frame_range(lab, TREE_NODE, 0, 20, false);
 		assert_true(job->active);
 	}
 	assert_int_equal(lsm_lab_settle(lab), 0);
 	lsm_lab_check_executor(lab);
 	lsm_lab_check_blobs(lab);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* A merge that was overtaken and then stopped by a crash would leave runs in the way of all newer
@@ -569,59 +528,59 @@ static void test_lsm_merge__keeps_no_memory_table(void **state)
 static void test_lsm_merge__goes_on_behind_what_a_crash_left(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
+	struct lsm_lab *lab = lsm_lab_new_open(11);
 	for (uint32_t i = 0; i < 2; i++) {
-		put_some(lab, TREE_NODE, 0, 80, false);
-		flush_only(lab);
+		lsm_lab_frame_range(lab, TREE_NODE, 0, 80, false);
+		lsm_lab_flush_only(lab);
 	}
 	assert_int_equal(lsm_step(lab->lsm, lab->place.op), 0);
 	os_sim_advance(&lab->os, LSM_REST_NS);
 	assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
 	assert_true(lab->lsm->jobs[LSM_JOB_EXTRA].active);
 	for (uint32_t i = 0; i < 3; i++) {
-		put_some(lab, TREE_NODE, 0, 20, false);
-		flush_only(lab);
+		lsm_lab_frame_range(lab, TREE_NODE, 0, 20, false);
+		lsm_lab_flush_only(lab);
 		while (lsm_busy(lab->lsm))
 			assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
 	}
-	assert_int_equal(status_of(lab).level[1].runs, 1);
+	assert_int_equal(lsm_lab_status(lab).level[1].runs, 1);
 	lsm_lab_close(lab);
 	assert_int_equal(lsm_lab_open(lab), 0);
-	assert_int_equal(status_of(lab).level[0].runs, 2); /* the oldest */
+	assert_int_equal(lsm_lab_status(lab).level[0].runs, 2); /* the oldest */
 	for (uint32_t i = 0; i < 20; i++) {
-		put_some(lab, TREE_NODE, 0, 20, false);
-		flush_only(lab);
+		lsm_lab_frame_range(lab, TREE_NODE, 0, 20, false);
+		lsm_lab_flush_only(lab);
 		while (lsm_busy(lab->lsm))
 			assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
-		assert_true(status_of(lab).level[0].runs <= 4);
+		assert_true(lsm_lab_status(lab).level[0].runs <= 4);
 	}
-	assert_int_equal(status_of(lab).level[0].runs, 2);
+	assert_int_equal(lsm_lab_status(lab).level[0].runs, 2);
 	lsm_lab_check_executor(lab);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* The last level would grow by a run with every merge, and overwritten rows with it. */
 static void test_lsm_merge__last_level_stays_small(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
+	struct lsm_lab *lab = lsm_lab_new_open(11);
 	lab->options.levels = 2;
 	lab->options.level_factor = 8;
 	lsm_lab_close(lab);
 	assert_int_equal(lsm_lab_open(lab), 0);
 	uint64_t most = 0;
 	for (uint32_t i = 0; i < 100; i++) {
-		put_some(lab, TREE_NODE, 0, 60, false);
-		flush_only(lab);
+		lsm_lab_frame_range(lab, TREE_NODE, 0, 60, false);
+		lsm_lab_flush_only(lab);
 		while (lsm_busy(lab->lsm))
 			assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
-		struct haul_store_status status = status_of(lab);
+		struct haul_store_status status = lsm_lab_status(lab);
 		assert_true(status.level[0].runs < 8);
 		most = status.level[1].runs > most ? status.level[1].runs : most;
 	}
 	assert_int_equal(most, 3); /* of the same size, the newer ones twice the oldest */
 	lsm_lab_check_executor(lab);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* ---- looking ---- */
@@ -630,10 +589,10 @@ static void test_lsm_merge__last_level_stays_small(void **state)
 static void test_lsm_find__keys_behind_all_tables_meet_none(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
+	struct lsm_lab *lab = lsm_lab_new_open(11);
 	for (uint32_t i = 0; i < 5; i++) {
-		put_some(lab, TREE_NODE, i * 10, i * 10 + 10, false);
-		flush_only(lab);
+		lsm_lab_frame_range(lab, TREE_NODE, i * 10, i * 10 + 10, false);
+		lsm_lab_flush_only(lab);
 	}
 	struct table_cache_status before, after;
 	table_cache_status(lab->lsm->cache, &before);
@@ -648,17 +607,17 @@ static void test_lsm_find__keys_behind_all_tables_meet_none(void **state)
 		assert_int_equal(asks[i].row.op, 0);
 		assert_int_equal(asks[i].hash, 77); /* not even hashed */
 	}
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* More keys than the executor looks for at once would be cut off, or sorted wrongly. */
 static void test_lsm_find__takes_any_number_of_keys(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
+	struct lsm_lab *lab = lsm_lab_new_open(11);
 	for (uint32_t i = 0; i < 3; i++) {
-		put_some(lab, TREE_OUT, i, LAB_KEYS - i, false);
-		flush_only(lab);
+		lsm_lab_frame_range(lab, TREE_OUT, i, LAB_KEYS - i, false);
+		lsm_lab_flush_only(lab);
 	}
 	uint32_t count = LSM_FIND * 2 + 100;
 	struct table_ask *asks = calloc(count, sizeof *asks);
@@ -674,16 +633,16 @@ static void test_lsm_find__takes_any_number_of_keys(void **state)
 		assert_int_equal(asks[i].row.op, run + 1);
 	}
 	free(asks);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* A value for which there is no room would be missing without a word. */
 static void test_lsm_find__says_that_the_arena_is_full(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
-	put_some(lab, TREE_NODE, 0, 60, false);
-	flush_only(lab);
+	struct lsm_lab *lab = lsm_lab_new_open(11);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 60, false);
+	lsm_lab_flush_only(lab);
 	assert_int_equal(lsm_ready(lab->lsm, &lab->place), 0); /* lets the memory table go */
 	struct table_ask asks[60];
 	for (uint32_t i = 0; i < 60; i++)
@@ -692,7 +651,7 @@ static void test_lsm_find__says_that_the_arena_is_full(void **state)
 	assert_int_equal(lsm_find(lab->lsm, TREE_NODE, asks, 60, &arena), HAUL_EFULL);
 	assert_int_equal(asks[0].status, 0);
 	assert_int_equal(asks[59].status, HAUL_EFULL);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* ---- holding back ---- */
@@ -702,9 +661,9 @@ static void test_lsm_find__says_that_the_arena_is_full(void **state)
 static void test_lsm_throttle__grows_without_a_cliff(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
+	struct lsm_lab *lab = lsm_lab_new_open(11);
 	assert_int_equal(lsm_throttle_ns(lab->lsm), 0);
-	put_some(lab, TREE_NODE, 0, 5, false);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 5, false);
 	assert_int_equal(lsm_freeze(lab->lsm, &lab->place), 0);
 	int64_t before = 0;
 	uint32_t free_of_it = 0;
@@ -723,19 +682,19 @@ static void test_lsm_throttle__grows_without_a_cliff(void **state)
 	lab->place.position += 4096;
 	assert_int_equal(lsm_ready(lab->lsm, &lab->place), 0);
 	assert_int_equal(lsm_throttle_ns(lab->lsm), 0);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* Runs would pile up without end when merges cannot keep up. */
 static void test_lsm_throttle__counts_runs_that_wait(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
+	struct lsm_lab *lab = lsm_lab_new_open(11);
 	int64_t before = 0;
 	uint32_t runs = 0;
 	while (before < 20000000) {
-		put_some(lab, TREE_NODE, 0, 5, false);
-		flush_only(lab); /* flushes go first: no merge is done */
+		lsm_lab_frame_range(lab, TREE_NODE, 0, 5, false);
+		lsm_lab_flush_only(lab); /* flushes go first: no merge is done */
 		runs++;
 		int64_t ns = lsm_throttle_ns(lab->lsm);
 		assert_true(ns >= before);
@@ -745,8 +704,8 @@ static void test_lsm_throttle__counts_runs_that_wait(void **state)
 	assert_int_equal(runs, 2 * lab->options.level_factor);
 	while (runs < 5 * lab->options.level_factor) {
 		assert_int_equal(lsm_ready(lab->lsm, &lab->place), 0);
-		put_some(lab, TREE_NODE, 0, 5, false);
-		flush_only(lab);
+		lsm_lab_frame_range(lab, TREE_NODE, 0, 5, false);
+		lsm_lab_flush_only(lab);
 		runs++;
 	}
 	assert_int_equal(lsm_ready(lab->lsm, &lab->place), -EAGAIN);
@@ -755,20 +714,20 @@ static void test_lsm_throttle__counts_runs_that_wait(void **state)
 	assert_int_equal(lsm_lab_settle(lab), 0);
 	assert_int_equal(lsm_throttle_ns(lab->lsm), 0);
 	lsm_lab_check_executor(lab);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* Figures that do not add up: levels, write amplification, memory. */
 static void test_lsm_status__adds_up(void **state)
 {
 	(void)state;
-	struct lsm_lab *lab = lab_new();
-	put_some(lab, TREE_NODE, 0, 50, false);
-	flush_only(lab);
-	put_some(lab, TREE_OUT, 0, 50, false);
-	flush_only(lab);
-	put_some(lab, TREE_NODE, 0, 10, false);
-	struct haul_store_status status = status_of(lab);
+	struct lsm_lab *lab = lsm_lab_new_open(11);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 50, false);
+	lsm_lab_flush_only(lab);
+	lsm_lab_frame_range(lab, TREE_OUT, 0, 50, false);
+	lsm_lab_flush_only(lab);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 10, false);
+	struct haul_store_status status = lsm_lab_status(lab);
 	assert_int_equal(status.level_count, 4);
 	assert_int_equal(status.level[0].runs, 2);
 	assert_int_equal(status.level[0].rows, 100);
@@ -780,15 +739,15 @@ static void test_lsm_status__adds_up(void **state)
 	assert_int_equal(status.memtable_bytes, memtable_used(lab->lsm->active->table));
 	assert_int_equal(status.debt_bytes, 0);
 	assert_true(status.memory_bytes > 3 * LAB_MEMTABLE + LAB_CACHE);
-	put_some(lab, TREE_NODE, 0, 50, false);
-	flush_only(lab);
-	put_some(lab, TREE_NODE, 0, 50, false);
-	flush_only(lab);
-	assert_true(status_of(lab).debt_bytes > 0); /* three runs: to be merged */
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 50, false);
+	lsm_lab_flush_only(lab);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 50, false);
+	lsm_lab_flush_only(lab);
+	assert_true(lsm_lab_status(lab).debt_bytes > 0); /* three runs: to be merged */
 	assert_int_equal(lsm_lab_settle(lab), 0);
-	status = status_of(lab);
+	status = lsm_lab_status(lab);
 	assert_true(status.bytes_merged > 0 && status.merges > 0 && status.debt_bytes == 0);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 int main(void)

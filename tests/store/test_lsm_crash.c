@@ -1,5 +1,4 @@
 #include <errno.h>
-#include <stdlib.h>
 
 #include "store/lsm_lab.h"
 
@@ -77,10 +76,8 @@ static void reopen(struct lsm_lab *lab, enum vfs_sim_crash how)
 
 static void crash_at(uint64_t stop, enum vfs_sim_crash how)
 {
-	struct lsm_lab *lab = calloc(1, sizeof *lab);
-	assert_non_null(lab);
 	struct promise promise;
-	lsm_lab_init(lab, stop * VFS_SIM_CRASHES + (uint64_t)how);
+	struct lsm_lab *lab = lsm_lab_new(stop * VFS_SIM_CRASHES + (uint64_t)how);
 	lab->options.level_factor = 2;
 	assert_int_equal(lsm_lab_open(lab), 0);
 	vfs_sim_stop_after(lab->sim, stop);
@@ -96,16 +93,13 @@ static void crash_at(uint64_t stop, enum vfs_sim_crash how)
 	assert_int_equal(lsm_lab_flush(lab), 0);
 	lsm_lab_check_executor(lab);
 	lsm_lab_check_blobs(lab);
-	lsm_lab_done(lab);
-	free(lab);
+	lsm_lab_free(lab);
 }
 
 static uint64_t steps_of_play(void)
 {
-	struct lsm_lab *lab = calloc(1, sizeof *lab);
-	assert_non_null(lab);
 	struct promise promise;
-	lsm_lab_init(lab, 1);
+	struct lsm_lab *lab = lsm_lab_new(1);
 	lab->options.level_factor = 2;
 	assert_int_equal(lsm_lab_open(lab), 0);
 	uint64_t before = vfs_sim_steps(lab->sim);
@@ -113,8 +107,7 @@ static uint64_t steps_of_play(void)
 	uint64_t steps = vfs_sim_steps(lab->sim) - before;
 	assert_int_equal(promise.checkpoint, FRAMES);
 	assert_true(lab->lsm->flushes >= 3 && lab->lsm->merges >= 3);
-	lsm_lab_done(lab);
-	free(lab);
+	lsm_lab_free(lab);
 	return steps;
 }
 

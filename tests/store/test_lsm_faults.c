@@ -1,6 +1,5 @@
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "store/lsm_lab.h"
 
@@ -8,18 +7,10 @@ enum { FRAMES = 40, SKIPS = 60, RETRIES = 8 };
 
 static struct lsm_lab *lab_new(uint64_t seed)
 {
-	struct lsm_lab *lab = calloc(1, sizeof *lab);
-	assert_non_null(lab);
-	lsm_lab_init(lab, seed);
+	struct lsm_lab *lab = lsm_lab_new(seed);
 	lab->options.level_factor = 2;
 	assert_int_equal(lsm_lab_open(lab), 0);
 	return lab;
-}
-
-static void lab_free(struct lsm_lab *lab)
-{
-	lsm_lab_done(lab);
-	free(lab);
 }
 
 /* Frames with steps between them, as long as steps succeed; the error of the one that did not. */
@@ -61,7 +52,7 @@ static void fault_passes(enum vfs_sim_call call, int error, uint64_t skip)
 	lsm_lab_check_blobs(lab);
 	lsm_lab_replay(lab);
 	lsm_lab_check_executor(lab);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* See fault_passes. */
@@ -112,7 +103,7 @@ static void test_lsm_faults__a_disk_that_stays_full_holds_writers(void **state)
 	assert_int_equal(lsm_checkpoint(lab->lsm).op, lab->place.op);
 	lsm_lab_check_executor(lab);
 	lsm_lab_check_blobs(lab);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 struct some_table {
@@ -162,7 +153,7 @@ static void test_lsm_faults__a_rotten_table_is_not_merged_away(void **state)
 	assert_int_equal(lsm_lab_settle(lab), HAUL_ECORRUPT);
 	assert_int_equal(lsm_lab_runs(lab, TREE_NODE), 2);
 	lsm_lab_check_blobs(lab);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 static void check_newest_or_error(const struct table_ask *asks, uint64_t op)
@@ -211,7 +202,7 @@ static void test_lsm_faults__an_old_version_is_no_answer(void **state)
 	assert_int_equal(rc, HAUL_ECORRUPT);
 	lsm_walk_close(walk);
 	lsm_view_drop(lab->lsm, view);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 int main(void)

@@ -1,7 +1,6 @@
 /* The share of memory that filters and indexes of tables have, and what is left out of it. */
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "store/lsm_lab.h"
@@ -17,28 +16,13 @@ enum {
 
 static struct lsm_lab *lab_new(uint64_t seed, uint64_t share)
 {
-	struct lsm_lab *lab = calloc(1, sizeof *lab);
-	assert_non_null(lab);
-	lsm_lab_init(lab, seed);
+	struct lsm_lab *lab = lsm_lab_new(seed);
 	lab->options.table_bytes = TABLE;
 	lab->options.block_bytes = BLOCK;
 	lab->options.memtable_bytes = MEMTABLE;
 	lab->options.filter_bytes = share;
 	assert_int_equal(lsm_lab_open(lab), 0);
 	return lab;
-}
-
-static void lab_free(struct lsm_lab *lab)
-{
-	lsm_lab_done(lab);
-	free(lab);
-}
-
-static struct haul_store_status status_of(struct lsm_lab *lab)
-{
-	struct haul_store_status status = { .op_last = 0 };
-	lsm_status(lab->lsm, &status);
-	return status;
 }
 
 /* What there is in truth, of the tables of the current view. */
@@ -77,7 +61,7 @@ static struct truth truth_of(const struct lsm_lab *lab)
 /* Figures and tables say the same, when nobody holds what was before. */
 static struct truth check_counts(struct lsm_lab *lab)
 {
-	struct haul_store_status status = status_of(lab);
+	struct haul_store_status status = lsm_lab_status(lab);
 	struct truth truth = truth_of(lab);
 	assert_int_equal(status.filter_bytes, truth.memory);
 	assert_int_equal(status.tables_unfiltered, truth.without);
@@ -101,7 +85,7 @@ static void frames_random(struct lsm_lab *lab, uint32_t count)
 		lsm_lab_publish(lab, lab->place.op);
 		assert_true(lsm_step(lab->lsm, lab->place.op) >= 0);
 		if (lab->options.filter_bytes == SHARE)
-			assert_true(status_of(lab).filter_bytes <= SHARE);
+			assert_true(lsm_lab_status(lab).filter_bytes <= SHARE);
 	}
 }
 
@@ -129,7 +113,7 @@ static void test_lsm_filters__keep_to_their_share(void **state)
 	assert_int_equal(lsm_lab_flush(lab), 0);
 	check_counts(lab);
 	lsm_lab_check_blobs(lab);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* A store with more tables than memory has room for could not be opened; or the filters that are
@@ -173,7 +157,7 @@ static void test_lsm_filters__of_upper_levels_come_first(void **state)
 		lsm_lab_check_executor(lab);
 		lsm_lab_check_blobs(lab);
 	}
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* Makes the share so small, or so large, that the next steps have something to do. */
@@ -208,7 +192,7 @@ static void test_lsm_filters__are_dropped_beside_readers(void **state)
 	assert_int_equal(lsm_lab_settle(lab), 0);
 	assert_int_equal(truth_of(lab).filters, 0);
 	/* What the reader holds is in memory still, and counts. */
-	assert_true(status_of(lab).filter_bytes > before.memory);
+	assert_true(lsm_lab_status(lab).filter_bytes > before.memory);
 	lsm_lab_check(lab, view, op);
 	lsm_lab_check_executor(lab);
 	/* The tables that are there twice are merged away. */
@@ -221,7 +205,7 @@ static void test_lsm_filters__are_dropped_beside_readers(void **state)
 	check_counts(lab);
 	lsm_lab_check_blobs(lab);
 	lsm_lab_check_executor(lab);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* Filters that were left out once would be missing for ever. */
@@ -240,7 +224,7 @@ static void test_lsm_filters__come_back(void **state)
 		lsm_lab_check_executor(lab);
 		lsm_lab_check_blobs(lab);
 	}
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* A filter that cannot be read would stop flushing and merging, which do not need it. */
@@ -265,7 +249,7 @@ static void test_lsm_filters__that_cannot_be_read_stop_nothing(void **state)
 	share_change(lab, UINT64_C(1) << 30);
 	assert_int_equal(lsm_lab_settle(lab), 0);
 	assert_int_equal(check_counts(lab).without, 0);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* Memory that runs out half-way would leave a run of half its tables, or one that nobody frees. */
@@ -295,7 +279,7 @@ static void test_lsm_filters__no_memory_changes_nothing(void **state)
 		check_counts(lab);
 		lsm_lab_check_blobs(lab);
 	}
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* ---- memory that is not taken ---- */
@@ -335,7 +319,7 @@ static void test_lsm_prefix__takes_no_memory(void **state)
 		assert_int_equal(count, node < 4 ? 12 : 0);
 	}
 	assert_int_equal(test_mallocs(), mallocs);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* What a flush takes of memory would grow with its rows. */
@@ -357,7 +341,7 @@ static void test_lsm_flush__takes_the_same_whatever_the_rows(void **state)
 	}
 	assert_int_equal(lab->lsm->current->tree[TREE_NODE].run[0]->count, 1);
 	assert_in_range(took[1], 0, took[0] + 2);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 int main(void)

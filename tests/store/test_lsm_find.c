@@ -49,9 +49,7 @@ static void run_make(struct lsm_lab *lab, uint32_t run)
 	}
 	assert_int_equal(lsm_lab_frame(lab), 0);
 	lsm_lab_publish(lab, lab->place.op);
-	assert_int_equal(lsm_freeze(lab->lsm, &lab->place), 0);
-	while (lsm_checkpoint(lab->lsm).op < lab->place.op)
-		assert_int_equal(lsm_step(lab->lsm, lab->place.op), 1);
+	lsm_lab_flush_only(lab);
 }
 
 /* With nothing in the cache and in memory tables. */
@@ -70,9 +68,7 @@ static void lab_cold(struct lsm_lab *lab)
 /* Run r has op r + 1, so the first of a view has op RUNS. */
 static struct lsm_lab *lab_new(void)
 {
-	struct lsm_lab *lab = calloc(1, sizeof *lab);
-	assert_non_null(lab);
-	lsm_lab_init(lab, 17);
+	struct lsm_lab *lab = lsm_lab_new(17);
 	lab->options.memtable_bytes = 1 << 20;
 	lab->options.frame_budget = 1 << 20;
 	lab->options.table_bytes = TABLE;
@@ -85,12 +81,6 @@ static struct lsm_lab *lab_new(void)
 	assert_int_equal(lsm_lab_runs(lab, TREE_NODE), RUNS);
 	lab_cold(lab);
 	return lab;
-}
-
-static void lab_free(struct lsm_lab *lab)
-{
-	lsm_lab_done(lab);
-	free(lab);
 }
 
 /* The table of a run that has a place for the key, if its filter lets the key pass. */
@@ -158,7 +148,7 @@ static void test_lsm_find__reads_what_passes_wrongly_at_once(void **state)
 		assert_int_equal(asks[i].row.op, 0);
 	assert_int_equal(counted.gets, 1);
 	assert_int_equal(counted.reads, count);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 static uint32_t shared_asks(struct table_ask *asks, uint64_t op_max)
@@ -180,7 +170,7 @@ static void test_lsm_find__reads_no_older_run_when_a_newer_has_it(void **state)
 		assert_int_equal(asks[i].row.op, RUNS);
 	assert_int_equal(counted.gets, 1);
 	assert_true(counted.reads <= count);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* Keys of all runs at the same time would be read run after run; one would be told as another's. */
@@ -206,7 +196,7 @@ static void test_lsm_find__reads_keys_of_all_runs_at_once(void **state)
 		assert_int_equal(asks[i].row.bytes, VALUE);
 	}
 	assert_int_equal(counted.gets, 1);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* Rows that are too new for a snapshot would be told, or end the search; each older run costs a
@@ -241,7 +231,7 @@ static void test_lsm_find__goes_on_behind_rows_that_are_too_new(void **state)
 		assert_int_equal(asks[i].row.op, 1);
 	assert_int_equal(counted.gets, RUNS);
 	lsm_view_drop(lab->lsm, view);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 /* One bit of a block of the table's blob. */
@@ -285,7 +275,7 @@ static void test_lsm_find__an_error_is_that_of_its_keys_alone(void **state)
 		assert_int_equal(asks[i].row.op, asks[i].status ? 0 : 1);
 	assert_int_equal(asks[count / 2].status, HAUL_ECORRUPT);
 	lsm_view_drop(lab->lsm, view);
-	lab_free(lab);
+	lsm_lab_free(lab);
 }
 
 int main(void)
