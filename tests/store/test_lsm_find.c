@@ -3,6 +3,7 @@
 
 #include <haul/err.h>
 #include "store/lsm_lab.h"
+#include "store/table_cache.h"
 #include "store/table_state.h"
 
 /* RUNS runs of ROWS rows each, in tables of eight blocks. The k-th key of run r stands between
@@ -278,6 +279,75 @@ static void test_lsm_find__an_error_is_that_of_its_keys_alone(void **state)
 	lsm_lab_free(lab);
 }
 
+/* New ascending ids would cost a look at filters and tables. */
+static void test_lsm_find__keys_behind_all_tables_meet_none(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lsm_lab_new_open(11);
+	for (uint32_t i = 0; i < 5; i++) {
+		lsm_lab_frame_range(lab, TREE_NODE, i * 10, i * 10 + 10, false);
+		lsm_lab_flush_only(lab);
+	}
+	struct table_cache_status before, after;
+	table_cache_status(lab->lsm->cache, &before);
+	struct table_ask asks[64];
+	for (uint32_t i = 0; i < 64; i++)
+		asks[i] = (struct table_ask){ .key = lab_key(TREE_NODE, 60 + (i * 37) % 64),
+					      .hash = 77 };
+	assert_int_equal(lsm_find(lab->lsm, TREE_NODE, asks, 64, NULL), 0);
+	table_cache_status(lab->lsm->cache, &after);
+	assert_int_equal(after.hits + after.misses, before.hits + before.misses);
+	for (uint32_t i = 0; i < 64; i++) {
+		assert_int_equal(asks[i].row.op, 0);
+		assert_int_equal(asks[i].hash, 77); /* not even hashed */
+	}
+	lsm_lab_free(lab);
+}
+
+/* More keys than the executor looks for at once would be cut off, or sorted wrongly. */
+static void test_lsm_find__takes_any_number_of_keys(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lsm_lab_new_open(11);
+	for (uint32_t i = 0; i < 3; i++) {
+		lsm_lab_frame_range(lab, TREE_OUT, i, LAB_KEYS - i, false);
+		lsm_lab_flush_only(lab);
+	}
+	uint32_t count = LSM_FIND * 2 + 100;
+	struct table_ask *asks = calloc(count, sizeof *asks);
+	assert_non_null(asks);
+	for (uint32_t i = 0; i < count; i++)
+		asks[i].key = lab_key(TREE_OUT, (uint32_t)(hash_u64(i) % LAB_KEYS));
+	assert_int_equal(lsm_find(lab->lsm, TREE_OUT, asks, count, NULL), 0);
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t k = (uint32_t)(hash_u64(i) % LAB_KEYS);
+		uint64_t run = k < 3 ? k : 2;
+		if (k >= LAB_KEYS - 2)
+			run = LAB_KEYS - 1 - k;
+		assert_int_equal(asks[i].row.op, run + 1);
+	}
+	free(asks);
+	lsm_lab_free(lab);
+}
+
+/* A value for which there is no room would be missing without a word. */
+static void test_lsm_find__says_that_the_arena_is_full(void **state)
+{
+	(void)state;
+	struct lsm_lab *lab = lsm_lab_new_open(11);
+	lsm_lab_frame_range(lab, TREE_NODE, 0, 60, false);
+	lsm_lab_flush_only(lab);
+	assert_int_equal(lsm_ready(lab->lsm, &lab->place), 0); /* lets the memory table go */
+	struct table_ask asks[60];
+	for (uint32_t i = 0; i < 60; i++)
+		asks[i] = (struct table_ask){ .key = lab_key(TREE_NODE, i) };
+	struct arena arena = { .data = lab->arena.data, .bytes = 400 };
+	assert_int_equal(lsm_find(lab->lsm, TREE_NODE, asks, 60, &arena), HAUL_EFULL);
+	assert_int_equal(asks[0].status, 0);
+	assert_int_equal(asks[59].status, HAUL_EFULL);
+	lsm_lab_free(lab);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -286,6 +356,9 @@ int main(void)
 		cmocka_unit_test(test_lsm_find__reads_keys_of_all_runs_at_once),
 		cmocka_unit_test(test_lsm_find__goes_on_behind_rows_that_are_too_new),
 		cmocka_unit_test(test_lsm_find__an_error_is_that_of_its_keys_alone),
+		cmocka_unit_test(test_lsm_find__keys_behind_all_tables_meet_none),
+		cmocka_unit_test(test_lsm_find__takes_any_number_of_keys),
+		cmocka_unit_test(test_lsm_find__says_that_the_arena_is_full),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
