@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 void log_lab_init(struct log_lab *lab, uint64_t seed)
@@ -166,4 +167,33 @@ uint8_t *log_lab_at(struct log_lab *lab, uint64_t position)
 	assert_non_null(data);
 	assert_int_equal(bytes, LOG_LAB_SEGMENT);
 	return data + position % LOG_LAB_SEGMENT;
+}
+
+enum log_verdict log_lab_again(struct log_lab *lab)
+{
+	int verdict;
+
+	log_lab_abandon(lab);
+	verdict = log_lab_open(lab);
+	assert_true(verdict >= 0);
+	assert_false(lab->wrong);
+	assert_int_equal(lab->told, lab->report.end.op);
+	return (enum log_verdict)verdict;
+}
+
+int log_lab_setup(void **state)
+{
+	struct log_lab *lab = malloc(sizeof *lab);
+
+	assert_non_null(lab);
+	log_lab_init(lab, 1);
+	*state = lab;
+	return 0;
+}
+
+int log_lab_teardown(void **state)
+{
+	log_lab_done(*state);
+	free(*state);
+	return 0;
 }

@@ -54,3 +54,9 @@ int log_lab_write(struct log_lab *lab);
 void log_lab_append(struct log_lab *lab, uint32_t count);
 /* Bytes of the log at a position, to damage; at least to the end of its segment. */
 uint8_t *log_lab_at(struct log_lab *lab, uint64_t position);
+/* Close as a killed process would, and see what recovery says: it must succeed. */
+enum log_verdict log_lab_again(struct log_lab *lab);
+
+/* For cmocka: *state is a lab. */
+int log_lab_setup(void **state);
+int log_lab_teardown(void **state);
