@@ -38,7 +38,7 @@ static void test_log__what_is_put_comes_back(void **state)
 	assert_int_equal(lab->report.records, lab->durable - middle.op);
 }
 
-/* The log goes on behind what was replayed, log_lab_again and log_lab_again. */
+/* The log goes on behind what was replayed, again and again. */
 static void test_log__goes_on_after_replay(void **state)
 {
 	struct log_lab *lab = *state;
@@ -80,7 +80,7 @@ static void test_log_write__is_one_append(void **state)
 	assert_int_equal(vfs_sim_steps(lab->disk), steps + 1);
 }
 
-/* A full buffer says so before a frame is executed, and has room log_lab_again when it was written; what is
+/* A full buffer says so before a frame is executed, and has room again when it was written; what is
  * larger than a buffer never has. */
 static void test_log_room__full_and_never(void **state)
 {
@@ -116,7 +116,7 @@ static void test_log_reserve_ahead__appends_only_write(void **state)
 		log_lab_append(lab, 1);
 }
 
-/* Without room nothing happens, and with room log_lab_again it goes on. */
+/* Without room nothing happens, and with room again it goes on. */
 static void test_log_room__no_space_is_told_before(void **state)
 {
 	struct log_lab *lab = *state;
@@ -236,7 +236,7 @@ static void test_log__puts_while_another_writes(void **state)
 	assert_int_equal(lab->report.verdict, LOG_END);
 }
 
-/* Segments before a checkpoint are used log_lab_again: their number stays as it is, and what they held
+/* Segments before a checkpoint are used again: their number stays as it is, and what they held
  * before is not taken for records. The log may end in the middle of an old one, which looks like a
  * torn end, if there is no mark. */
 static void test_log__segments_are_used_again(void **state)
@@ -286,7 +286,7 @@ static void test_log_mark__is_gone_over(void **state)
 	}
 }
 
-/* What an append that was torn left in the rest of a block is no torn end log_lab_again, once a mark says
+/* What an append that was torn left in the rest of a block is no torn end again, once a mark says
  * that the log goes on behind it. Marks can be written after a recovery, before anything else. */
 static void test_log_mark__after_recovery(void **state)
 {

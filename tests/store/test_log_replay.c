@@ -263,7 +263,7 @@ static void test_log_replay__heads_that_verify(void **state)
 }
 
 /* Blocks that cannot be read are never an end: not the next one, and none behind it. Nothing is
- * changed, and when they can be read log_lab_again all is there. */
+ * changed, and when they can be read again all is there. */
 static void test_log_replay__unreadable_is_no_end(void **state)
 {
 	struct log_lab *lab = *state;

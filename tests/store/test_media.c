@@ -51,7 +51,7 @@ static void test_media_make__wants_an_empty_folder(void **state)
 	assert_int_equal(media_lab_open(lab, MEDIA_WRITE), 0);
 }
 
-/* Cut off at any step, making can be done media_lab_again, or was done. */
+/* Cut off at any step, making can be done again, or was done. */
 static void test_media_make__every_crash_point(void **state)
 {
 	struct media_lab *lab = *state;
@@ -210,7 +210,7 @@ static void test_media_root__versions(void **state)
 }
 
 /* At every step, in all ways: the root is the old one or the new one, and the new one if it was
- * told; and so it is when the power is cut media_lab_again while it is put right. */
+ * told; and so it is when the power is cut again while it is put right. */
 static void test_media_root__every_crash_point(void **state)
 {
 	struct media_lab *lab = *state;
@@ -255,7 +255,7 @@ static void test_media_root__one_copy_may_rot(void **state)
 	}
 }
 
-/* Two damaged copies may have been the newest root: it is not guessed. A media_lab_crash leaves one. */
+/* Two damaged copies may have been the newest root: it is not guessed. A crash leaves one. */
 static void test_media_root__two_rotten_copies_are_refused(void **state)
 {
 	struct media_lab *lab = *state;

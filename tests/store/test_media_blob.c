@@ -59,7 +59,7 @@ static void test_media_blob__list_and_delete(void **state)
 	assert_int_equal(sum, 101);
 }
 
-/* A number that is put media_lab_again is what was put last, also for who has read it before. */
+/* A number that is put again is what was put last, also for who has read it before. */
 static void test_media_blob__again(void **state)
 {
 	struct media_lab *lab = *state;
@@ -231,7 +231,7 @@ static void test_media_blob__no_room(void **state)
 	assert_int_equal(MEDIA_CALL(lab->media, blob_put, blob, lab->data, DATA), 0);
 }
 
-/* A write that failed may be tried media_lab_again; a sync that failed is the end. */
+/* A write that failed may be tried again; a sync that failed is the end. */
 static void test_media_blob__faults(void **state)
 {
 	static const enum vfs_sim_call calls[] = { VFS_SIM_WRITE, VFS_SIM_RESIZE, VFS_SIM_NAME };

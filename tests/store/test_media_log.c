@@ -28,7 +28,7 @@ static void test_media_log__over_segments(void **state)
 	assert_int_equal(MEDIA_CALL(lab->media, log_read, 32 * BLOCK, lab->back, BLOCK), 0);
 }
 
-/* What is reserved is zeros, and is there after a media_lab_crash. */
+/* What is reserved is zeros, and is there after a crash. */
 static void test_media_log__reserved_is_zeros(void **state)
 {
 	struct media_lab *lab = *state;
@@ -174,7 +174,7 @@ static void test_media_log__so_many_and_no_more(void **state)
 	assert_int_equal(MEDIA_CALL(lab->media, log_reserve, UINT64_C(5000) * BLOCK), 0);
 }
 
-/* Making a segment fails, and leaves nothing: it is tried media_lab_again. What is no segment is let be. */
+/* Making a segment fails, and leaves nothing: it is tried again. What is no segment is let be. */
 static void test_media_log__faults(void **state)
 {
 	static const enum vfs_sim_call calls[] = { VFS_SIM_RESIZE, VFS_SIM_WRITE, VFS_SIM_NAME };
