@@ -129,12 +129,9 @@ void reclaim_close(struct shard *shard)
 
 void reclaim_used(struct shard *shard, const struct index_slot *slot)
 {
-	index_order_use(&shard->index, slot);
-}
-
-void reclaim_moved(struct shard *shard, const struct index_slot *slot)
-{
 	struct index_entry entry;
+	if (!shard->index.links)
+		return;
 	index_unpack(slot, &entry);
 	/* What is pinned is in no order: it never is the least recently used. */
 	if (shard->segments[entry.segment].lane == LANE_PINNED)

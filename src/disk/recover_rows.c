@@ -174,7 +174,7 @@ static int newest_order_alloc(struct recovery *recovery)
 	for (uint64_t i = 0; i < count; i++) {
 		const struct index_slot *slot = index_find(&recovery->shard->index, order[i]->hash);
 		if (slot != NULL)
-			reclaim_moved(recovery->shard, slot);
+			reclaim_used(recovery->shard, slot);
 	}
 	free(order);
 	return 0;

@@ -158,9 +158,8 @@ bool reclaim_idle(const struct shard *shard);
  * the segment they came from was not erased. */
 void reclaim_doubled(struct shard *shard);
 /* LRU order, when that is the policy; else nothing. */
-void reclaim_used(struct shard *shard, const struct index_slot *slot);
-void reclaim_moved(struct shard *shard, const struct index_slot *slot); /* entered */
-void reclaim_gone(struct shard *shard, const struct index_slot *slot);  /* before its delete */
+void reclaim_used(struct shard *shard, const struct index_slot *slot); /* read, or entered */
+void reclaim_gone(struct shard *shard, const struct index_slot *slot); /* before its delete */
 /* Which lane a store goes to: pinned, short-lived, slice, seen before, new. */
 enum lane_id reclaim_lane(struct shard *shard, const struct shard_put *put);
 /* Whether a store of so many stored bytes may go to the lane: 0, HAUL_EFULL (pinned quota) or

@@ -64,7 +64,7 @@ int shard_enter(struct shard *shard, const struct format_row *row, uint32_t segm
 	if (error)
 		return error;
 	segment_live(shard, segment, 1, row->bytes);
-	reclaim_moved(shard, slot);
+	reclaim_used(shard, slot);
 	return 0;
 }
 

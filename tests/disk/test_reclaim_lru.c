@@ -209,12 +209,30 @@ static void test_reclaim_lru__deletes_hold_after_a_crash(void **state)
 	shard_lab_done(&lab);
 }
 
+/* What is pinned would be evicted like anything else once it was read. */
+static void test_reclaim_lru__what_is_pinned_stays_when_it_is_read(void **state)
+{
+	(void)state;
+	struct shard_lab lab = { .shard = NULL };
+	struct shard_put pinned = { .how = HAUL_CACHE_PINNED };
+	uint64_t version;
+	lab_open(&lab);
+	assert_int_equal(shard_lab_put(&lab, 0, 1, 1000, &pinned), 0);
+	assert_int_equal(shard_lab_get(&lab, 0, &version), HAUL_CACHE_HIT);
+	for (uint32_t i = 1; i < KEYS; i++)
+		assert_int_equal(shard_lab_store(&lab, i, 1, 3000), 0);
+	assert_null(slot_of(&lab, 1));
+	assert_int_equal(shard_lab_get(&lab, 0, &version), HAUL_CACHE_HIT);
+	shard_lab_done(&lab);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reclaim_lru__evicts_as_a_naive_list_does),
 		cmocka_unit_test(test_reclaim_lru__a_key_that_is_read_stays),
 		cmocka_unit_test(test_reclaim_lru__deletes_hold_after_a_crash),
+		cmocka_unit_test(test_reclaim_lru__what_is_pinned_stays_when_it_is_read),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
