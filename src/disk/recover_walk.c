@@ -243,6 +243,8 @@ static void row_count(struct recovery *recovery, struct found *found, const stru
 		recovery->last_seq = row->seq;
 	if (row->flags & ROW_TOMBSTONE)
 		return;
+	if (row->flags & ROW_PINNED)
+		found->header.lane = LANE_PINNED; /* the header may have been made anew */
 	uint32_t expiry = row->expiry != 0 ? row->expiry : UINT32_MAX;
 	if (expiry > found->expiry_max)
 		found->expiry_max = expiry;

@@ -20,6 +20,9 @@ int walk_header(const struct format_super *super, uint32_t partition, uint32_t s
 	return 1;
 }
 
+/* Of the bytes that all structures begin with, a header has about 25 that are not zero. */
+enum { ROTTEN_MIN = 8 };
+
 bool walk_header_rotten(const struct format_super *super, const uint8_t *block)
 {
 	struct format_segment header;
@@ -27,7 +30,10 @@ bool walk_header_rotten(const struct format_super *super, const uint8_t *block)
 
 	if (rc == 0 || rc == HAUL_ESTALE)
 		return false;
-	return block[0] != 0 || memcmp(block, block + 1, FORMAT_BLOCK - 1) != 0;
+	uint32_t left = 0;
+	for (uint32_t i = 0; i < HEAD_BYTES; i++)
+		left += block[i] != 0;
+	return left >= ROTTEN_MIN;
 }
 
 int walk_header_restore(const struct format_segment *place, const struct format_super *super,

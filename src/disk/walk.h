@@ -18,7 +18,8 @@
 int walk_header(const struct format_super *super, uint32_t partition, uint32_t segment,
 		const uint8_t *block, struct format_segment *ret_segment);
 
-/* A header that was there and rotted: not good, not zeros, not another cache's. What it said is
+/* A header that was there and rotted: not good, not zeros (nor zeros of which a few rotted: the
+ * segment was emptied, and nothing in it counts), not another cache's. What it said is
  * told by the first batch (FORMAT_BATCH_HEADER bytes), and by the footer block if that is of the
  * same use of the segment. 1: *ret_segment is as good as it was (without a footer: born_seq 0,
  * LANE_NEW); 0: nothing was lost. */

@@ -250,6 +250,54 @@ static void test_recover__damaged_footers_and_headers(void **state)
 	lab_free(lab);
 }
 
+/* The header of a segment that was open rots, and what is pinned in it is evicted like anything
+ * else: only the header says which lane it was, and no footer. */
+static void test_recover__what_is_pinned_stays_pinned_when_the_header_rots(void **state)
+{
+	(void)state;
+	struct shard_lab *lab = lab_new();
+	struct shard_put pinned = { .how = HAUL_CACHE_PINNED };
+	assert_int_equal(shard_lab_put(lab, 1, 1, 5000, &pinned), 0);
+	assert_int_equal(shard_lab_flush(lab), 0);
+	uint64_t offset = segment_offset(lab->shard, lab->shard->lanes[LANE_PINNED].segment);
+	shard_lab_crash(lab, IO_SIM_LOSE_ALL);
+	io_sim_bytes(lab->disk)[offset + 40] ^= 1;
+	for (uint32_t i = 0; i < 2; i++) {
+		assert_int_equal(shard_lab_open(lab), 0);
+		expect(lab, 1, 1);
+		assert_int_equal(lab->shard->lanes[LANE_PINNED].count, 1);
+		assert_int_equal(lab->shard->lanes[LANE_NEW].count, 0);
+		shard_lab_crash(lab, IO_SIM_LOSE_ALL);
+	}
+	lab_free(lab);
+}
+
+/* A flush that was dropped comes back, because a bit of the header rots that was emptied then. */
+static void test_recover__rotten_zeros_bring_nothing_back(void **state)
+{
+	(void)state;
+	struct shard_lab *lab = lab_new();
+	store(lab, 1, 1, 5000);
+	segment_seal(lab->shard, LANE_NEW);
+	struct shard_put put = { 0 };
+	assert_int_equal(shard_lab_put(lab, 1, 2, 5000, &put), 0);
+	uint32_t segment = lab->shard->lanes[LANE_NEW].segment;
+	uint64_t offset = segment_offset(lab->shard, segment);
+	assert_int_equal(shard_lab_flush(lab), 0);
+	shard_lab_crash(lab, IO_SIM_LOSE_ALL);
+	uint8_t *torn = io_sim_bytes(lab->disk) + offset + FORMAT_BLOCK + FORMAT_BLOCK;
+	torn[0] ^= 1;
+	assert_int_equal(shard_lab_open(lab), 0);
+	expect(lab, 1, 1);
+	shard_lab_crash(lab, IO_SIM_LOSE_ALL);
+	torn[0] ^= 1;
+	assert_int_equal(io_sim_bytes(lab->disk)[offset + 20], 0);
+	io_sim_bytes(lab->disk)[offset + 20] ^= 1;
+	assert_int_equal(shard_lab_open(lab), 0);
+	expect(lab, 1, 1);
+	lab_free(lab);
+}
+
 /* A damaged batch header in a segment without a footer costs its batch, not what is behind it. */
 static void test_recover__damaged_batch_is_passed_over(void **state)
 {
@@ -544,6 +592,8 @@ int main(void)
 		cmocka_unit_test(test_recover__newer_root_rots),
 		cmocka_unit_test(test_recover__torn_flush_is_dropped_for_good),
 		cmocka_unit_test(test_recover__damaged_footers_and_headers),
+		cmocka_unit_test(test_recover__what_is_pinned_stays_pinned_when_the_header_rots),
+		cmocka_unit_test(test_recover__rotten_zeros_bring_nothing_back),
 		cmocka_unit_test(test_recover__damaged_batch_is_passed_over),
 		cmocka_unit_test(test_recover__unreadable_segment_is_quarantined),
 		cmocka_unit_test(test_recover__unreadable_segment_hides_what_it_replaced),

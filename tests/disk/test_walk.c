@@ -172,6 +172,9 @@ static void test_walk_header_restore__of_this_use_only(void **state)
 	assert_true(walk_header_rotten(&lab->super, lab->image));
 	memset(lab->image, 0, FORMAT_BLOCK);
 	assert_false(walk_header_rotten(&lab->super, lab->image));
+	lab->image[60] ^= 1; /* it was emptied, and then a few bits rotted */
+	lab->image[9] ^= 128;
+	assert_false(walk_header_rotten(&lab->super, lab->image));
 
 	assert_int_equal(walk_header_restore(&place, &lab->super, first, footer, &header), 1);
 	assert_true(header.generation == GENERATION && header.born_seq == 100);
