@@ -9,10 +9,11 @@
  * Errors     a request that cannot be understood is answered, not fatal: MC_ERROR with the line to
  *            send; where it announces a data block, that is part of `consumed`, so a client's data
  *            is never taken for commands. Only what cannot be told apart any more (a line without
- *            end, the binary protocol) closes the connection: MC_FATAL.
+ *            end, the binary protocol, HTTP, more than 2 GiB of data) closes the connection:
+ *            MC_FATAL.
  * Limits     MC_LINE_MAX bytes a line of keys, MC_COMMAND_MAX another one, MC_KEY_MAX a key; any
  *            number of keys a get.
- * Source     memcached's doc/protocol.txt, 1.6.18. */
+ * Source     memcached's doc/protocol.txt, 1.6.18; x of md, s and N of ms are of later ones. */
 #pragma once
 
 #include <stdbool.h>

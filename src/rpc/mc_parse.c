@@ -312,11 +312,23 @@ static uint64_t line_max(const char *data, uint64_t bytes)
 	return is_keys(command_of(name)) ? MC_LINE_MAX : MC_COMMAND_MAX;
 }
 
-/* A storage command's line is understood: what about its data? */
+/* A storage command's line is read: what about its data? */
 static enum mc_parsed take_value(const char *data, uint64_t bytes, uint64_t value_min,
-				 struct mc_request *request)
+				 uint64_t value_max, struct mc_request *request)
 {
 	uint64_t end = request->head + request->value_bytes;
+	/* Nobody sends that; what comes all the same must not be taken for commands. */
+	if (request->value_bytes > INT32_MAX) {
+		request->error = too_large;
+		return MC_FATAL;
+	}
+	if (request->value_bytes > value_max && !request->error)
+		request->error = too_large;
+	/* Nor the data of a command that failed. */
+	if (!request->error || request->value_bytes > 0)
+		request->consumed += request->value_bytes + DATA_END;
+	if (request->error)
+		return MC_ERROR;
 	if (request->value_bytes > value_min)
 		return MC_REQUEST;
 	if (bytes < end + DATA_END)
@@ -327,6 +339,16 @@ static enum mc_parsed take_value(const char *data, uint64_t bytes, uint64_t valu
 	}
 	request->value = data + request->head;
 	return MC_REQUEST;
+}
+
+/* "POST / HTTP/1.1": from a browser, perhaps, and what follows may be anything. */
+static bool is_http(struct mc_text rest)
+{
+	struct mc_text word;
+	struct mc_text last = { 0 };
+	while (mc_key(&rest, &word))
+		last = word;
+	return last.bytes >= 5 && memcmp(last.data, "HTTP/", 5) == 0;
 }
 
 enum mc_parsed mc_parse(const char *data, uint64_t bytes, uint64_t value_min, uint64_t value_max,
@@ -362,6 +384,8 @@ enum mc_parsed mc_parse(const char *data, uint64_t bytes, uint64_t value_min, ui
 	mc_key(&rest, &name);
 	request->command = command_of(name);
 	if (request->command == MC_COMMANDS) {
+		if (is_http(rest))
+			return MC_FATAL;
 		request->error = unknown;
 		return MC_ERROR;
 	}
@@ -375,14 +399,7 @@ enum mc_parsed mc_parse(const char *data, uint64_t bytes, uint64_t value_min, ui
 	words_cut(rest, &words);
 	const char *error = parse_words(&words, request);
 	request->error = words.count > MC_TOKENS_MAX ? bad_format : error;
-	if (is_store(request->command) && request->value_bytes > value_max && !request->error)
-		request->error = too_large;
-	/* Data of a command that failed is not taken for commands, unless it is absurdly long. */
-	if (is_store(request->command) && request->value_bytes <= INT32_MAX &&
-	    (!request->error || request->value_bytes > 0))
-		request->consumed += request->value_bytes + DATA_END;
-	if (request->error)
-		return MC_ERROR;
-	return is_store(request->command) ? take_value(data, bytes, value_min, request)
-					  : MC_REQUEST;
+	if (is_store(request->command))
+		return take_value(data, bytes, value_min, value_max, request);
+	return request->error ? MC_ERROR : MC_REQUEST;
 }

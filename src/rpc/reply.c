@@ -86,7 +86,7 @@ bool reply_has_value(const struct task *task)
 	       task->command == MC_gats;
 }
 
-/* What q and noreply leave out. */
+/* What q and noreply leave out: of the meta commands misses of mg, and successes of the others. */
 bool reply_silent(const struct task *task)
 {
 	if (!task->noreply)
@@ -94,8 +94,8 @@ bool reply_silent(const struct task *task)
 	if (!is_meta(task))
 		return true;
 	if (task->command == MC_mg)
-		return !found(task);
-	return task->result == 0 || (task->result == -ENOENT && task->command != MC_ms);
+		return !found(task) && (task->result == 0 || task->result == -ENOENT);
+	return task->result == 0;
 }
 
 static const char *failed(int result)

@@ -152,11 +152,17 @@ static void count_command(struct worker *worker, const struct task *task)
 				  task->command == MC_prepend || task->command == MC_ms;
 }
 
+/* noreply leaves out errors, too; q of the meta commands does not. */
+static bool hides_errors(const struct mc_request *request)
+{
+	return request->noreply && request->command < MC_mg;
+}
+
 /* Append of a value that is over a slice: what is there would have to be an object. */
 static bool refuse_long(struct conn *conn, const struct mc_request *request)
 {
 	conn->worker->counts.store_too_large++;
-	if (request->noreply && request->command != MC_ms)
+	if (hides_errors(request))
 		return true;
 	return answer(conn, "SERVER_ERROR object too large for cache\r\n");
 }
@@ -307,7 +313,7 @@ static bool parse_one(struct conn *conn)
 		consume(conn, object && conn->receive.active ? request.head : request.consumed);
 		return true;
 	}
-	bool silent = request.error == NULL || (parsed == MC_ERROR && request.noreply);
+	bool silent = request.error == NULL || (parsed == MC_ERROR && hides_errors(&request));
 	if (!silent && !answer(conn, request.error))
 		return false;
 	conn->worker->counts.bad_requests++;

@@ -404,7 +404,8 @@ class Meta(Case):
 
     def test_delete(self):
         self.assertEqual(self.c.ask(b"md dx"), b"NF")
-        self.assertEqual(self.c.ask(b"md dx q\r\nmn"), b"MN")
+        self.assertEqual(self.c.ask(b"md dx q O7"), b"NF O7")
+        self.assertEqual(self.c.ask(b"ms dx 1 q\r\n1\r\nmd dx q\r\nmn"), b"MN")
         self.c.set(b"dx", b"1")
         cas = int(self.c.ask(b"mg dx c")[4:])
         self.assertEqual(self.c.ask(b"md dx C%d" % (cas + 1)), b"EX")
@@ -424,6 +425,24 @@ class Meta(Case):
         self.assertEqual(self.c.line(), b"0")
         self.assertEqual(self.c.ask(b"ma an q\r\nmn"), b"MN")
         self.assertEqual(self.c.one(b"an"), b"1")
+        self.assertEqual(self.c.ask(b"ma nope q"), b"NF")
+
+    def test_q_hides_no_errors(self):
+        """What is not as wanted is answered, also with q: malformed, too long, refused."""
+        value = b"o" * 600000
+        self.assertEqual(self.c.set(b"qo", value, exptime=100), b"STORED")
+        for sent, answer in (
+                (b"md %s q" % (b"k" * 251), b"CLIENT_ERROR bad command line format"),
+                (b"mg ### b q", b"CLIENT_ERROR error decoding key"),
+                (b"ms q 1 q\r\nx\r", b"CLIENT_ERROR bad data chunk"),
+                (b"ms q %d q\r\n" % ((64 << 20) + 1) + b"x" * ((64 << 20) + 1),
+                 b"SERVER_ERROR object too large for cache"),
+                (b"ms q 600000 q\r\n" + value + b"xx", b"CLIENT_ERROR bad data chunk"),
+                (b"ms q 600000 MA q\r\n" + value, b"SERVER_ERROR object too large for cache"),
+                (b"mg qo T1000 q", b"SERVER_ERROR object too large for cache"),
+                (b"ma qo q", b"CLIENT_ERROR cannot increment or decrement non-numeric value")):
+            client = self.client()
+            self.assertEqual(client.ask(sent), answer, sent[:40])
 
     def test_one_client_wins_the_recache(self):
         self.assertEqual(self.c.ask(b"mg viv v N60"), b"VA 0 W")
@@ -470,6 +489,21 @@ class Bad(Case):
     def test_the_binary_protocol_closes(self):
         self.c.send(b"\x80\x0a" + b"\0" * 22)
         self.assertEqual(self.c.file.read(), b"")
+
+    def test_lengths_and_requests_that_close(self):
+        """What a client goes on sending is not taken for commands."""
+        self.c.set(b"kept", b"1")
+        for line, answer in ((b"set a 0 0 3000000000", b"SERVER_ERROR object too large for cache"),
+                             (b"POST / HTTP/1.1", b"")):
+            client = self.client()
+            client.send(line + b"\r\nHost: x\r\n\r\nflush_all\r\n")
+            self.assertEqual(client.line(), answer)
+            try:
+                client.send(b"flush_all\r\n")
+                self.assertEqual(client.file.read(), b"")
+            except ConnectionError:
+                pass
+        self.assertEqual(self.c.one(b"kept"), b"1")
 
     def test_random_bytes_harm_nobody(self):
         chance = random.Random(SEED)

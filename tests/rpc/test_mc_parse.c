@@ -172,6 +172,37 @@ static void test_mc_parse__fatal(void **state)
 	assert_null(request.error);
 }
 
+/* Data so long that nobody sends it: who does all the same must not have it taken for commands. */
+static void test_mc_parse__absurd_lengths_close(void **state)
+{
+	(void)state;
+	static const char *const lines[] = {
+		"set k 0 0 2147483648\r\n",        "set k 0 0 2147483648 noreply\r\n",
+		"ms k 18446744073709551615 q\r\n", "cas k 0 0 18446744073709551614 1\r\n",
+		"add k z 0 4294967296\r\n",
+	};
+	struct mc_request request;
+	for (uint32_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+		assert_int_equal(parse(lines[i], &request), MC_FATAL);
+		assert_non_null(request.error);
+	}
+	assert_int_equal(parse("set k 0 0 2147483647\r\n", &request), MC_ERROR);
+	assert_true(request.consumed == 22 + UINT64_C(2147483647) + 2);
+	assert_int_equal(parse("set k 0 0 2147483648 no more words\r\n", &request), MC_FATAL);
+}
+
+/* A browser that was made to send a request here: its body is not taken for commands. */
+static void test_mc_parse__http_closes(void **state)
+{
+	(void)state;
+	struct mc_request request;
+	assert_int_equal(parse("POST /x HTTP/1.1\r\nHost: h\r\n\r\nflush_all\r\n", &request),
+			 MC_FATAL);
+	assert_null(request.error);
+	assert_int_equal(parse("get / HTTP/1.1\r\n", &request), MC_REQUEST); /* two keys */
+	expect_error("nonsense HTTP\r\n", "ERROR\r\n");
+}
+
 /* Meta flags are kept in order with their tokens, and read. */
 static void test_mc_parse__meta_flags(void **state)
 {
@@ -244,6 +275,8 @@ int main(void)
 		cmocka_unit_test(test_mc_parse__swallows_refused_data),
 		cmocka_unit_test(test_mc_parse__key_limit),
 		cmocka_unit_test(test_mc_parse__fatal),
+		cmocka_unit_test(test_mc_parse__absurd_lengths_close),
+		cmocka_unit_test(test_mc_parse__http_closes),
 		cmocka_unit_test(test_mc_parse__meta_flags),
 		cmocka_unit_test(test_mc_parse__meta_errors),
 		cmocka_unit_test(test_mc_parse__base64),
