@@ -1,148 +1,14 @@
 /* The server of a store, and clients that are slow, silent, hostile or many. */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "raw_lab.h"
 #include "rpc/store_server_state.h"
-#include "serve_lab.h"
-#include "store/changes_state.h"
-
-enum { FRAME_ROOM = 1 << 20 };
-
-/* ---- a client of bare bytes ---- */
-
-struct raw {
-	int fd;
-	_Alignas(8) uint8_t in[WIRE_ANSWER_MAX];
-};
-
-static int raw_connect(struct serve_lab *lab)
-{
-	struct sockaddr_un name = { .sun_family = AF_UNIX };
-	const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	memcpy(name.sun_path, lab->local + 5, strlen(lab->local) - 5);
-	assert_int_equal(connect(fd, (const struct sockaddr *)&name, sizeof name), 0);
-	return fd;
-}
-
-static void raw_send(int fd, const void *data, size_t bytes)
-{
-	assert_int_equal(send(fd, data, bytes, MSG_NOSIGNAL), (ssize_t)bytes);
-}
-
-/* A whole frame, or 0: the connection has ended. */
-static uint32_t raw_read(int fd, uint8_t *data, uint32_t room)
-{
-	struct frame_head head;
-	uint32_t at = 0, bytes = FRAME_HEAD;
-
-	while (at < bytes) {
-		const ssize_t got = recv(fd, data + at, bytes - at, 0);
-		if (got <= 0) {
-			assert_int_equal(at, 0);
-			return 0;
-		}
-		at += (uint32_t)got;
-		if (at == FRAME_HEAD) {
-			assert_int_equal(frame_check_head(data, &head), 0);
-			bytes = head.bytes;
-			assert_true(bytes <= room);
-		}
-	}
-	assert_int_equal(wire_check(data, bytes, &head), 0);
-	return bytes;
-}
-
-static void raw_hello(int fd, const char *token)
-{
-	_Alignas(8) uint8_t data[WIRE_HELLO_BYTES];
-
-	raw_send(fd, data, wire_put_hello(data, (const uint8_t *)token, (uint32_t)strlen(token)));
-}
-
-static void raw_greet(int fd)
-{
-	_Alignas(8) uint8_t data[WIRE_ERROR_BYTES];
-	struct wire_welcome welcome;
-
-	raw_hello(fd, "");
-	assert_int_equal(raw_read(fd, data, sizeof data), WIRE_WELCOME_BYTES);
-	assert_int_equal(wire_get_welcome(data, &welcome), 0);
-	assert_int_equal(welcome.credits, WIRE_CREDITS);
-}
-
-/* The error that comes next, and then the end. */
-static int raw_error(int fd)
-{
-	_Alignas(8) uint8_t data[WIRE_ERROR_BYTES];
-	struct haul_err err = { 0 };
-
-	assert_int_equal(raw_read(fd, data, sizeof data), WIRE_ERROR_BYTES);
-	assert_int_equal(wire_get_error(data, &err), 0);
-	assert_true(strlen(err.text) > 10);
-	assert_int_equal(raw_read(fd, data, sizeof data), 0);
-	(void)close(fd);
-	return err.code;
-}
-
-/* A frame of nodes [from, from + count), without a session unless seq is given. */
-static uint32_t raw_frame(uint8_t *data, uint64_t from, uint32_t count, uint64_t seq)
-{
-	const struct changes_sender sender = { .session = { seq > 0 ? 77 : 0, 0 },
-					       .seq = seq,
-					       .kind = FRAME_CHANGES };
-	struct haul_changes *changes;
-
-	assert_int_equal(haul_changes_new(&changes, 0, 0, 0), 0);
-	serve_lab_nodes(changes, from, count);
-	const uint32_t bytes = changes_frame_bytes(changes);
-	assert_int_equal(changes_seal(changes, &sender, data, FRAME_ROOM), 0);
-	haul_changes_free(changes);
-	return bytes;
-}
-
-static int raw_answer(int fd, struct raw *raw, int32_t *statuses, uint32_t max)
-{
-	struct wire_answer answer;
-
-	assert_true(raw_read(fd, raw->in, sizeof raw->in) > 0);
-	assert_int_equal(wire_get_answer(raw->in, &answer, statuses, max), 0);
-	return answer.error;
-}
-
-static uint8_t *frame_room(void)
-{
-	uint8_t *data = aligned_alloc(64, FRAME_ROOM);
-
-	assert_non_null(data);
-	return data;
-}
-
-/* An honest client is served. */
-static void still_serves(struct serve_lab *lab, uint64_t id)
-{
-	struct haul_client *client;
-	struct haul_changes *changes;
-	int32_t status = 9;
-
-	assert_int_equal(haul_client_open(&client, lab->tcp, NULL, &lab->err), 0);
-	assert_int_equal(haul_changes_new(&changes, 16, 4096, 0), 0);
-	serve_lab_nodes(changes, id, 1);
-	assert_int_equal(haul_client_commit(client, changes, &status, NULL), 0);
-	assert_int_equal(status, 0);
-	haul_changes_free(changes);
-	haul_client_close(client);
-}
 
 /* Long enough for an honest client on a busy machine. */
 static void impatient(struct store_server *server)
@@ -173,7 +39,7 @@ static void open_impatient(struct serve_lab *lab)
 static void test_server__hangs_up_at_garbage(void **state)
 {
 	static _Alignas(8) uint8_t noise[512], big[FRAME_HEAD];
-	uint8_t *data = frame_room();
+	uint8_t *data = raw_room();
 	struct serve_lab lab;
 	struct prng prng;
 
@@ -218,7 +84,7 @@ static void test_server__hangs_up_at_garbage(void **state)
 	assert_int_equal(raw_error(fd), HAUL_ECORRUPT);
 	assert_false(serve_lab_has(&lab, 5));
 	assert_int_equal(serve_lab_figure(&lab, "store.server", "protocol_errors"), 5);
-	still_serves(&lab, 1);
+	raw_still_serves(&lab, 1);
 	free(data);
 	serve_lab_close(&lab);
 }
@@ -226,7 +92,7 @@ static void test_server__hangs_up_at_garbage(void **state)
 /* A frame that is sealed rightly and still lies about what is in it: refused by frame_check. */
 static void test_server__checks_before_it_executes(void **state)
 {
-	uint8_t *data = frame_room();
+	uint8_t *data = raw_room();
 	struct serve_lab lab;
 
 	(void)state;
@@ -242,7 +108,7 @@ static void test_server__checks_before_it_executes(void **state)
 	raw_send(fd, data, bytes);
 	assert_int_equal(raw_error(fd), HAUL_ECORRUPT);
 	assert_false(serve_lab_has(&lab, 5));
-	still_serves(&lab, 1);
+	raw_still_serves(&lab, 1);
 	free(data);
 	serve_lab_close(&lab);
 }
@@ -277,7 +143,7 @@ static void test_server__checks_queries(void **state)
 		const int code = raw_error(fd);
 		assert_true(code == HAUL_ECORRUPT || code == HAUL_ELIMIT || code == HAUL_ETYPE);
 	}
-	still_serves(&lab, 1);
+	raw_still_serves(&lab, 1);
 	serve_lab_close(&lab);
 }
 
@@ -286,7 +152,7 @@ static void test_server__checks_queries(void **state)
 /* Who says nothing, who stops in the middle of a head or of a frame is told so and closed. */
 static void test_server__does_not_wait_for_ever(void **state)
 {
-	uint8_t *data = frame_room();
+	uint8_t *data = raw_room();
 	struct serve_lab lab;
 
 	(void)state;
@@ -299,7 +165,7 @@ static void test_server__does_not_wait_for_ever(void **state)
 	const uint32_t bytes = raw_frame(data, 10, 2000, 0);
 	raw_send(half_head, data, 60);
 	raw_send(half_frame, data, bytes / 2);
-	still_serves(&lab, 1);
+	raw_still_serves(&lab, 1);
 	assert_int_equal(raw_error(silent), -ETIMEDOUT);
 	assert_int_equal(raw_error(half_head), -ETIMEDOUT);
 	assert_int_equal(raw_error(half_frame), -ETIMEDOUT);
@@ -313,7 +179,7 @@ static void test_server__does_not_wait_for_ever(void **state)
 static void test_server__takes_a_frame_in_pieces(void **state)
 {
 	static struct raw raw;
-	uint8_t *data = frame_room();
+	uint8_t *data = raw_room();
 	struct serve_lab lab;
 	int32_t statuses[4];
 
@@ -358,10 +224,10 @@ static void test_server__takes_memory_back(void **state)
 		/* what does not fit into the socket need not get there */
 		(void)send(fds[i], data, HALF, MSG_NOSIGNAL | MSG_DONTWAIT);
 	}
-	still_serves(&lab, 1);
+	raw_still_serves(&lab, 1);
 	while (serve_lab_figure(&lab, "store.server", "closed_for_memory") == 0)
 		(void)sched_yield();
-	still_serves(&lab, 2);
+	raw_still_serves(&lab, 2);
 	for (uint32_t i = 0; i < HOLDERS; i++)
 		(void)close(fds[i]);
 	serve_lab_close(&lab);
@@ -389,11 +255,11 @@ static void test_server__lets_go_of_who_never_reads(void **state)
 		wire_seal(query, WIRE_QUERY, sizeof query, &from);
 		(void)send(fd, query, sizeof query, MSG_NOSIGNAL | MSG_DONTWAIT);
 	}
-	still_serves(&lab, 10000);
+	raw_still_serves(&lab, 10000);
 	while (serve_lab_figure(&lab, "store.server", "closed_slow") == 0)
 		(void)sched_yield();
 	assert_true(serve_lab_figure(&lab, "store.server", "queries") <= WIRE_CREDITS);
-	still_serves(&lab, 10001);
+	raw_still_serves(&lab, 10001);
 	(void)close(fd);
 	haul_changes_free(changes);
 	serve_lab_close(&lab);
@@ -402,7 +268,7 @@ static void test_server__lets_go_of_who_never_reads(void **state)
 /* Clients that vanish with frames under way: what was complete is executed, nobody is harmed. */
 static void test_server__survives_who_vanishes(void **state)
 {
-	uint8_t *data = frame_room();
+	uint8_t *data = raw_room();
 	struct serve_lab lab;
 
 	(void)state;
@@ -419,7 +285,7 @@ static void test_server__survives_who_vanishes(void **state)
 		(void)sched_yield();
 	for (uint32_t i = 0; i < 50; i++)
 		assert_true(serve_lab_has(&lab, 1 + i * 100));
-	still_serves(&lab, 100000);
+	raw_still_serves(&lab, 100000);
 	free(data);
 	serve_lab_close(&lab);
 }
@@ -432,7 +298,7 @@ static void test_server__answers_in_order(void **state)
 {
 	enum { FRAMES = 40 };
 	static struct raw raw;
-	uint8_t *data = frame_room();
+	uint8_t *data = raw_room();
 	const uint64_t id = FRAMES;
 	_Alignas(8) uint8_t query[WIRE_QUERY_HEAD + 8];
 	const struct wire_query get = { .ask = WIRE_GET, .count = 1 };
@@ -480,7 +346,7 @@ static void test_server__serves_a_thousand(void **state)
 	enum { MANY = 1000 };
 	static int fds[MANY];
 	static struct raw raw;
-	uint8_t *data = frame_room();
+	uint8_t *data = raw_room();
 	struct serve_lab lab;
 	struct rlimit limit;
 
@@ -508,7 +374,7 @@ static void test_server__serves_a_thousand(void **state)
 	(void)close(fds[0]);
 	while (serve_lab_figure(&lab, "store.server", "connections") == MANY)
 		(void)sched_yield();
-	still_serves(&lab, 5000);
+	raw_still_serves(&lab, 5000);
 	for (uint32_t i = 1; i < MANY; i++)
 		(void)close(fds[i]);
 	free(data);
@@ -519,7 +385,7 @@ static void test_server__serves_a_thousand(void **state)
 static void test_server__stops_with_clients(void **state)
 {
 	static struct raw raw;
-	uint8_t *data = frame_room();
+	uint8_t *data = raw_room();
 	struct serve_lab lab;
 
 	(void)state;
@@ -564,202 +430,6 @@ static void test_server__lets_go_of_idle_pins(void **state)
 	serve_lab_close(&lab);
 }
 
-/* ---- doors ---- */
-
-static void token_write(struct serve_lab *lab, char *path, const char *name, const char *token)
-{
-	(void)snprintf(path, FOLDER_LAB_PATH + 32, "%s/%s", lab->folder.path, name);
-	FILE *file = fopen(path, "w");
-	assert_non_null(file);
-	assert_true(fputs(token, file) >= 0);
-	assert_int_equal(fclose(file), 0);
-}
-
-/* With a token only who knows it gets in, wherever he comes from. */
-static void test_server__asks_for_the_token(void **state)
-{
-	char right[FOLDER_LAB_PATH + 32], wrong[FOLDER_LAB_PATH + 32];
-	struct haul_client *client = NULL;
-	struct serve_lab lab;
-
-	(void)state;
-	serve_lab_open(&lab, NULL);
-	serve_lab_stop(&lab);
-	token_write(&lab, right, "right", "a secret of some length\n");
-	token_write(&lab, wrong, "wrong", "a secret of some lengt");
-	const struct store_server_options options = { .token_file = right };
-	serve_lab_start(&lab, &options);
-	const struct haul_client_options knows = { .token_file = right };
-	const struct haul_client_options guesses = { .token_file = wrong };
-	assert_int_equal(haul_client_open(&client, lab.tcp, NULL, &lab.err), -EACCES);
-	assert_non_null(strstr(lab.err.text, "token"));
-	assert_int_equal(haul_client_open(&client, lab.tcp, &guesses, &lab.err), -EACCES);
-	assert_null(client);
-	assert_int_equal(haul_client_open(&client, lab.tcp, &knows, &lab.err), 0);
-	haul_client_close(client);
-	assert_int_equal(serve_lab_figure(&lab, "store.server", "token_failures"), 2);
-	serve_lab_close(&lab);
-}
-
-/* A question for figures with `rest` bytes behind it. */
-static uint32_t raw_status(uint8_t *data, uint32_t rest, uint64_t seq)
-{
-	const struct wire_query query = { .ask = WIRE_STATUS };
-	const struct wire_from from = { .seq = seq };
-
-	memcpy(data + FRAME_HEAD, &query, sizeof query);
-	wire_seal(data, WIRE_QUERY, WIRE_QUERY_HEAD + rest, &from);
-	return WIRE_QUERY_HEAD + rest;
-}
-
-/* Figures are told to who has said the token, in order of asking, and to nobody before; a question
- * that is longer than it can be is refused by its head, and one with anything behind it. */
-static void test_server__tells_figures_to_who_may_know(void **state)
-{
-	uint8_t *data = aligned_alloc(64, WIRE_QUERY_MAX + 64), *reply = frame_room();
-	char right[FOLDER_LAB_PATH + 32];
-	const struct wire_result *result;
-	struct frame_head head;
-	struct serve_lab lab;
-
-	(void)state;
-	assert_non_null(data);
-	memset(data, 0, WIRE_QUERY_MAX + 64);
-	serve_lab_open(&lab, NULL);
-	serve_lab_stop(&lab);
-	token_write(&lab, right, "right", "secret\n");
-	const struct store_server_options options = { .token_file = right };
-	serve_lab_start(&lab, &options);
-	int fd = raw_connect(&lab);
-	raw_send(fd, data, raw_status(data, 0, 1));
-	assert_int_equal(raw_error(fd), -EPROTO);
-	fd = raw_connect(&lab);
-	const uint32_t hello = wire_put_hello(data, (const uint8_t *)"secreT", 6);
-	raw_send(fd, data, hello + raw_status(data + hello, 0, 1)); /* at once, in one piece */
-	assert_int_equal(raw_error(fd), -EACCES);
-	assert_int_equal(serve_lab_figure(&lab, "store.server", "queries"), 0);
-	fd = raw_connect(&lab);
-	raw_hello(fd, "secret");
-	assert_int_equal(raw_read(fd, reply, FRAME_ROOM), WIRE_WELCOME_BYTES);
-	for (uint64_t seq = 1; seq <= WIRE_CREDITS; seq++)
-		raw_send(fd, data, raw_status(data, 0, seq));
-	for (uint64_t seq = 1; seq <= WIRE_CREDITS; seq++) {
-		assert_true(raw_read(fd, reply, FRAME_ROOM) > WIRE_RESULT_HEAD);
-		memcpy(&head, reply, sizeof head);
-		assert_int_equal(head.kind, WIRE_RESULT);
-		assert_int_equal(head.seq, seq);
-		assert_int_equal(wire_get_result(reply, &result), 0);
-		assert_int_equal(result->result, 4); /* blocks: three of the store, the server's */
-	}
-	(void)raw_status(data, WIRE_QUERY_MAX + 8 - WIRE_QUERY_HEAD, 9);
-	raw_send(fd, data, FRAME_HEAD);
-	assert_int_equal(raw_error(fd), HAUL_ELIMIT);
-	fd = raw_connect(&lab);
-	raw_hello(fd, "secret");
-	assert_int_equal(raw_read(fd, reply, FRAME_ROOM), WIRE_WELCOME_BYTES);
-	raw_send(fd, data, raw_status(data, 64 << 10, 1));
-	assert_int_equal(raw_error(fd), HAUL_ECORRUPT);
-	free(data);
-	free(reply);
-	serve_lab_close(&lab);
-}
-
-/* It does not listen where others can come from without a token file, nor with an empty one. */
-static void test_server__refuses_open_doors(void **state)
-{
-	char empty[FOLDER_LAB_PATH + 32];
-	struct store_server *server = NULL;
-	struct serve_lab lab;
-
-	(void)state;
-	serve_lab_open(&lab, NULL);
-	token_write(&lab, empty, "empty", "\n");
-	struct store_server_options options = { .store = lab.store,
-						.addresses = { "0.0.0.0:0" },
-						.address_count = 1 };
-	assert_int_equal(store_server_open(&server, &options, &lab.err), -EINVAL);
-	assert_non_null(strstr(lab.err.text, "token file"));
-	options.addresses[0] = "[::]:0";
-	assert_int_equal(store_server_open(&server, &options, &lab.err), -EINVAL);
-	options.addresses[0] = "*:0";
-	assert_int_equal(store_server_open(&server, &options, &lab.err), -EINVAL);
-	options.token_file = empty;
-	assert_int_equal(store_server_open(&server, &options, &lab.err), -EINVAL);
-	options.token_file = "/nonexistent";
-	assert_int_equal(store_server_open(&server, &options, &lab.err), -ENOENT);
-	options.token_file = NULL;
-	options.addresses[0] = "127.0.0.1:99999";
-	assert_int_equal(store_server_open(&server, &options, &lab.err), -EINVAL);
-	assert_null(server);
-	serve_lab_close(&lab);
-}
-
-/* A socket of a server that is gone is replaced, that of a living one is not, nor is a file. */
-static void test_server__replaces_stale_sockets_only(void **state)
-{
-	char path[FOLDER_LAB_PATH + 48], file[FOLDER_LAB_PATH + 32];
-	struct sockaddr_un name = { .sun_family = AF_UNIX };
-	struct store_server *server = NULL;
-	struct serve_lab lab;
-
-	(void)state;
-	serve_lab_open(&lab, NULL);
-	struct store_server_options options = { .store = lab.store,
-						.addresses = { lab.local },
-						.address_count = 1 };
-	assert_int_equal(store_server_open(&server, &options, &lab.err), -EADDRINUSE);
-	options.addresses[0] = lab.tcp;
-	assert_int_equal(store_server_open(&server, &options, &lab.err), -EADDRINUSE);
-	token_write(&lab, file, "file", "mine");
-	(void)snprintf(path, sizeof path, "unix:%s", file);
-	options.addresses[0] = path;
-	assert_int_equal(store_server_open(&server, &options, &lab.err), -EADDRINUSE);
-	assert_int_equal(access(file, F_OK), 0);
-	assert_null(server);
-	(void)snprintf(path, sizeof path, "unix:%s/stale", lab.folder.path);
-	memcpy(name.sun_path, path + 5, strlen(path) - 5);
-	const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(bind(fd, (const struct sockaddr *)&name, sizeof name), 0);
-	(void)close(fd);
-	assert_int_equal(store_server_open(&server, &options, &lab.err), 0);
-	assert_int_equal(store_server_port(server), 0);
-	store_server_close(server);
-	assert_int_equal(access(path + 5, F_OK), -1);
-	serve_lab_close(&lab);
-}
-
-/* A store that is open for reading only answers queries, and says why it takes no changes. */
-static void test_server__serves_to_read_only(void **state)
-{
-	const struct haul_store_options options = { .memory = 128 << 20, .read_only = true };
-	const uint64_t id = 1;
-	struct haul_reader *reader;
-	struct haul_changes *changes;
-	struct haul_node node;
-	struct serve_lab lab;
-	int32_t status = 9;
-
-	(void)state;
-	serve_lab_open(&lab, NULL);
-	still_serves(&lab, 1);
-	serve_lab_stop(&lab);
-	assert_int_equal(haul_store_close(lab.store), 0);
-	assert_int_equal(haul_store_open(&lab.store, lab.folder.store, &options, &lab.err), 0);
-	serve_lab_start(&lab, NULL);
-	struct haul_client *client = serve_lab_client(&lab, lab.local, NULL);
-	assert_int_equal(haul_changes_new(&changes, 16, 4096, 0), 0);
-	serve_lab_nodes(changes, 2, 1);
-	assert_int_equal(haul_client_commit(client, changes, NULL, NULL), -EROFS);
-	assert_int_equal(haul_client_commit(client, changes, NULL, NULL), -EROFS);
-	assert_int_equal(haul_client_reader(client, 0, &reader), 0);
-	assert_int_equal(haul_reader_get(reader, &id, 1, &node, &status), 1);
-	assert_int_equal(status, 0);
-	haul_reader_close(reader);
-	haul_changes_free(changes);
-	haul_client_close(client);
-	serve_lab_close(&lab);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -775,11 +445,6 @@ int main(void)
 		cmocka_unit_test(test_server__serves_a_thousand),
 		cmocka_unit_test(test_server__stops_with_clients),
 		cmocka_unit_test(test_server__lets_go_of_idle_pins),
-		cmocka_unit_test(test_server__asks_for_the_token),
-		cmocka_unit_test(test_server__tells_figures_to_who_may_know),
-		cmocka_unit_test(test_server__refuses_open_doors),
-		cmocka_unit_test(test_server__replaces_stale_sockets_only),
-		cmocka_unit_test(test_server__serves_to_read_only),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
