@@ -1,5 +1,5 @@
-/* bpf/pair_lab.h — one map by two handles: one that has only the engine under test, and one that has
- * all. An engine that says it cannot do something lets the other do it, as a user would.
+/* bpf/pair_lab.h — one map by two handles: one that has only the engine under test, and one that
+ * has all. An engine that says it cannot do something lets the other do it, as a user would.
  *
  * Model      Keys are numbers below PAIR_LAB_KEYS; each CPU's value follows from the key. Rows of
  *            keys, values and status are the lab's.

@@ -1,89 +1,10 @@
-/* What batch calls do in the corners, each provoked: by a map built for it, or by a bpf(2) that
- * answers as the kernel does then. */
+/* What walks in batches do in the corners, each provoked: by a map built for it, or by a bpf(2)
+ * that answers as the kernel does then. */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "bpf/map_lab.h"
-#include "bpf/map_state.h"
+#include "bpf/batch_lab.h"
 #include "bpf/reader.h"
-#include "lib/testlib.h"
-
-enum { MANY = 500 };
-
-struct fixture {
-	struct lab_map lab;
-	struct lab_sys twin;
-	struct haul_map *map; /* lab's, through the twin */
-	struct lab_rows rows;
-};
-
-static void fixture_open(struct fixture *f, uint32_t type, uint32_t max_entries, uint32_t batch,
-			 enum haul_map_engine engine)
-{
-	const struct haul_map_options options = { .engine = engine, .batch = batch };
-	map_lab_open(&f->lab, (struct haul_map_spec){ .type = type, .max_entries = max_entries },
-		     NULL);
-	lab_sys_init(&f->twin);
-	f->map = map_lab_again(&f->lab, &options, &f->twin);
-	lab_rows_open(&f->rows, &f->lab, MANY);
-}
-
-static void fixture_close(struct fixture *f)
-{
-	lab_rows_close(&f->rows);
-	haul_map_close(f->map);
-	map_lab_close(&f->lab);
-}
-
-/* count rows with the keys first, first + 1 … */
-static void rows_fill(struct fixture *f, uint32_t first, uint32_t count)
-{
-	assert_true(count <= MANY);
-	f->rows.rows.count = count;
-	for (uint32_t i = 0; i < count; i++) {
-		lab_rows_set(&f->rows, &f->lab, i, first + i, (first + i) % MAP_LAB_INNERS);
-		f->rows.status[i] = 12345;
-	}
-}
-
-/* What a walk to its end gave. */
-struct walked {
-	uint32_t count, batches;
-	uint64_t calls, retries;
-	uint8_t times[MANY];
-};
-
-static int walk(struct fixture *f, bool take, struct haul_map_cursor *cursor, struct walked *w)
-{
-	struct haul_map_batch batch;
-	struct haul_map_result result;
-	for (;;) {
-		int rc = take ? haul_map_take(f->map, cursor, &batch, &result)
-			      : haul_map_read(f->map, cursor, &batch, &result);
-		w->calls += result.calls;
-		w->retries += result.retries;
-		assert_int_equal(result.reason, rc < 0 ? rc : 0);
-		if (rc <= 0)
-			return rc;
-		w->batches++;
-		w->count += batch.count;
-		for (uint32_t i = 0; i < batch.count; i++)
-			w->times[map_lab_key_number(&f->lab, haul_map_key(&batch, i))]++;
-	}
-}
-
-static void check_once(const struct walked *w, uint32_t count)
-{
-	assert_int_equal(w->count, count);
-	for (uint32_t i = 0; i < MANY; i++)
-		assert_int_equal(w->times[i], i < count);
-}
-
-static uint64_t extra(const struct fixture *f, enum map_counter counter)
-{
-	return f->map->stats.extra[counter];
-}
 
 /* ---- reading ---- */
 
@@ -91,16 +12,16 @@ static uint64_t extra(const struct fixture *f, enum map_counter counter)
 static void test_read__end_comes_with_entries(void **state)
 {
 	(void)state;
-	struct fixture f;
-	struct walked w = { 0 };
+	struct batch_lab f;
+	struct batch_walked w = { 0 };
 	struct haul_map_cursor cursor = { 0 };
-	fixture_open(&f, BPF_MAP_TYPE_HASH, 64, 100, HAUL_MAP_BATCH);
+	batch_lab_open(&f, BPF_MAP_TYPE_HASH, 64, 100, HAUL_MAP_BATCH);
 	map_lab_fill(&f.lab, 0, 40);
-	assert_int_equal(walk(&f, false, &cursor, &w), 0);
-	check_once(&w, 40);
+	assert_int_equal(batch_lab_walk(&f, false, &cursor, &w), 0);
+	batch_lab_once(&w, 40);
 	assert_int_equal(w.calls, 1);
 	assert_int_equal(cursor.ended, 1);
-	fixture_close(&f);
+	batch_lab_close(&f);
 }
 
 /* An empty map is at its end at once. */
@@ -110,14 +31,14 @@ static void test_read__empty_map(void **state)
 	static const uint32_t types[] = { BPF_MAP_TYPE_HASH, BPF_MAP_TYPE_LPM_TRIE };
 	for (uint32_t i = 0; i < 2; i++) {
 		for (int engine = HAUL_MAP_SINGLE; engine <= HAUL_MAP_BATCH; engine++) {
-			struct fixture f;
-			struct walked w = { 0 };
+			struct batch_lab f;
+			struct batch_walked w = { 0 };
 			struct haul_map_cursor cursor = { 0 };
-			fixture_open(&f, types[i], 64, 10, (enum haul_map_engine)engine);
-			assert_int_equal(walk(&f, false, &cursor, &w), 0);
+			batch_lab_open(&f, types[i], 64, 10, (enum haul_map_engine)engine);
+			assert_int_equal(batch_lab_walk(&f, false, &cursor, &w), 0);
 			assert_int_equal(w.count, 0);
 			assert_int_equal(cursor.ended, 1);
-			fixture_close(&f);
+			batch_lab_close(&f);
 		}
 	}
 }
@@ -126,15 +47,15 @@ static void test_read__empty_map(void **state)
 static void test_read__short_batches(void **state)
 {
 	(void)state;
-	struct fixture f;
-	struct walked w = { 0 };
+	struct batch_lab f;
+	struct batch_walked w = { 0 };
 	struct haul_map_cursor cursor = { 0 };
-	fixture_open(&f, BPF_MAP_TYPE_HASH, 256, 16, HAUL_MAP_BATCH);
+	batch_lab_open(&f, BPF_MAP_TYPE_HASH, 256, 16, HAUL_MAP_BATCH);
 	map_lab_fill(&f.lab, 0, 256);
-	assert_int_equal(walk(&f, false, &cursor, &w), 0);
-	check_once(&w, 256);
+	assert_int_equal(batch_lab_walk(&f, false, &cursor, &w), 0);
+	batch_lab_once(&w, 256);
 	assert_true(w.batches > 256 / 16);
-	fixture_close(&f);
+	batch_lab_close(&f);
 }
 
 /* Room for one entry and buckets that hold several: the same bucket is asked for again with more
@@ -143,24 +64,24 @@ static void test_read__bucket_larger_than_a_batch(void **state)
 {
 	(void)state;
 	for (int take = 0; take <= 1; take++) {
-		struct fixture f;
-		struct walked w = { 0 };
+		struct batch_lab f;
+		struct batch_walked w = { 0 };
 		struct haul_map_cursor cursor = { 0 };
-		fixture_open(&f, BPF_MAP_TYPE_HASH, 64, 1, HAUL_MAP_BATCH);
+		batch_lab_open(&f, BPF_MAP_TYPE_HASH, 64, 1, HAUL_MAP_BATCH);
 		map_lab_fill(&f.lab, 0, 64);
-		assert_int_equal(walk(&f, take != 0, &cursor, &w), 0);
-		check_once(&w, 64);
+		assert_int_equal(batch_lab_walk(&f, take != 0, &cursor, &w), 0);
+		batch_lab_once(&w, 64);
 		/* That 64 keys take 64 different buckets does not happen. */
 		assert_true(w.retries >= 1);
-		assert_int_equal(extra(&f, MAP_C_RETRIES), w.retries);
-		assert_true(extra(&f, MAP_C_GROWN) >= 1);
+		assert_int_equal(batch_lab_extra(&f, MAP_C_RETRIES), w.retries);
+		assert_true(batch_lab_extra(&f, MAP_C_GROWN) >= 1);
 		assert_true(f.map->reader.floor >= HAUL_MAP_BATCH_MIN);
 		/* Once learnt, it is not learnt again. */
-		struct walked again = { 0 };
+		struct batch_walked again = { 0 };
 		cursor = (struct haul_map_cursor){ 0 };
-		assert_int_equal(walk(&f, false, &cursor, &again), 0);
+		assert_int_equal(batch_lab_walk(&f, false, &cursor, &again), 0);
 		assert_int_equal(again.retries, 0);
-		fixture_close(&f);
+		batch_lab_close(&f);
 	}
 }
 
@@ -168,20 +89,20 @@ static void test_read__bucket_larger_than_a_batch(void **state)
 static void test_read__buffers_grow_to_the_largest_bucket(void **state)
 {
 	(void)state;
-	struct fixture f;
-	struct walked w = { 0 };
+	struct batch_lab f;
+	struct batch_walked w = { 0 };
 	struct haul_map_cursor cursor = { 0 };
-	fixture_open(&f, BPF_MAP_TYPE_HASH, 1000, 4, HAUL_MAP_BATCH);
-	map_lab_fill(&f.lab, 0, MANY);
+	batch_lab_open(&f, BPF_MAP_TYPE_HASH, 1000, 4, HAUL_MAP_BATCH);
+	map_lab_fill(&f.lab, 0, BATCH_LAB_ROWS);
 	/* The kernel says so seven times. */
 	lab_sys_fault(&f.twin, BPF_MAP_LOOKUP_BATCH, 0, 7, -ENOSPC)->count_set = true;
-	assert_int_equal(walk(&f, false, &cursor, &w), 0);
-	check_once(&w, MANY);
+	assert_int_equal(batch_lab_walk(&f, false, &cursor, &w), 0);
+	batch_lab_once(&w, BATCH_LAB_ROWS);
 	assert_int_equal(w.retries, 7);
 	assert_int_equal(f.twin.sizes[0], 4);
 	for (uint32_t i = 1; i < 7; i++)
 		assert_true(f.twin.sizes[i + 1] == 2 * f.twin.sizes[i]);
-	fixture_close(&f);
+	batch_lab_close(&f);
 }
 
 /* A kernel that says so for ever is not believed for ever: it is an error, not an endless loop and
@@ -189,36 +110,34 @@ static void test_read__buffers_grow_to_the_largest_bucket(void **state)
 static void test_read__gives_up_aloud(void **state)
 {
 	(void)state;
-	struct fixture f;
-	struct walked w = { 0 };
+	struct batch_lab f;
+	struct batch_walked w = { 0 };
 	struct haul_map_cursor cursor = { 0 };
-	fixture_open(&f, BPF_MAP_TYPE_HASH, 1000, 4, HAUL_MAP_BATCH);
+	batch_lab_open(&f, BPF_MAP_TYPE_HASH, 1000, 4, HAUL_MAP_BATCH);
 	map_lab_fill(&f.lab, 0, 10);
 	lab_sys_fault(&f.twin, BPF_MAP_LOOKUP_BATCH, 0, UINT32_MAX, -ENOSPC)->count_set = true;
-	assert_int_equal(walk(&f, false, &cursor, &w), -ENOSPC);
+	assert_int_equal(batch_lab_walk(&f, false, &cursor, &w), -ENOSPC);
 	assert_int_equal(cursor.ended, 0);
-	assert_int_equal(extra(&f, MAP_C_FAILED), 1);
-	fixture_close(&f);
+	assert_int_equal(batch_lab_extra(&f, MAP_C_FAILED), 1);
+	batch_lab_close(&f);
 }
-
-static const int busy[] = { -EBUSY, -EDEADLK, -ETIMEDOUT, -EAGAIN, -EINTR };
-enum { BUSY = sizeof busy / sizeof *busy };
 
 /* A bucket lock that could not be had, with nothing read: asked again, nothing lost or doubled. */
 static void test_read__busy_lock_is_asked_again(void **state)
 {
 	(void)state;
-	for (uint32_t i = 0; i < BUSY; i++) {
-		struct fixture f;
-		struct walked w = { 0 };
+	for (uint32_t i = 0; i < BATCH_LAB_BUSY; i++) {
+		struct batch_lab f;
+		struct batch_walked w = { 0 };
 		struct haul_map_cursor cursor = { 0 };
-		fixture_open(&f, BPF_MAP_TYPE_HASH, 256, 32, HAUL_MAP_BATCH);
+		batch_lab_open(&f, BPF_MAP_TYPE_HASH, 256, 32, HAUL_MAP_BATCH);
 		map_lab_fill(&f.lab, 0, 200);
-		lab_sys_fault(&f.twin, BPF_MAP_LOOKUP_BATCH, 2, 3, busy[i])->count_set = true;
-		assert_int_equal(walk(&f, false, &cursor, &w), 0);
-		check_once(&w, 200);
+		lab_sys_fault(&f.twin, BPF_MAP_LOOKUP_BATCH, 2, 3, batch_lab_busy[i])->count_set =
+			true;
+		assert_int_equal(batch_lab_walk(&f, false, &cursor, &w), 0);
+		batch_lab_once(&w, 200);
 		assert_int_equal(w.retries, 3);
-		fixture_close(&f);
+		batch_lab_close(&f);
 	}
 }
 
@@ -227,21 +146,22 @@ static void test_read__busy_lock_is_asked_again(void **state)
 static void test_read__what_came_before_a_busy_lock_counts(void **state)
 {
 	(void)state;
-	for (uint32_t i = 0; i <= BUSY; i++) {
+	for (uint32_t i = 0; i <= BATCH_LAB_BUSY; i++) {
 		for (int take = 0; take <= 1; take++) {
-			struct fixture f;
-			struct walked w = { 0 };
+			struct batch_lab f;
+			struct batch_walked w = { 0 };
 			struct haul_map_cursor cursor = { 0 };
 			int cmd = take ? BPF_MAP_LOOKUP_AND_DELETE_BATCH : BPF_MAP_LOOKUP_BATCH;
-			fixture_open(&f, BPF_MAP_TYPE_HASH, 256, 64, HAUL_MAP_BATCH);
+			batch_lab_open(&f, BPF_MAP_TYPE_HASH, 256, 64, HAUL_MAP_BATCH);
 			map_lab_fill(&f.lab, 0, 200);
 			struct lab_fault *fault =
-				lab_sys_fault(&f.twin, cmd, 1, 1, i < BUSY ? busy[i] : -ENOMEM);
+				lab_sys_fault(&f.twin, cmd, 1, 1,
+					      i < BATCH_LAB_BUSY ? batch_lab_busy[i] : -ENOMEM);
 			fault->partial = true;
 			fault->part = 20;
-			assert_int_equal(walk(&f, take != 0, &cursor, &w), 0);
-			check_once(&w, 200);
-			fixture_close(&f);
+			assert_int_equal(batch_lab_walk(&f, take != 0, &cursor, &w), 0);
+			batch_lab_once(&w, 200);
+			batch_lab_close(&f);
 		}
 	}
 }
@@ -250,20 +170,20 @@ static void test_read__what_came_before_a_busy_lock_counts(void **state)
 static void test_read__busy_for_ever_is_an_error(void **state)
 {
 	(void)state;
-	struct fixture f;
-	struct walked w = { 0 };
+	struct batch_lab f;
+	struct batch_walked w = { 0 };
 	struct haul_map_cursor cursor = { 0 };
-	fixture_open(&f, BPF_MAP_TYPE_HASH, 256, 32, HAUL_MAP_BATCH);
+	batch_lab_open(&f, BPF_MAP_TYPE_HASH, 256, 32, HAUL_MAP_BATCH);
 	map_lab_fill(&f.lab, 0, 200);
 	struct lab_fault *fault =
 		lab_sys_fault(&f.twin, BPF_MAP_LOOKUP_BATCH, 1, UINT32_MAX, -EBUSY);
 	fault->count_set = true;
-	assert_int_equal(walk(&f, false, &cursor, &w), -EBUSY);
+	assert_int_equal(batch_lab_walk(&f, false, &cursor, &w), -EBUSY);
 	assert_true(w.count > 0 && w.count < 200);
 	fault->times = 0;
-	assert_int_equal(walk(&f, false, &cursor, &w), 0);
-	check_once(&w, 200);
-	fixture_close(&f);
+	assert_int_equal(batch_lab_walk(&f, false, &cursor, &w), 0);
+	batch_lab_once(&w, 200);
+	batch_lab_close(&f);
 }
 
 /* EINVAL, EPERM and EFAULT leave no count that could be believed: no entries, cursor unchanged. */
@@ -272,17 +192,17 @@ static void test_read__count_of_a_refused_call_is_not_believed(void **state)
 	(void)state;
 	static const int codes[] = { -EINVAL, -EPERM, -EFAULT };
 	for (uint32_t i = 0; i < 3; i++) {
-		struct fixture f;
-		struct walked w = { 0 };
+		struct batch_lab f;
+		struct batch_walked w = { 0 };
 		struct haul_map_cursor cursor = { 0 };
-		fixture_open(&f, BPF_MAP_TYPE_HASH, 256, 32, HAUL_MAP_BATCH);
+		batch_lab_open(&f, BPF_MAP_TYPE_HASH, 256, 32, HAUL_MAP_BATCH);
 		map_lab_fill(&f.lab, 0, 200);
 		lab_sys_fault(&f.twin, BPF_MAP_LOOKUP_BATCH, 1, 1, codes[i]);
-		assert_int_equal(walk(&f, false, &cursor, &w), codes[i]);
+		assert_int_equal(batch_lab_walk(&f, false, &cursor, &w), codes[i]);
 		assert_int_equal(w.batches, 1);
-		assert_int_equal(walk(&f, false, &cursor, &w), 0);
-		check_once(&w, 200);
-		fixture_close(&f);
+		assert_int_equal(batch_lab_walk(&f, false, &cursor, &w), 0);
+		batch_lab_once(&w, 200);
+		batch_lab_close(&f);
 	}
 }
 
@@ -291,17 +211,17 @@ static void test_read__kernel_without_the_call(void **state)
 {
 	(void)state;
 	for (int forced = 0; forced <= 1; forced++) {
-		struct fixture f;
-		struct walked w = { 0 };
+		struct batch_lab f;
+		struct batch_walked w = { 0 };
 		struct haul_map_cursor cursor = { 0 };
-		fixture_open(&f, BPF_MAP_TYPE_HASH, 256, 32,
-			     forced ? HAUL_MAP_BATCH : HAUL_MAP_AUTO);
+		batch_lab_open(&f, BPF_MAP_TYPE_HASH, 256, 32,
+			       forced ? HAUL_MAP_BATCH : HAUL_MAP_AUTO);
 		map_lab_fill(&f.lab, 0, 200);
 		lab_sys_fault(&f.twin, BPF_MAP_LOOKUP_BATCH, 0, UINT32_MAX, -EOPNOTSUPP);
-		assert_int_equal(walk(&f, false, &cursor, &w), forced ? -ENOTSUP : 0);
-		check_once(&w, forced ? 0 : 200);
-		assert_true(forced || extra(&f, MAP_C_FALLBACKS) >= 1);
-		fixture_close(&f);
+		assert_int_equal(batch_lab_walk(&f, false, &cursor, &w), forced ? -ENOTSUP : 0);
+		batch_lab_once(&w, forced ? 0 : 200);
+		assert_true(forced || batch_lab_extra(&f, MAP_C_FALLBACKS) >= 1);
+		batch_lab_close(&f);
 	}
 }
 
@@ -368,246 +288,15 @@ static void test_read__batch_keeps_to_the_latency_budget(void **state)
 static void test_read__fixed_batch(void **state)
 {
 	(void)state;
-	struct fixture f;
-	struct walked w = { 0 };
+	struct batch_lab f;
+	struct batch_walked w = { 0 };
 	struct haul_map_cursor cursor = { 0 };
-	fixture_open(&f, BPF_MAP_TYPE_ARRAY, 300, 25, HAUL_MAP_AUTO);
-	assert_int_equal(walk(&f, false, &cursor, &w), 0);
+	batch_lab_open(&f, BPF_MAP_TYPE_ARRAY, 300, 25, HAUL_MAP_AUTO);
+	assert_int_equal(batch_lab_walk(&f, false, &cursor, &w), 0);
 	assert_int_equal(w.count, 300);
 	for (uint32_t i = 0; i < f.twin.size_count; i++)
 		assert_int_equal(f.twin.sizes[i], 25);
-	fixture_close(&f);
-}
-
-/* ---- writing ---- */
-
-/* A full map stops an update at a row: rows before are in, this one failed, the rest was not
- * reached. */
-static void test_update__full_map(void **state)
-{
-	(void)state;
-	for (int engine = HAUL_MAP_AUTO; engine < HAUL_MAP_ENGINES; engine++) {
-		struct fixture f;
-		struct haul_map_result result;
-		fixture_open(&f, BPF_MAP_TYPE_HASH, 8, 5, (enum haul_map_engine)engine);
-		rows_fill(&f, 0, 12);
-		assert_int_equal(haul_map_update(f.map, &f.rows.rows, HAUL_MAP_ANY, &result),
-				 -E2BIG);
-		assert_int_equal(result.done, 8);
-		assert_int_equal(result.failed_index, 8);
-		assert_int_equal(result.reason, -E2BIG);
-		for (uint32_t i = 0; i < 12; i++)
-			assert_int_equal(f.rows.status[i], i < 8    ? 0
-							   : i == 8 ? -E2BIG
-								    : -ECANCELED);
-		for (uint32_t i = 0; i < 12; i++)
-			assert_int_equal(map_lab_has(&f.lab, i), i < 8);
-		assert_int_equal(extra(&f, MAP_C_FAILED), 1);
-		fixture_close(&f);
-	}
-}
-
-/* EINVAL and the like leave the count that was put in: nothing of that call was done. */
-static void test_update__count_of_a_refused_call_is_not_believed(void **state)
-{
-	(void)state;
-	static const int codes[] = { -EINVAL, -EPERM, -ENOMEM };
-	for (uint32_t i = 0; i < 3; i++) {
-		struct fixture f;
-		struct haul_map_result result;
-		fixture_open(&f, BPF_MAP_TYPE_HASH, 64, 5, HAUL_MAP_BATCH);
-		rows_fill(&f, 0, 20);
-		lab_sys_fault(&f.twin, BPF_MAP_UPDATE_BATCH, 2, 1, codes[i]);
-		assert_int_equal(haul_map_update(f.map, &f.rows.rows, HAUL_MAP_ANY, &result),
-				 codes[i]);
-		assert_int_equal(result.done, 10);
-		assert_int_equal(result.failed_index, 10);
-		assert_int_equal(f.rows.status[9], 0);
-		assert_int_equal(f.rows.status[10], codes[i]);
-		assert_int_equal(f.rows.status[19], -ECANCELED);
-		fixture_close(&f);
-	}
-}
-
-/* A call that is not there at all (524) is handed down, and counted, with nothing done twice. */
-static void test_update__kernel_without_the_call(void **state)
-{
-	(void)state;
-	for (int forced = 0; forced <= 1; forced++) {
-		struct fixture f;
-		struct haul_map_result result;
-		fixture_open(&f, BPF_MAP_TYPE_HASH, 64, 0, forced ? HAUL_MAP_BATCH : HAUL_MAP_AUTO);
-		rows_fill(&f, 0, 20);
-		lab_sys_fault(&f.twin, BPF_MAP_UPDATE_BATCH, 0, 1, -EOPNOTSUPP);
-		assert_int_equal(haul_map_update(f.map, &f.rows.rows, HAUL_MAP_ANY, &result),
-				 forced ? -ENOTSUP : 0);
-		assert_int_equal(result.done, forced ? 0 : 20);
-		assert_int_equal(result.fallbacks, !forced);
-		assert_int_equal(result.engine, forced ? HAUL_MAP_BATCH : HAUL_MAP_SINGLE);
-		assert_int_equal(f.rows.status[0], forced ? -ENOTSUP : 0);
-		assert_int_equal(f.rows.status[19], forced ? -ECANCELED : 0);
-		fixture_close(&f);
-	}
-}
-
-/* The batch call refuses modes, so rows go one by one: stated by the engine, and counted. */
-static void test_update__modes_are_handed_down(void **state)
-{
-	(void)state;
-	struct fixture f;
-	struct haul_map_result result;
-	fixture_open(&f, BPF_MAP_TYPE_HASH, 64, 0, HAUL_MAP_AUTO);
-	map_lab_fill(&f.lab, 5, 5);
-	rows_fill(&f, 0, 20);
-	assert_int_equal(haul_map_update(f.map, &f.rows.rows, HAUL_MAP_ONLY_NEW, &result), 0);
-	assert_int_equal(result.inserted, 15);
-	assert_int_equal(result.kept, 5);
-	assert_int_equal(result.fallbacks, 1);
-	assert_int_equal(result.engine, HAUL_MAP_SINGLE);
-	assert_int_equal(f.rows.status[5], -EEXIST);
-	fixture_close(&f);
-}
-
-/* A delete batch stops at each key that is not there; all the others are deleted all the same. */
-static void test_delete__missing_keys_do_not_stop_it(void **state)
-{
-	(void)state;
-	static const uint32_t chunks[] = { 0, 1, 7, 100 };
-	for (uint32_t c = 0; c < 4; c++) {
-		struct fixture f;
-		struct haul_map_result result;
-		uint64_t missing = 0;
-		fixture_open(&f, BPF_MAP_TYPE_HASH, 256, chunks[c], HAUL_MAP_BATCH);
-		map_lab_fill(&f.lab, 0, 100);
-		for (uint32_t i = 0; i < 100; i += 3)
-			missing += map_lab_remove(&f.lab, i);
-		rows_fill(&f, 0, 110); /* the last ones were never there */
-		assert_int_equal(haul_map_delete(f.map, &f.rows.rows, &result), 0);
-		assert_int_equal(result.done, 100 - missing);
-		assert_int_equal(result.missing, missing + 10);
-		for (uint32_t i = 0; i < 110; i++)
-			assert_int_equal(f.rows.status[i], i < 100 && i % 3 ? 0 : -ENOENT);
-		for (uint32_t i = 0; i < 100; i++)
-			assert_false(map_lab_has(&f.lab, i));
-		assert_int_equal(extra(&f, MAP_C_MISSING), result.missing);
-		fixture_close(&f);
-	}
-}
-
-/* A busy lock in the middle of a written batch: on from the row that it stopped at. */
-static void test_write__busy_lock_is_asked_again(void **state)
-{
-	(void)state;
-	static const int cmds[] = { BPF_MAP_UPDATE_BATCH, BPF_MAP_DELETE_BATCH };
-	for (uint32_t i = 0; i < 2 * BUSY; i++) {
-		struct fixture f;
-		struct haul_map_result result;
-		fixture_open(&f, BPF_MAP_TYPE_HASH, 256, 0, HAUL_MAP_BATCH);
-		rows_fill(&f, 0, 100);
-		if (i % 2 == 1)
-			map_lab_fill(&f.lab, 0, 100);
-		struct lab_fault *fault = lab_sys_fault(&f.twin, cmds[i % 2], 0, 4, busy[i / 2]);
-		fault->partial = true;
-		fault->part = 10;
-		int rc = i % 2 ? haul_map_delete(f.map, &f.rows.rows, &result)
-			       : haul_map_update(f.map, &f.rows.rows, HAUL_MAP_ANY, &result);
-		assert_int_equal(rc, 0);
-		assert_int_equal(result.done, 100);
-		assert_int_equal(result.retries, 4);
-		for (uint32_t k = 0; k < 100; k++)
-			assert_int_equal(map_lab_has(&f.lab, k), i % 2 == 0);
-		fixture_close(&f);
-	}
-}
-
-/* … but not for ever. */
-static void test_write__busy_for_ever_is_an_error(void **state)
-{
-	(void)state;
-	for (int engine = HAUL_MAP_SINGLE; engine <= HAUL_MAP_BATCH; engine++) {
-		struct fixture f;
-		struct haul_map_result result;
-		int cmd = engine == HAUL_MAP_SINGLE ? BPF_MAP_UPDATE_ELEM : BPF_MAP_UPDATE_BATCH;
-		fixture_open(&f, BPF_MAP_TYPE_HASH, 256, 0, (enum haul_map_engine)engine);
-		rows_fill(&f, 0, 10);
-		struct lab_fault *fault = lab_sys_fault(&f.twin, cmd, 0, UINT32_MAX, -EBUSY);
-		fault->count_set = engine == HAUL_MAP_BATCH;
-		assert_int_equal(haul_map_update(f.map, &f.rows.rows, HAUL_MAP_ANY, &result),
-				 -EBUSY);
-		assert_int_equal(result.done, 0);
-		assert_int_equal(result.failed_index, 0);
-		assert_true(result.retries > 0);
-		fixture_close(&f);
-	}
-}
-
-/* No system call gets several keys: handed down and counted; the batch engine alone says no. */
-static void test_get__has_no_batch_call(void **state)
-{
-	(void)state;
-	struct fixture f;
-	struct haul_map_result result;
-	char text[HAUL_MAP_TEXT];
-	fixture_open(&f, BPF_MAP_TYPE_HASH, 64, 0, HAUL_MAP_AUTO);
-	map_lab_fill(&f.lab, 0, 10);
-	rows_fill(&f, 0, 20);
-	assert_int_equal(haul_map_get(f.map, &f.rows.rows, &result), 0);
-	assert_int_equal(result.done, 10);
-	assert_int_equal(result.missing, 10);
-	assert_int_equal(result.fallbacks, 1);
-	assert_int_equal(extra(&f, MAP_C_FALLBACKS), 1);
-	fixture_close(&f);
-
-	fixture_open(&f, BPF_MAP_TYPE_HASH, 64, 0, HAUL_MAP_BATCH);
-	rows_fill(&f, 0, 20);
-	assert_int_equal(haul_map_get(f.map, &f.rows.rows, &result), -ENOTSUP);
-	assert_int_equal(haul_map_explain(f.map, HAUL_MAP_OP_GET, 20, text), HAUL_MAP_AUTO);
-	assert_non_null(strstr(text, "no batch call takes keys"));
-	fixture_close(&f);
-}
-
-/* Somebody inserts and deletes between the two tries of an upsert: it tries on, and tells in the
- * end what it did. */
-static void test_upsert__is_exact_when_others_write(void **state)
-{
-	(void)state;
-	struct fixture f;
-	struct haul_map_result result;
-	fixture_open(&f, BPF_MAP_TYPE_HASH, 64, 0, HAUL_MAP_SINGLE);
-	rows_fill(&f, 0, 1);
-	lab_sys_fault(&f.twin, BPF_MAP_UPDATE_ELEM, 0, 1, -ENOENT);
-	lab_sys_fault(&f.twin, BPF_MAP_UPDATE_ELEM, 0, 1, -EEXIST);
-	lab_sys_fault(&f.twin, BPF_MAP_UPDATE_ELEM, 0, 1, -ENOENT);
-	assert_int_equal(haul_map_upsert(f.map, &f.rows.rows, &result), 0);
-	assert_int_equal(result.inserted, 1);
-	assert_int_equal(result.updated, 0);
-	assert_int_equal(result.calls, 4);
-	fixture_close(&f);
-}
-
-/* Between reading and deleting an entry changed its mind: it is kept, and counted. */
-static void test_delete_if__asks_again_before_it_deletes(void **state)
-{
-	(void)state;
-	const struct haul_map_filter filter = {
-		.count = 1,
-		.conditions = { { .field = { .width = 4 }, .test = HAUL_MAP_EQ, .operand = 3 } },
-	};
-	struct fixture f;
-	struct haul_map_result result;
-	fixture_open(&f, BPF_MAP_TYPE_HASH, 256, 0, HAUL_MAP_BATCH);
-	map_lab_fill(&f.lab, 0, 80); /* ten of them have the value 3 */
-	lab_sys_fault(&f.twin, BPF_MAP_LOOKUP_ELEM, 2, 1, -ENOENT);
-	lab_sys_fault(&f.twin, BPF_MAP_DELETE_ELEM, 4, 1, -ENOENT);
-	/* "Succeeds", but the value that was read before stays: it still matches. */
-	assert_int_equal(haul_map_delete_if(f.map, &filter, &result), 0);
-	assert_int_equal(result.visited, 80);
-	assert_int_equal(result.done, 8);
-	assert_int_equal(result.missing, 2);
-	lab_sys_fault(&f.twin, BPF_MAP_DELETE_ELEM, 0, 1, -EPERM);
-	assert_int_equal(haul_map_delete_if(f.map, &filter, &result), -EPERM);
-	assert_int_equal(result.reason, -EPERM);
-	fixture_close(&f);
+	batch_lab_close(&f);
 }
 
 /* ---- cursors ---- */
@@ -616,11 +305,11 @@ static void test_delete_if__asks_again_before_it_deletes(void **state)
 static void test_cursor__of_another_walk_is_refused(void **state)
 {
 	(void)state;
-	struct fixture f;
+	struct batch_lab f;
 	struct haul_map_batch batch;
 	struct haul_map_result result;
 	struct haul_map_cursor cursor = { 0 };
-	fixture_open(&f, BPF_MAP_TYPE_HASH, 256, 16, HAUL_MAP_BATCH);
+	batch_lab_open(&f, BPF_MAP_TYPE_HASH, 256, 16, HAUL_MAP_BATCH);
 	map_lab_fill(&f.lab, 0, 200);
 	assert_true(haul_map_read(f.map, &cursor, &batch, &result) > 0);
 	const struct haul_map_cursor good = cursor;
@@ -640,7 +329,7 @@ static void test_cursor__of_another_walk_is_refused(void **state)
 
 	cursor = good;
 	assert_true(haul_map_read(f.map, &cursor, &batch, &result) > 0);
-	fixture_close(&f);
+	batch_lab_close(&f);
 }
 
 /* Keys of four bytes look like bucket numbers: engines still tell their cursors apart, and AUTO
@@ -650,7 +339,7 @@ static void test_cursor__of_four_byte_keys(void **state)
 	(void)state;
 	const struct haul_map_options single = { .engine = HAUL_MAP_SINGLE, .batch = 16 };
 	const struct haul_map_options automatic = { .batch = 16 };
-	struct fixture f;
+	struct batch_lab f;
 	struct haul_map_batch batch;
 	struct haul_map_result result;
 	struct haul_map_cursor cursor = { 0 };
@@ -683,8 +372,8 @@ static void test_cursor__of_the_longest_keys(void **state)
 	for (int engine = HAUL_MAP_SINGLE; engine <= HAUL_MAP_BATCH; engine++) {
 		const struct haul_map_options options = { .engine = (enum haul_map_engine)engine,
 							  .batch = 16 };
-		struct fixture f;
-		struct walked w = { 0 };
+		struct batch_lab f;
+		struct batch_walked w = { 0 };
 		struct haul_map_cursor cursor = { 0 };
 		map_lab_open(&f.lab,
 			     (struct haul_map_spec){ .type = BPF_MAP_TYPE_HASH,
@@ -693,8 +382,8 @@ static void test_cursor__of_the_longest_keys(void **state)
 			     NULL);
 		map_lab_fill(&f.lab, 0, 100);
 		f.map = map_lab_again(&f.lab, &options, NULL);
-		assert_int_equal(walk(&f, false, &cursor, &w), 0);
-		check_once(&w, 100);
+		assert_int_equal(batch_lab_walk(&f, false, &cursor, &w), 0);
+		batch_lab_once(&w, 100);
 		haul_map_close(f.map);
 		map_lab_close(&f.lab);
 	}
@@ -704,22 +393,22 @@ static void test_cursor__of_the_longest_keys(void **state)
 static void test_single__survives_faults_on_its_way(void **state)
 {
 	(void)state;
-	struct fixture f;
-	struct walked w = { 0 };
+	struct batch_lab f;
+	struct batch_walked w = { 0 };
 	struct haul_map_cursor cursor = { 0 };
-	fixture_open(&f, BPF_MAP_TYPE_HASH, 256, 16, HAUL_MAP_SINGLE);
+	batch_lab_open(&f, BPF_MAP_TYPE_HASH, 256, 16, HAUL_MAP_SINGLE);
 	map_lab_fill(&f.lab, 0, 100);
 	lab_sys_fault(&f.twin, BPF_MAP_LOOKUP_ELEM, 20, 1, -EIO);
 	lab_sys_fault(&f.twin, BPF_MAP_GET_NEXT_KEY, 40, 1, -EIO);
 	lab_sys_fault(&f.twin, BPF_MAP_LOOKUP_ELEM, 60, 3, -EINTR);
 	int rc;
 	uint32_t failures = 0;
-	while ((rc = walk(&f, false, &cursor, &w)) != 0 && failures < 5) {
+	while ((rc = batch_lab_walk(&f, false, &cursor, &w)) != 0 && failures < 5) {
 		assert_int_equal(rc, -EIO);
 		failures++;
 	}
-	check_once(&w, 100);
-	fixture_close(&f);
+	batch_lab_once(&w, 100);
+	batch_lab_close(&f);
 }
 
 int main(void)
@@ -738,16 +427,6 @@ int main(void)
 		cmocka_unit_test(test_read__kernel_without_the_call),
 		cmocka_unit_test(test_read__batch_keeps_to_the_latency_budget),
 		cmocka_unit_test(test_read__fixed_batch),
-		cmocka_unit_test(test_update__full_map),
-		cmocka_unit_test(test_update__count_of_a_refused_call_is_not_believed),
-		cmocka_unit_test(test_update__kernel_without_the_call),
-		cmocka_unit_test(test_update__modes_are_handed_down),
-		cmocka_unit_test(test_delete__missing_keys_do_not_stop_it),
-		cmocka_unit_test(test_write__busy_lock_is_asked_again),
-		cmocka_unit_test(test_write__busy_for_ever_is_an_error),
-		cmocka_unit_test(test_get__has_no_batch_call),
-		cmocka_unit_test(test_upsert__is_exact_when_others_write),
-		cmocka_unit_test(test_delete_if__asks_again_before_it_deletes),
 		cmocka_unit_test(test_cursor__of_another_walk_is_refused),
 		cmocka_unit_test(test_cursor__of_four_byte_keys),
 		cmocka_unit_test(test_cursor__of_the_longest_keys),
