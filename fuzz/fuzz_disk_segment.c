@@ -54,6 +54,22 @@ static void check_footer(struct walk *walk, const uint8_t *image)
 	walk->end = footer.table;
 }
 
+/* As a header that rotted is: from the first batch and the footer. */
+static bool restore_header(const struct format_super *super, const uint8_t *image,
+			   struct format_segment *ret_header)
+{
+	const struct format_segment place = { .partition = 0, .segment = 3 };
+
+	if (!walk_header_rotten(super, image) ||
+	    walk_header_restore(&place, super, image + FORMAT_BLOCK,
+				image + SAMPLE_SEGMENT - FORMAT_BLOCK, ret_header) != 1)
+		return false;
+	HAUL_ASSERT(ret_header->partition == 0 && ret_header->segment == 3);
+	HAUL_ASSERT(ret_header->generation == le64_load(image + FORMAT_BLOCK + 32));
+	HAUL_ASSERT(ret_header->lane < LANES);
+	return true;
+}
+
 static void check_segment(const struct format_super *super, const uint8_t *image, uint32_t end)
 {
 	struct format_segment header;
@@ -62,7 +78,7 @@ static void check_segment(const struct format_super *super, const uint8_t *image
 	uint32_t steps = 0;
 	uint64_t flush = 0;
 
-	if (walk_header(super, 0, 3, image, &header) != 1)
+	if (walk_header(super, 0, 3, image, &header) != 1 && !restore_header(super, image, &header))
 		return;
 	walk_start(&walk, super, &header, end);
 	check_footer(&walk, image);

@@ -3,6 +3,7 @@
  * Promise: nothing outside of the input is read (each prefix lies in memory of exactly its size);
  * every request is understood the same whether it came at once or byte by byte; each one consumes
  * something; keys and values lie within the input; and the meta flags kept are those of the line.
+ * What is told to the client is a line.
  * The first byte chooses from which length on values are taken as they come. */
 #include <stddef.h>
 #include <stdint.h>
@@ -21,6 +22,33 @@ struct parsed {
 	struct mc_request request;
 };
 
+/* Base64 gives no more than its letters hold, and nothing when that is no room. */
+static void check_base64(struct mc_text key)
+{
+	const uint32_t max = key.bytes / 4 * 3;
+	uint8_t *out = malloc(max ? max : 1);
+
+	HAUL_ASSERT(out);
+	const uint32_t bytes = mc_base64(key, out, max);
+	HAUL_ASSERT(bytes <= max && bytes + 3 > (bytes > 0 ? max : 0));
+	if (bytes > 0)
+		HAUL_ASSERT(mc_base64(key, out, bytes - 1) == 0);
+	free(out);
+}
+
+/* What was over stays over; what expires does so after it was stored; later is never earlier. */
+static void check_expiry(int64_t exptime)
+{
+	const uint32_t now_s = 1700000000;
+	const uint32_t expiry = mc_expiry(exptime, now_s);
+
+	HAUL_ASSERT((expiry == 0) == (exptime == 0));
+	if (exptime < 0)
+		HAUL_ASSERT(expiry == 1);
+	if (exptime > 0 && exptime < now_s)
+		HAUL_ASSERT(expiry > now_s || expiry == exptime);
+}
+
 /* From memory that ends where the input ends. What points into it is turned into offsets. */
 static struct parsed parse(const char *data, size_t bytes, uint64_t value_min)
 {
@@ -35,7 +63,7 @@ static struct parsed parse(const char *data, size_t bytes, uint64_t value_min)
 		struct mc_text keys = request->keys;
 		struct mc_text key;
 		uint32_t count = 0;
-		while (mc_key(&keys, &key))
+		while (keys.bytes > 0 && mc_key(&keys, &key))
 			count++;
 		HAUL_ASSERT(count == request->key_count);
 		HAUL_ASSERT(request->key.bytes <= MC_KEY_MAX);
@@ -44,9 +72,15 @@ static struct parsed parse(const char *data, size_t bytes, uint64_t value_min)
 		if (request->value)
 			HAUL_ASSERT(request->value >= exact &&
 				    request->value + request->value_bytes + 2 <= exact + bytes);
+		check_base64(request->key);
+		check_expiry(request->exptime);
 		if (request->key.bytes > 0)
 			HAUL_ASSERT(request->key.data >= exact &&
 				    request->key.data + request->key.bytes <= exact + bytes);
+	}
+	if (parsed.how != MC_MORE && request->error) {
+		const size_t length = strlen(request->error);
+		HAUL_ASSERT(length > 2 && strcmp(request->error + length - 2, "\r\n") == 0);
 	}
 	free(exact);
 	return parsed;

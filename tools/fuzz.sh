@@ -2,6 +2,7 @@
 # tools/fuzz.sh SECONDS — run every fuzz target that long, from its corpus. New inputs stay in
 # build-fuzz/; a crash is kept there too and ends the run with exit 1.
 set -eu
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 # what it says is no line in a log
 cd "$(dirname "$0")/.."
 seconds=$1
 
