@@ -180,14 +180,29 @@ static int newest_order_alloc(struct recovery *recovery)
 	return 0;
 }
 
+static bool is_pinned(const struct recovery *recovery, const struct newest *newest)
+{
+	return recovery->found[segment_of(newest)].header.lane == LANE_PINNED;
+}
+
+/* In the order of hashes, which is the order of the index: it is filled from front to back. */
+static void newest_enter_all(struct recovery *recovery, bool apart, bool pinned)
+{
+	for (uint64_t i = 0; i < recovery->newest_slots; i++) {
+		const struct newest *newest = &recovery->newest[i];
+		if (newest_lives(recovery, newest) &&
+		    (!apart || is_pinned(recovery, newest) == pinned))
+			newest_enter(recovery->shard, newest);
+	}
+}
+
 int newest_enter_alloc(struct recovery *recovery)
 {
-	/* In the order of hashes, which is the order of the index: it is filled from front to
-	 * back. */
-	for (uint64_t i = 0; i < recovery->newest_slots; i++) {
-		if (newest_lives(recovery, &recovery->newest[i]))
-			newest_enter(recovery->shard, &recovery->newest[i]);
-	}
+	/* With LRU rows of what was evicted are still there: what is pinned goes first. */
+	bool apart = recovery->newest_count > recovery->shard->index.entries_max;
+	if (apart)
+		newest_enter_all(recovery, apart, true);
+	newest_enter_all(recovery, apart, false);
 	if (recovery->shard->options.policy != HAUL_CACHE_LRU)
 		return 0;
 	return newest_order_alloc(recovery);

@@ -226,6 +226,31 @@ static void test_reclaim_lru__what_is_pinned_stays_when_it_is_read(void **state)
 	shard_lab_done(&lab);
 }
 
+/* More is on the disk than the index takes, and what is pinned is not among what it took when the
+ * cache is opened again. */
+static void test_reclaim_lru__what_is_pinned_is_there_after_an_open(void **state)
+{
+	(void)state;
+	enum { ENTRIES = 64, PINNED = 16, OTHERS = 400 };
+	struct shard_lab lab = { .shard = NULL };
+	struct shard_put pinned = { .how = HAUL_CACHE_PINNED };
+	uint64_t version;
+	lab_open(&lab);
+	assert_int_equal(shard_lab_close(&lab), 0);
+	lab.volume.super.entries_max = ENTRIES;
+	assert_int_equal(shard_lab_open(&lab), 0);
+	for (uint32_t i = 0; i < PINNED; i++)
+		assert_int_equal(shard_lab_put(&lab, i, 1, 1000, &pinned), 0);
+	for (uint32_t i = PINNED; i < OTHERS; i++)
+		assert_int_equal(shard_lab_store(&lab, i, 1, 1000), 0);
+	shard_lab_crash(&lab, IO_SIM_LOSE_ALL);
+	assert_int_equal(shard_lab_open(&lab), 0);
+	assert_int_equal(lab.shard->index.count, ENTRIES);
+	for (uint32_t i = 0; i < PINNED; i++)
+		assert_int_equal(shard_lab_get(&lab, i, &version), HAUL_CACHE_HIT);
+	shard_lab_done(&lab);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -233,6 +258,7 @@ int main(void)
 		cmocka_unit_test(test_reclaim_lru__a_key_that_is_read_stays),
 		cmocka_unit_test(test_reclaim_lru__deletes_hold_after_a_crash),
 		cmocka_unit_test(test_reclaim_lru__what_is_pinned_stays_when_it_is_read),
+		cmocka_unit_test(test_reclaim_lru__what_is_pinned_is_there_after_an_open),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
