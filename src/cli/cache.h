@@ -9,6 +9,7 @@
  * Threads    main thread only. */
 #pragma once
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -37,3 +38,10 @@ int cache_open_file(struct haul_cache **ret_cache, const char *path, bool read_o
 /* TARGET KEY...: what is wrong with a key ends the program with a message (argp's). */
 struct argp_state;
 void cache_check_key(const char *key, struct argp_state *state);
+
+struct cache_json_name {
+	const char *text, *hex;
+};
+
+/* Text as text, other bytes as digits: adds one of both names to the object. */
+void cache_json_set(json_t *object, struct cache_json_name name, const void *data, size_t bytes);

@@ -63,24 +63,29 @@ static void print_key(const struct haul_cache_listed *entry)
 	}
 }
 
-static json_t *json_key(const struct haul_cache_listed *entry)
+static void list_json(struct request *request, const struct haul_cache_listed *entry)
 {
-	json_t *key = json_stringn(entry->key != NULL ? entry->key : "", entry->key_bytes);
-	return key != NULL ? key : json_null(); /* no text */
+	json_t *one = json_object();
+	if (entry->key_bytes > 0)
+		cache_json_set(one, (struct cache_json_name){ "key", "key_hex" }, entry->key,
+			       entry->key_bytes);
+	else
+		(void)json_object_set_new(one, "key", json_null()); /* unknown */
+	json_t *rest = json_pack("{s:s, s:I, s:i, s:i, s:i, s:i, s:I}", "status",
+				 haul_cache_status_name(entry->status), "bytes",
+				 (json_int_t)entry->value_bytes, "slice", (int)entry->slice,
+				 "partition", (int)entry->partition, "segment", (int)entry->segment,
+				 "offset", (int)entry->offset, "expiry", (json_int_t)entry->expiry);
+	(void)json_object_update(one, rest);
+	json_decref(rest);
+	(void)json_array_append_new(request->entries, one);
 }
 
 static int list_entry(const struct haul_cache_listed *entry, void *arg)
 {
 	struct request *request = arg;
 	if (request->json) {
-		(void)json_array_append_new(
-			request->entries,
-			json_pack("{s:o, s:s, s:I, s:i, s:i, s:i, s:i, s:I}", "key",
-				  json_key(entry), "status", haul_cache_status_name(entry->status),
-				  "bytes", (json_int_t)entry->value_bytes, "slice",
-				  (int)entry->slice, "partition", (int)entry->partition, "segment",
-				  (int)entry->segment, "offset", (int)entry->offset, "expiry",
-				  (json_int_t)entry->expiry));
+		list_json(request, entry);
 		return stop_asked();
 	}
 	progress_wipe(&request->progress);

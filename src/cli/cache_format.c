@@ -96,7 +96,7 @@ static int print_made(const struct request *request)
 	else if (!request->quiet)
 		printf("%s: a cache of %s: %u partitions, %" PRIu64 " segments, at most %" PRIu64
 		       " entries\n"
-		       "its disk: a sync takes %s, writes %.0f MB/s, reads %.0f MB/s and %.0f "
+		       "disk model: a sync takes %s, writes %.0f MB/s, reads %.0f MB/s and %.0f "
 		       "operations a second\n",
 		       request->words.word[0], quantity_memory_text(stat.disk_bytes, size),
 		       stat.partitions, stat.segments, stat.entries_max,
@@ -104,6 +104,16 @@ static int print_made(const struct request *request)
 		       stat.model.write_bandwidth / 1e6, stat.model.read_bandwidth / 1e6,
 		       stat.model.read_iops);
 	return CLI_OK;
+}
+
+/* From "FILE holds …: format would destroy it". */
+static void print_destroyed(const struct request *request, const char *refusal)
+{
+	const char *holds = strstr(refusal, " holds ");
+	const char *end = holds != NULL ? strstr(holds, ": format") : NULL;
+	if (end != NULL)
+		fprintf(stderr, "haul: cache: destroyed: %s%.*s\n", request->words.word[0],
+			(int)(end - holds), holds);
 }
 
 int cache_format(int argc, char **argv)
@@ -143,17 +153,15 @@ int cache_format(int argc, char **argv)
 	request.format.progress = stop_progress;
 	request.format.arg = &request.progress;
 	stop_catch();
-	/* first without force: what would be destroyed is said, and then it is */
+	/* first without force: it says what is there */
 	request.format.force = false;
 	int rc = format(&request, &err);
 	if (rc == -EEXIST && force) {
-		const char *holds = strstr(err.text, " holds ");
-		const char *end = holds != NULL ? strstr(holds, ": format") : NULL;
-		if (end != NULL && !request.quiet)
-			fprintf(stderr, "haul: cache: destroyed: %s%.*s\n", request.words.word[0],
-				(int)(end - holds), holds);
+		const struct haul_err held = err;
 		request.format.force = true;
 		rc = format(&request, &err);
+		if (rc >= 0 && !request.quiet)
+			print_destroyed(&request, held.text);
 	}
 	if (rc > 0) {
 		fprintf(stderr, "haul: cache: stopped: %s is no cache now\n",

@@ -92,40 +92,19 @@ static void missed(struct answer *answer, uint32_t index, enum haul_cache_status
 			haul_cache_status_name(status));
 }
 
-/* Text as text, other bytes as digits. */
-static json_t *json_bytes(const uint8_t *data, size_t bytes, bool *ret_text)
-{
-	static const char digits[] = "0123456789abcdef";
-	json_t *value = json_stringn((const char *)data, bytes);
-	*ret_text = value != NULL;
-	if (value != NULL)
-		return value;
-	char *hex = malloc(2 * bytes + 1);
-	if (hex == NULL)
-		return NULL;
-	for (size_t i = 0; i < bytes; i++) {
-		hex[2 * i] = digits[data[i] >> 4];
-		hex[2 * i + 1] = digits[data[i] & 15];
-	}
-	value = json_stringn_nocheck(hex, 2 * bytes);
-	free(hex);
-	return value;
-}
-
 static void put_json(struct answer *answer, uint32_t index, const struct haul_cache_value *value,
 		     const uint8_t *data, size_t bytes)
 {
+	const char *key = answer->request->keys[index];
 	json_t *one = json_object();
-	bool text = false;
-	(void)json_object_set_new(one, "key", json_string(answer->request->keys[index]));
+	cache_json_set(one, (struct cache_json_name){ "key", "key_hex" }, key, strlen(key));
 	(void)json_object_set_new(one, "status",
 				  json_string(haul_cache_status_name(value->status)));
 	if (value->status == HAUL_CACHE_HIT) {
 		(void)json_object_set_new(one, "bytes", json_integer((json_int_t)value->total));
 		(void)json_object_set_new(one, "flags", json_integer(value->flags));
 		(void)json_object_set_new(one, "expiry", json_integer(value->expiry));
-		json_t *content = json_bytes(data, bytes, &text);
-		(void)json_object_set_new(one, text ? "value" : "hex", content);
+		cache_json_set(one, (struct cache_json_name){ "value", "hex" }, data, bytes);
 	}
 	(void)json_array_append_new(answer->list, one);
 }

@@ -239,7 +239,7 @@ static void show_disk(const json_t *from)
 	if (json_object_get(from, "sync_ns") == NULL)
 		return;
 	printf("%-24s a sync takes %s, writes %.0f MB/s, reads %.0f MB/s and %.0f a second\n",
-	       "disk as measured", quantity_duration_text((int64_t)number(from, "sync_ns"), sync),
+	       "disk model", quantity_duration_text((int64_t)number(from, "sync_ns"), sync),
 	       number(from, "write_bandwidth") / 1e6, number(from, "read_bandwidth") / 1e6,
 	       number(from, "read_iops"));
 }

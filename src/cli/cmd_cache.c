@@ -1,5 +1,6 @@
 #include <argp.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -33,6 +34,25 @@ void cache_check_key(const char *key, struct argp_state *state)
 {
 	if (key[0] == '\0' || strlen(key) > HAUL_CACHE_KEY_MAX)
 		argp_error(state, "KEY '%.32s': a key has 1 to %d bytes", key, HAUL_CACHE_KEY_MAX);
+}
+
+void cache_json_set(json_t *object, struct cache_json_name name, const void *data, size_t bytes)
+{
+	static const char digits[] = "0123456789abcdef";
+	const uint8_t *from = data;
+	json_t *text = json_stringn(bytes > 0 ? data : "", bytes);
+	if (text != NULL) {
+		(void)json_object_set_new(object, name.text, text);
+		return;
+	}
+	char *hex = malloc(2 * bytes + 1);
+	for (size_t i = 0; hex != NULL && i < bytes; i++) {
+		hex[2 * i] = digits[from[i] >> 4];
+		hex[2 * i + 1] = digits[from[i] & 15];
+	}
+	(void)json_object_set_new(object, name.hex,
+				  hex != NULL ? json_stringn_nocheck(hex, 2 * bytes) : NULL);
+	free(hex);
 }
 
 int cmd_cache(int argc, char **argv)

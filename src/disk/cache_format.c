@@ -63,7 +63,8 @@ static int formatting_layout(struct formatting *f, struct haul_err *err)
 	const uint64_t bytes = options->bytes != 0 ? options->bytes : f->file.bytes;
 	uint32_t partitions = options->partitions;
 	if (bytes == 0)
-		return haul_err_set(err, -EINVAL, "%s is empty: say how large the cache is to be",
+		return haul_err_set(err, -EINVAL,
+				    "%s is empty: say how large the cache is to be (--size)",
 				    f->path);
 	if (f->file.block_device && bytes > f->file.bytes)
 		return haul_err_set(err, -ENOSPC,

@@ -82,7 +82,7 @@ static int layout_refuse(uint64_t bytes, uint32_t partitions, uint32_t size, str
 
 	return haul_err_set(err, -ENOSPC,
 			    "%" PRIu64 " bytes are too few for %u partitions of at least %d "
-			    "segments of %u bytes: %" PRIu64
+			    "segments of %u bytes: at least %" PRIu64
 			    " are needed; give more, or fewer partitions or smaller segments",
 			    bytes, partitions, FORMAT_SEGMENTS_MIN, size, want);
 }
@@ -103,16 +103,16 @@ int format_layout(struct format_super *super, uint64_t bytes, uint32_t partition
 	if (bytes > INT64_MAX)
 		return haul_err_set(err, -EINVAL, "%" PRIu64 " bytes: at most 2^63 are possible",
 				    bytes);
-	bytes = bytes / FORMAT_BLOCK * FORMAT_BLOCK;
+	const uint64_t whole = bytes / FORMAT_BLOCK * FORMAT_BLOCK;
 	if (size == 0)
-		size = layout_choose(bytes, partitions);
-	uint64_t segments = layout_segments(bytes, partitions, size);
+		size = layout_choose(whole, partitions);
+	uint64_t segments = layout_segments(whole, partitions, size);
 	if (segments < FORMAT_SEGMENTS_MIN)
 		return layout_refuse(bytes, partitions, size, err);
 	if (segments > FORMAT_SEGMENTS_MAX)
 		segments = FORMAT_SEGMENTS_MAX;
 	const uint64_t entries_fit = segments * size / FORMAT_ROW;
-	super->bytes = bytes;
+	super->bytes = whole;
 	super->partitions = partitions;
 	super->segment_bytes = size;
 	super->segments = (uint32_t)segments;

@@ -92,6 +92,19 @@ static int listen_on(struct server *server, const union address *address, sockle
 	return 0;
 }
 
+static int cannot(const char *text, int rc, struct haul_err *err)
+{
+	const char *fix = "";
+	if (rc == -EADDRNOTAVAIL)
+		fix = ": no interface here has it; *:PORT stands for all there are";
+	else if (rc == -ENOENT || rc == -ENOTDIR)
+		fix = ": there is no such folder";
+	else if (rc == -EACCES)
+		fix = ": needs the right to use that port (from 1024 on all may), or to write to "
+		      "that folder";
+	return haul_err_set(err, rc, "cannot listen on %s: %s%s", text, haul_strerror(rc), fix);
+}
+
 static int listen_tcp(struct server *server, const char *text, struct haul_err *err)
 {
 	union address address;
@@ -107,9 +120,7 @@ static int listen_tcp(struct server *server, const char *text, struct haul_err *
 				    "%s is in use, by another memcached perhaps; choose another "
 				    "with --listen",
 				    text);
-	if (rc < 0)
-		return haul_err_set(err, rc, "cannot listen on %s: %s", text, haul_strerror(rc));
-	return 0;
+	return rc < 0 ? cannot(text, rc, err) : 0;
 }
 
 /* A socket that nobody listens on any more is removed; anything else is not. */
@@ -142,9 +153,7 @@ static int listen_unix(struct server *server, const char *path, struct haul_err 
 				    "%s is there already: a server uses it, or it is no "
 				    "socket",
 				    path);
-	if (rc < 0)
-		return haul_err_set(err, rc, "cannot listen on %s: %s", path, haul_strerror(rc));
-	return 0;
+	return rc < 0 ? cannot(path, rc, err) : 0;
 }
 
 /* A descriptor a connection. */

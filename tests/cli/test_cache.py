@@ -4,6 +4,7 @@ Usage: test_cache.py path/to/haul"""
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -52,6 +53,17 @@ class Usage(Words):
             self.assertIn("Usage: haul cache " + name, text)
             self.assertRegex(text, r"Examples?:\n(?:  .*\n)*?  .*(?:sudo )?haul cache " + name)
 
+    def test_man__has_every_option(self):
+        """An option that only --help knows is one that nobody finds."""
+        path = os.path.join(os.path.dirname(__file__), "../../docs/man/haul-cache.1")
+        with open(path, encoding="utf-8") as file:
+            man = file.read().replace("\\-", "-")
+        for name in SUBCOMMANDS:
+            text = cache(name, "--help").stdout.decode()
+            for option in set(re.findall(r"^ +(?:-\w, )?(--[a-z-]+)", text, re.M)):
+                if option not in ("--help", "--usage", "--version"):
+                    self.assertTrue(re.search(option + r"\b(?!-)", man), (name, option))
+
     def test_usage__what_is_wrong_is_said_before_anything_is_opened(self):
         """Exit 2, with the option or argument that is wrong."""
         for words, arguments in (
@@ -60,6 +72,7 @@ class Usage(Words):
                 ("--size 'x'", ["format", "a", "--size", "x"]),
                 ("--size '0'", ["format", "a", "--size", "0"]),
                 ("1 to 64", ["format", "a", "--size", "1G", "--partitions", "65"]),
+                ("'0': 1 to 4294967295 are", ["format", "a", "--size", "1G", "--entries", "0"]),
                 ("power of two", ["format", "a", "--size", "1G", "--segment", "100000"]),
                 ("65536 to", ["format", "a", "--size", "1G", "--segment", "1k"]),
                 ("KEY", ["get", "a"]), ("KEY", ["del", "a"]), ("KEY", ["set", "a"]),
@@ -125,9 +138,29 @@ class Format(Folder):
         result = cache("format", self.file, "--size", "4000T")
         self.assert_ends(result, FAILED, self.file, "MiB are wanted")
         self.assertFalse(os.path.exists(self.file))
-        self.assert_ends(cache("format", self.file), FAILED, "how large")
-        self.assert_ends(cache("format", self.file, "--size", "100k"), FAILED, "too few")
+        self.assert_ends(cache("format", self.file), FAILED, "how large", "--size")
+        for size, told in (("1k", "1000 bytes"), ("1", "1 bytes"), ("598015", "598015 bytes")):
+            result = cache("format", self.file, "--size", size)
+            self.assert_ends(result, FAILED, self.file, told + " are too few", "least 598016")
         self.assertFalse(os.path.exists(self.file))
+        self.assert_ok(cache("format", self.file, "--size", "598016"))
+
+    def test_format__nothing_is_called_destroyed_that_is_still_there(self):
+        """With --force, too: who has too little room, or asks for too little, keeps what was."""
+        data = random.Random(5).randbytes(5000)
+        self.write("cache", data)
+        for size in ("4000T", "1k"):
+            result = cache("format", self.file, "--size", size, "--force")
+            self.assert_ends(result, FAILED, self.file)
+            self.assertNotIn(b"destroyed", result.stderr)
+            with open(self.file, "rb") as file:
+                self.assertEqual(file.read(), data)
+
+    def test_format__only_what_was_measured_is_called_measured(self):
+        """Small caches are not: batches start from a guess, and refine it."""
+        for text in (self.format(), self.assert_ok(cache("stat", self.file)).decode()):
+            self.assertIn("disk model", text)
+            self.assertNotIn("measured", text)
 
     def test_format__a_folder_is_no_file(self):
         """One line, with the path."""
@@ -189,6 +222,15 @@ class OnFile(Folder):
         self.assertGreater(a["expiry"], 1600000000)
         self.assertEqual((b["hex"], b["expiry"]), ("ff00", 0))
         self.assertEqual(x, {"key": "x", "status": "miss"})
+
+    def test_json__keys_that_are_no_text(self):
+        """Their bytes as digits, where others have the text: no key is lost."""
+        self.assert_ok(cache("set", self.file, b"k\xff".decode(errors="surrogateescape"), "1"))
+        one, = json.loads(self.assert_ok(cache(
+            "get", self.file, b"k\xff".decode(errors="surrogateescape"), "--json")))
+        self.assertEqual((one["key_hex"], one["value"], "key" in one), ("6bff", "1", False))
+        listed = json.loads(self.assert_ok(cache("check", self.file, "--all", "--json")))["listed"]
+        self.assertEqual([(e["key_hex"], "key" in e) for e in listed], [("6bff", False)])
 
     def test_del__and_what_was_not_there(self):
         """Deleted keys are gone; one that was not there is named, and the others go all the same."""

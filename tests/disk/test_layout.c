@@ -107,8 +107,8 @@ static void test_layout__too_small_is_told_with_figures(void **state)
 	super.segments = 99;
 	assert_int_equal(format_layout(&super, least - 1, 1, 0, &err), -ENOSPC);
 	assert_int_equal(super.segments, 99);
-	assert_non_null(strstr(err.text, "593920 bytes are too few"));
-	assert_non_null(strstr(err.text, "598016 are needed"));
+	assert_non_null(strstr(err.text, "598015 bytes are too few"));
+	assert_non_null(strstr(err.text, "at least 598016 are needed"));
 	assert_int_equal(format_layout(&super, MIB(64), 1, MIB(16), &err), -ENOSPC);
 	assert_int_equal(format_layout(&super, 0, 1, 0, &err), -ENOSPC);
 	assert_int_equal(format_layout(&super, least, 2, 0, &err), -ENOSPC);

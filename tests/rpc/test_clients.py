@@ -666,6 +666,56 @@ class Life(unittest.TestCase):
         self.assertIn("haul cache format", self.refuse("--listen", "127.0.0.1:0", path=empty))
         self.assertIn("No such file", self.refuse(path=os.path.join(FOLDER, "none")))
         self.assertIn("--ack", self.refuse("--ack", "maybe"))
+        self.assertIn("[::1]:11211", self.refuse("--listen", "localhost:1", path=other))
+        self.assertIn("no interface", self.refuse("--listen", "192.0.2.77:0", path=other))
+        folder = os.path.join(FOLDER, "nowhere")
+        self.assertIn("no such folder", self.refuse("--unix", folder + "/socket", path=other))
+        self.assertIn("at most 107", self.refuse("--unix", "x" * 108, path=other))
+        self.assertIn("is there already", self.refuse("--unix", other, path=other))
+
+    def test_a_socket_that_a_killed_server_left_is_replaced(self):
+        """Nobody has to remove it by hand; one that is in use is not touched."""
+        make_file()
+        path = os.path.join(FOLDER, "left")
+        server = self.start("--unix", path)
+        other = os.path.join(FOLDER, "other.bin")
+        make_file(other, "64Mi")
+        self.assertIn("is there already", self.refuse("--unix", path, path=other))
+        server.process.stdout.readline()
+        server.process.kill()
+        server.process.wait()
+        self.assertTrue(os.path.exists(path))
+        server = self.start("--unix", path)
+        server.process.stdout.readline()
+        client = Client(0, path=path)
+        self.assertEqual(client.set(b"u", b"1"), b"STORED")
+        client.close()
+
+    def test_ipv6(self):
+        """[::1] as an address to listen on and as a TARGET."""
+        make_file()
+        with socket.socket(socket.AF_INET6) as probe:
+            try:
+                probe.bind(("::1", 0))
+            except OSError as err:
+                self.skipTest("no IPv6 here: %s" % err)
+        server = self.start("--listen", "[::1]:0")
+        address = server.process.stdout.readline().split()[-1]
+        self.assertRegex(address, r"^\[::1\]:\d+$")
+        for words in (["set", address, "k", "v"], ["get", address, "k"]):
+            done = subprocess.run([HAUL, "cache", *words], capture_output=True, timeout=60,
+                                  check=False)
+            self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stdout, b"v")
+
+    def test_files_are_limited(self):
+        """Too few for the connections is said at once, with what to lower or raise."""
+        make_file()
+        done = subprocess.run(["sh", "-c", 'ulimit -n 64; exec "$@"', "sh", HAUL, "cache", "serve",
+                               FILE, "--listen", "127.0.0.1:0"], capture_output=True, text=True,
+                              timeout=60, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("lower --connections or raise ulimit -n", done.stderr)
 
 
 class Unmodified(Case):
