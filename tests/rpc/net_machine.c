@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "rpc/store_server_state.h"
+#include "store/graph_expect.h"
 #include "store/log.h"
 #include "store/store_parts.h"
 

@@ -3,7 +3,7 @@
  * Model      Few ids, keys, types, so that changes meet each other. A frame is a list of changes in
  *            groups; model_frame_random makes one, model_frame_put adds it to haul_changes,
  *            model_apply does to the model what a store has to do, and tells the statuses that it
- *            has to tell. model_expect compares all that a reader can tell with the model.
+ *            has to tell.
  * Threads    one. Errors: asserts. */
 #pragma once
 
@@ -75,13 +75,8 @@ void model_apply(struct graph_model *model, const struct model_frame *frame, uin
 		 int32_t *statuses);
 void model_expect_statuses(const struct model_frame *frame, const int32_t *wanted,
 			   const int32_t *got);
-/* Everything, with page sizes and queries from prng. */
-void model_expect(const struct graph_model *model, struct haul_reader *reader, struct prng *prng);
 
 /* Text of a key; bytes of a property. */
 uint32_t model_key(uint32_t key, char text[16]);
 void model_bytes(const struct model_property *property, uint8_t *data);
 const char *model_property_name(uint32_t number);
-/* Fewest edges from src to each node, -1: more than depth, or not at all. */
-void model_depths(const struct graph_model *model, const struct haul_path *query,
-		  int depths[MODEL_IDS + 1]);

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "graph_model.h"
+#include "graph_expect.h"
 #include "store_lab.h"
 
 /* Under a sanitizer, which is slow at taking memory, not every step. */

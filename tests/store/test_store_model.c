@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "graph_expect.h"
 #include "graph_sql.h"
 #include "store/changes_state.h"
 #include "store_lab.h"
