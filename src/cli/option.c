@@ -29,8 +29,8 @@ uint64_t option_size(const char *option, const char *arg, uint64_t min, uint64_t
 	if (quantity_size(arg, &size) < 0)
 		argp_error(state, "--%s '%s': wanted is %s", option, arg, QUANTITY_SIZE);
 	if (size < min || size > max)
-		argp_error(state, "--%s '%s': %" PRIu64 " to %" PRIu64 " are possible",
-			   option, arg, min, max);
+		argp_error(state, "--%s '%s': %" PRIu64 " to %" PRIu64 " are possible", option, arg,
+			   min, max);
 	return size;
 }
 
