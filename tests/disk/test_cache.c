@@ -579,6 +579,46 @@ static void test_online__when_nothing_was_lost(void **state)
 	assert_int_equal(haul_cache_store(lab->cache, &item), 0);
 }
 
+/* Key and value are the caller's own again when a store returns, buffered or not. If it failed, the
+ * caller's next value would be stored under its last key. */
+static void test_store__copies_key_and_value(void **state)
+{
+	struct cache_lab *lab = *state;
+	char key[] = "key1", value[] = "data1";
+	struct haul_cache_item item = cache_lab_item(key, value, 5);
+	assert_int_equal(haul_cache_store_buffered(lab->cache, &item), 0);
+	memset(key, 'x', 4);
+	memset(value, 'x', 5);
+	cache_lab_expect(lab, "key1", "data1");
+	assert_int_equal(haul_cache_flush(lab->cache), 0);
+	cache_lab_expect(lab, "key1", "data1");
+	cache_lab_expect_gone(lab, "xxxx");
+}
+
+/* What options leave out is as the header says: 24 and 16 MiB of buffers a partition, no RAM tier,
+ * slices of 256 KiB. */
+static void test_open__defaults(void **state)
+{
+	struct cache_lab *lab = *state;
+	enum { SLICE = 256 << 10 };
+	struct haul_cache_stat stat, after;
+	haul_cache_stat(lab->cache, &stat);
+	assert_true(stat.buffer_bytes <= UINT64_C(2) * (24 + 16) * MIB);
+	assert_true(stat.buffer_bytes > UINT64_C(2) * (24 + 15) * MIB);
+	assert_int_equal(stat.ram_bytes, 0);
+	assert_true(stat.index_bytes <= stat.entries_max * 32);
+	uint8_t *value = test_calloc(SLICE + 1, 1);
+	struct haul_cache_item item = cache_lab_item("a", value, SLICE);
+	assert_int_equal(haul_cache_store(lab->cache, &item), 0);
+	haul_cache_stat(lab->cache, &stat);
+	assert_int_equal(stat.entries, 1);
+	item.bytes++; /* two slices and a head, in the place of the first */
+	assert_int_equal(haul_cache_store(lab->cache, &item), 0);
+	haul_cache_stat(lab->cache, &after);
+	assert_int_equal(after.entries, 3);
+	test_free(value);
+}
+
 /* The second engine, for where io_uring is forbidden, does the same. */
 static void test_open__engine_threads(void **state)
 {
@@ -675,6 +715,8 @@ int main(void)
 		TEST(test_open__without_memory),
 		TEST(test_cache__data_path_takes_no_memory),
 		TEST(test_online__when_nothing_was_lost),
+		TEST(test_store__copies_key_and_value),
+		TEST(test_open__defaults),
 		TEST(test_open__engine_threads),
 		TEST(test_open__options),
 		TEST(test_open__again_and_again),

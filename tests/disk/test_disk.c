@@ -456,6 +456,31 @@ static void test_disk_read_batch__a_bad_sector_fails_its_request_only(void **sta
 	sim_close(&lab);
 }
 
+/* What options leave out is as the header says: transfers of 1 MiB, gaps of 64 KiB bridged and no
+ * longer ones, 32 operations at a time. */
+static void test_disk_open__defaults(void **state)
+{
+	(void)state;
+	struct sim_lab lab;
+	sim_open(&lab);
+	lab.requests[1].offset = 4096 + HAUL_DISK_GAP_MAX;
+	assert_int_equal(haul_disk_read_batch(lab.disk, lab.requests, 2), 2);
+	assert_int_equal(io_sim_count(lab.sim, IO_READ), 1);
+	assert_int_equal(lab.disk->reads.extra[DISK_GAP_BYTES], HAUL_DISK_GAP_MAX);
+	lab.requests[1].offset += 4096;
+	assert_int_equal(haul_disk_read_batch(lab.disk, lab.requests, 2), 2);
+	assert_int_equal(io_sim_count(lab.sim, IO_READ), 1 + 2);
+	sim_close(&lab);
+
+	struct lab files;
+	lab_open(&files, parent_of_files());
+	const struct haul_disk_options options = { .write = true, .create = true };
+	assert_true(lab_disk(&files, &options));
+	assert_int_equal(files.disk->io->depth, 32);
+	assert_int_equal(files.disk->split, HAUL_DISK_SPLIT);
+	lab_close(&files);
+}
+
 /* A batch that lies together is one write and one sync; the original synced once a write, and once
  * more. */
 static void test_disk_write_batch__is_one_write_and_one_sync(void **state)
@@ -564,6 +589,7 @@ int main(void)
 		cmocka_unit_test(test_disk_open__enters_its_stats),
 		cmocka_unit_test(test_disk_calibrate__measures),
 		cmocka_unit_test(test_disk_read_batch__a_bad_sector_fails_its_request_only),
+		cmocka_unit_test(test_disk_open__defaults),
 		cmocka_unit_test(test_disk_write_batch__is_one_write_and_one_sync),
 		cmocka_unit_test(test_disk_write_batch__a_failed_write_fails_its_requests_only),
 		cmocka_unit_test(test_disk_write_batch__keeps_a_block_that_it_cannot_read),

@@ -416,6 +416,13 @@ static void test_flush__batch_grows_with_the_cost_of_a_sync(void **state)
 	lab->shard->model.sync_ns = 1e9;
 	flush_limits(lab->shard);
 	assert_true(stat_of(lab).batch_bytes_target <= lab->options.buffer_bytes / 2);
+	/* A sync that costs nothing, or of which nothing is known, does not make batches tiny. */
+	lab->shard->model.sync_ns = 1;
+	flush_limits(lab->shard);
+	assert_int_equal(stat_of(lab).batch_bytes_target, 1 << 18);
+	lab->shard->model.sync_ns = 0;
+	flush_limits(lab->shard);
+	assert_int_equal(stat_of(lab).batch_bytes_target, CHUNK_BYTES);
 	lab_free(lab);
 }
 

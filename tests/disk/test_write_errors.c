@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "lib/testlib.h"
+#include "shard_lab.h"
 #include "write_lab.h"
 
 enum { MIB = 1 << 20, DISK = 24 * MIB, SEGMENT = MIB, KEYS = 60, WRITES_MAX = 60 };
@@ -122,6 +123,32 @@ static void test_write_errors__one_failed_write_moves_the_batch(void **state)
 		lab_free(lab);
 	}
 	assert_true(moved > 5);
+}
+
+/* What a failed write left in the old segment is no part of the flush any more: after a power cut the
+ * flush is whole without it. If it failed, what was told durable would be dropped as torn. */
+static void test_write_errors__moved_batch_is_whole_after_a_power_cut(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 20; seed++) {
+		struct shard_lab *lab = calloc(1, sizeof *lab);
+		assert_non_null(lab);
+		uint64_t version;
+		shard_lab_init(lab, DISK, SEGMENT, seed);
+		assert_int_equal(shard_lab_open(lab), 0);
+		assert_int_equal(shard_lab_store(lab, 1, 1, 5000), 0);
+		io_sim_fail(lab->disk, IO_WRITE, 0, 1, -EIO);
+		assert_int_equal(shard_lab_store(lab, 2, 2, 60000), 0);
+		assert_int_equal(shard_lab_stat(lab).segments_bad, 1);
+		shard_lab_crash(lab, seed % 2 ? IO_SIM_LOSE_ALL : IO_SIM_KEEP_ALL);
+		assert_int_equal(shard_lab_open(lab), 0);
+		for (uint64_t key = 1; key <= 2; key++) {
+			assert_int_equal(shard_lab_get(lab, key, &version), HAUL_CACHE_HIT);
+			assert_int_equal(version, key);
+		}
+		shard_lab_done(lab);
+		free(lab);
+	}
 }
 
 /* When the write fails where it moved as well its flush fails, and only that: who waited is told,
@@ -373,6 +400,78 @@ static void test_write_errors__offline_and_online(void **state)
 	lab_free(lab);
 }
 
+/* Three failed flushes in a row take the device for dead; as many with good ones between do not. If
+ * it failed, a disk that errs now and then would be gone in a day. */
+static void test_write_errors__good_flushes_are_trusted_again(void **state)
+{
+	(void)state;
+	struct write_lab *lab = lab_open(SEGMENT);
+	for (uint32_t i = 0; i < 12; i++) {
+		io_sim_fail(lab->disk, IO_SYNC, 0, i % 2, -EIO);
+		/* Two lanes, so that the sync is not a write's own. */
+		assert_true(put(lab, 2 * i, 5000));
+		assert_true(put_how(lab, 2 * i + 1, 5000, HAUL_CACHE_PINNED));
+		write_lab_settle(lab);
+		assert_int_equal(lab->waits[2 * i].result, i % 2 ? -EIO : 0);
+		assert_false(shard_offline(lab->shard));
+		io_sim_fail(lab->disk, IO_SYNC, 0, 0, 0);
+		write_lab_settle(lab);
+	}
+	lab_free(lab);
+}
+
+/* When the table of quarantined segments is full, what fails takes the device offline: no segment
+ * may be left that is bad and not known to be. */
+static void test_write_errors__more_bad_segments_than_are_listed(void **state)
+{
+	(void)state;
+	struct write_lab *lab = lab_open(65536);
+	assert_true(lab->volume.super.segments > FORMAT_BAD_MAX + 20);
+	for (uint32_t i = 0; i < 2 * FORMAT_BAD_MAX && !shard_offline(lab->shard); i++) {
+		lab->wait_count = 0;
+		io_sim_fail(lab->disk, IO_SYNC, 0, 1, -EIO);
+		assert_true(put(lab, 2 * i, 500));
+		assert_true(put_how(lab, 2 * i + 1, 500, HAUL_CACHE_PINNED));
+		write_lab_settle(lab);
+		lab->shard->failures = 0; /* not in a row */
+		assert_true(lab->shard->root.bad_count <= FORMAT_BAD_MAX);
+	}
+	assert_true(shard_offline(lab->shard));
+	assert_int_equal(lab->shard->root.bad_count, FORMAT_BAD_MAX);
+	lab_free(lab);
+}
+
+static uint32_t root_copy_of(const struct write_lab *lab, uint64_t offset)
+{
+	for (uint32_t copy = 0; copy < 2; copy++)
+		if (offset == format_root_offset(&lab->volume.super, 0, copy))
+			return copy;
+	return 2;
+}
+
+/* The sync behind a root fails: whether that copy is good is not known, so the next root goes over
+ * it, and not over the other. If it failed, a power cut would leave none. */
+static void test_write_errors__doubtful_root_is_written_over(void **state)
+{
+	(void)state;
+	uint32_t roots = 0, copies[8];
+	struct write_lab *lab = lab_open(SEGMENT);
+	assert_true(put(lab, 0, 5000));
+	write_lab_settle(lab);
+	lab->spy.write_count = 0;
+	io_sim_fail(lab->disk, IO_SYNC, 0, 1, -EIO);
+	assert_int_equal(shard_purge(lab->shard, write_lab_wait(lab)), 0);
+	write_lab_settle(lab);
+	for (uint32_t i = 0; i < lab->spy.write_count && roots < 8; i++) {
+		const uint32_t copy = root_copy_of(lab, lab->spy.writes[i].offset);
+		if (copy < 2)
+			copies[roots++] = copy;
+	}
+	assert_true(roots >= 2);
+	assert_int_equal(copies[0], copies[1]);
+	lab_free(lab);
+}
+
 /* A device that goes away in the middle: everybody is told, nothing is held for ever. */
 static void test_write_errors__dead_device(void **state)
 {
@@ -523,6 +622,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_write_errors__one_failed_write_moves_the_batch),
+		cmocka_unit_test(test_write_errors__moved_batch_is_whole_after_a_power_cut),
 		cmocka_unit_test(test_write_errors__second_failure_fails_the_flush_alone),
 		cmocka_unit_test(test_write_errors__failed_sync_fails_what_is_under_way),
 		cmocka_unit_test(test_write_errors__lone_write_is_its_own_sync),
@@ -535,6 +635,9 @@ int main(void)
 		cmocka_unit_test(test_write_errors__what_was_gathered_stays),
 		cmocka_unit_test(test_write_errors__nothing_comes_behind_what_was_lost),
 		cmocka_unit_test(test_write_errors__offline_and_online),
+		cmocka_unit_test(test_write_errors__good_flushes_are_trusted_again),
+		cmocka_unit_test(test_write_errors__more_bad_segments_than_are_listed),
+		cmocka_unit_test(test_write_errors__doubtful_root_is_written_over),
 		cmocka_unit_test(test_write_errors__dead_device),
 		cmocka_unit_test(test_write_errors__sealed_segments_and_footers),
 		cmocka_unit_test(test_write_errors__random_failures),
