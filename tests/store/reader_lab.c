@@ -1,6 +1,7 @@
 #include "store/reader_lab.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/bytes.h"
@@ -28,6 +29,13 @@ void reader_lab_done(struct reader_lab *lab)
 	haul_reader_close(lab->reader);
 	vectors_free(lab->vectors);
 	lsm_lab_done(&lab->lsm);
+}
+
+int reader_lab_teardown(void **state)
+{
+	reader_lab_done(*state);
+	free(*state);
+	return 0;
 }
 
 uint64_t reader_lab_op(const struct reader_lab *lab)

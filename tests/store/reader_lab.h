@@ -31,6 +31,8 @@ struct reader_lab_options {
 };
 void reader_lab_init(struct reader_lab *lab, const struct reader_lab_options *options);
 void reader_lab_done(struct reader_lab *lab);
+/* For cmocka: *state was allocated, and begins with a lab. */
+int reader_lab_teardown(void **state);
 /* Everything put so far is durable: readers see it. The op. */
 uint64_t reader_lab_frame(struct reader_lab *lab);
 /* The op of the frame under way: versions of what is put now, until it is long. */

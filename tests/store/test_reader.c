@@ -9,7 +9,7 @@
 enum { NODES = 300, EMBEDDINGS = 60, MANY = 6000 };
 
 struct fixture {
-	struct reader_lab lab;
+	struct reader_lab lab; /* first: reader_lab_teardown */
 	struct reader_lab_node node[NODES + 1];
 	struct haul_node got[MANY];
 	int32_t statuses[MANY];
@@ -32,15 +32,6 @@ static int open_all(void **state)
 	for (uint32_t i = 1; i <= NODES; i++)
 		f->node[i].id = i;
 	*state = f;
-	return 0;
-}
-
-static int close_all(void **state)
-{
-	struct fixture *f = *state;
-
-	reader_lab_done(&f->lab);
-	free(f);
 	return 0;
 }
 
@@ -659,7 +650,7 @@ static void test_reader__is_not_made_without_memory(void **state)
 	}
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, open_all, close_all)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, open_all, reader_lab_teardown)
 
 int main(void)
 {

@@ -9,7 +9,7 @@
 enum { IDS = 24, TYPES = 3, DISCS = 2, EDGES = IDS * IDS * TYPES * DISCS, ALL = 2 * EDGES };
 
 struct fixture {
-	struct reader_lab lab;
+	struct reader_lab lab; /* first: reader_lab_teardown */
 	struct prng prng;
 	/* by src, type, disc, dst */
 	struct reader_lab_edge edge[IDS + 1][TYPES][DISCS][IDS + 1];
@@ -39,15 +39,6 @@ static int open_all(void **state)
 		}
 	}
 	*state = f;
-	return 0;
-}
-
-static int close_all(void **state)
-{
-	struct fixture *f = *state;
-
-	reader_lab_done(&f->lab);
-	free(f);
 	return 0;
 }
 
@@ -453,7 +444,7 @@ static void test_reader_graph__tells_what_cannot_be_read(void **state)
 	assert_int_equal(haul_reader_neighbours(f->lab.reader, &neighbours, f->got, ALL), IDS);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, open_all, close_all)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, open_all, reader_lab_teardown)
 
 int main(void)
 {

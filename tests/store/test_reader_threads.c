@@ -14,7 +14,7 @@ enum { NODES = 200, READERS = 3, FRAMES = 300, DIMENSIONS = 8 };
 /* Each frame gives all nodes the same kind, an edge to the next of the same type, and a vector of
  * the same numbers: so a reader sees at once whether what it was told is of one state. */
 struct fixture {
-	struct reader_lab lab;
+	struct reader_lab lab; /* first: reader_lab_teardown */
 	struct prng prng;
 	struct reader_lab_node node[NODES + 1];
 	struct reader_lab_edge edge[NODES + 1];
@@ -33,15 +33,6 @@ static int open_all(void **state)
 						    .memtable_bytes = 64 << 10 };
 	reader_lab_init(&f->lab, &options);
 	*state = f;
-	return 0;
-}
-
-static int close_all(void **state)
-{
-	struct fixture *f = *state;
-
-	reader_lab_done(&f->lab);
-	free(f);
 	return 0;
 }
 
@@ -313,7 +304,7 @@ static void test_reader_threads__interrupts_a_call_under_way(void **state)
 		fail_msg("%s", told.wrong);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, open_all, close_all)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, open_all, reader_lab_teardown)
 
 int main(void)
 {

@@ -228,6 +228,18 @@ static void kill_recovery(const char *path, uint64_t id, struct prng *prng)
 	(void)close(pipe);
 }
 
+/* A child is killed after so many groups were acknowledged; the book has all it was told. */
+static void write_and_die(const char *path, struct book *book, uint64_t id, uint32_t acks)
+{
+	int pipe;
+	const pid_t child = child_start(path, id, &pipe);
+
+	book_read(book, pipe, acks);
+	child_kill(child);
+	book_read(book, pipe, UINT32_MAX);
+	(void)close(pipe);
+}
+
 /* Every acknowledged group is there, every other whole or absent, round after round. */
 static void test_store_kill__loses_nothing_acknowledged(void **state)
 {
@@ -241,13 +253,8 @@ static void test_store_kill__loses_nothing_acknowledged(void **state)
 	folder_lab_open(&folder);
 	assert_int_equal(haul_store_init(folder.store, &folder.err), 0);
 	for (uint32_t round = 0; round < ROUNDS; round++) {
-		int pipe;
 		const uint64_t from = id;
-		const pid_t child = child_start(folder.store, id, &pipe);
-		book_read(&book, pipe, ACKS_MIN + prng_below(&prng, 200));
-		child_kill(child);
-		book_read(&book, pipe, UINT32_MAX);
-		(void)close(pipe);
+		write_and_die(folder.store, &book, id, ACKS_MIN + prng_below(&prng, 200));
 		id = look(folder.store, &book, from);
 	}
 	free(book.entries);
@@ -267,13 +274,8 @@ static void test_store_kill__also_during_recovery(void **state)
 	folder_lab_open(&folder);
 	assert_int_equal(haul_store_init(folder.store, &folder.err), 0);
 	for (uint32_t round = 0; round < ROUNDS; round++) {
-		int pipe;
 		const uint64_t from = id;
-		const pid_t child = child_start(folder.store, id, &pipe);
-		book_read(&book, pipe, ACKS_MIN + prng_below(&prng, 100));
-		child_kill(child);
-		book_read(&book, pipe, UINT32_MAX);
-		(void)close(pipe);
+		write_and_die(folder.store, &book, id, ACKS_MIN + prng_below(&prng, 100));
 		/* what this one writes has ids that nobody counts */
 		kill_recovery(folder.store, (round + 1) * (UINT64_C(1) << 40), &prng);
 		kill_recovery(folder.store, (round + 100) * (UINT64_C(1) << 40), &prng);
