@@ -1,8 +1,8 @@
 /* After recovery nothing is in doubt any more. Segments that were open are closed with a footer of
- * what counts in them, or their header is erased when nothing does. When that is durable, the root
- * says that all flushes until now are proven (not before: what was dropped would be taken for
- * good), and bounds the generations of the segments that are opened from now on. Only then is
- * anything new written. */
+ * what counts in them, and headers of batches that do not count are erased; or the segment's header
+ * is, when nothing does. When that is durable, the root says that all flushes until now are proven
+ * (not before: what was dropped would be taken for good), and bounds the generations of the segments
+ * that are opened from now on. Only then is anything new written. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +33,23 @@ static uint32_t footer_rows(const struct recovery *recovery, uint32_t segment, u
 	return count;
 }
 
+/* Batches that were dropped, up to where the footer will be: when it rots, the segment is walked, and
+ * nothing else would say that they do not count. */
+static int dropped_erase(struct recovery *recovery, uint32_t segment, uint32_t end)
+{
+	struct shard *shard = recovery->shard;
+	int rc = 0;
+	for (uint32_t i = 0; i < recovery->walked_count && rc == 0; i++) {
+		const struct walked *walked = &recovery->walked[i];
+		uint32_t offset = walked->batch.offset;
+		if (walked->batch.segment != segment || !walked->dropped || offset >= end)
+			continue;
+		rc = recover_write_one(recovery, segment_offset(shard, segment) + offset,
+				       shard->erase_block, FORMAT_BLOCK);
+	}
+	return rc;
+}
+
 static int footer_write(struct recovery *recovery, uint32_t segment)
 {
 	const struct shard *shard = recovery->shard;
@@ -46,6 +63,9 @@ static int footer_write(struct recovery *recovery, uint32_t segment)
 	uint32_t table = shard->super->segment_bytes - bytes;
 	if (table < found->append)
 		return HAUL_ECORRUPT;
+	rc = dropped_erase(recovery, segment, table);
+	if (rc < 0)
+		return rc;
 	memset(buffer->data, 0, bytes);
 	struct format_footer footer = {
 		.generation = found->header.generation,

@@ -298,6 +298,29 @@ static void test_recover__rotten_zeros_bring_nothing_back(void **state)
 	lab_free(lab);
 }
 
+/* A batch that was dropped counts again when the footer rots that leaves it out. */
+static void test_recover__dropped_batches_are_gone_without_the_footer(void **state)
+{
+	(void)state;
+	struct shard_lab *lab = lab_new();
+	struct shard_put pinned = { .how = HAUL_CACHE_PINNED }, put = { 0 };
+	store(lab, 1, 1, 5000);
+	uint64_t offset = segment_offset(lab->shard, lab->shard->lanes[LANE_NEW].segment);
+	assert_int_equal(shard_lab_put(lab, 1, 2, 5000, &put), 0);
+	assert_int_equal(shard_lab_put(lab, 2, 2, 5000, &pinned), 0);
+	uint64_t torn = segment_offset(lab->shard, lab->shard->lanes[LANE_PINNED].segment);
+	assert_int_equal(shard_lab_flush(lab), 0);
+	shard_lab_crash(lab, IO_SIM_LOSE_ALL);
+	io_sim_bytes(lab->disk)[torn + FORMAT_BLOCK + 1000] ^= 1;
+	assert_int_equal(shard_lab_open(lab), 0);
+	expect(lab, 1, 1);
+	shard_lab_crash(lab, IO_SIM_LOSE_ALL);
+	io_sim_bytes(lab->disk)[offset + SEGMENT - FORMAT_BLOCK + 40] ^= 1;
+	assert_int_equal(shard_lab_open(lab), 0);
+	expect(lab, 1, 1);
+	lab_free(lab);
+}
+
 /* The number of a flush that was dropped is given out again after an open that power was cut in: a
  * footer hides what it left, until that cannot be read; then the flush that has its number now is
  * not whole. */
@@ -629,6 +652,7 @@ int main(void)
 		cmocka_unit_test(test_recover__damaged_footers_and_headers),
 		cmocka_unit_test(test_recover__what_is_pinned_stays_pinned_when_the_header_rots),
 		cmocka_unit_test(test_recover__rotten_zeros_bring_nothing_back),
+		cmocka_unit_test(test_recover__dropped_batches_are_gone_without_the_footer),
 		cmocka_unit_test(test_recover__numbers_of_flushes_are_never_used_twice),
 		cmocka_unit_test(test_recover__damaged_batch_is_passed_over),
 		cmocka_unit_test(test_recover__unreadable_segment_is_quarantined),
