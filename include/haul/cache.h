@@ -23,11 +23,13 @@
  *            share a flush, their lookups overlap. Who waits drives the disk, so a lone caller
  *            never switches threads. One thread of the cache's own sleeps until something is left
  *            behind that nobody waits for, and flushes it by its deadline.
- * Errors     store: HAUL_ELIMIT (key or value too long), HAUL_EFULL (pinned quota, or no segment
- *            is left that can be written), HAUL_EADMIT (over the write budget), -EIO (its flush
- *            failed; the entry is not there), -ENODEV (the device is offline: see
- *            haul_cache_online). Lookups never fail as a whole: each key has its status; a value
- *            that cannot be read or does not verify is never given.
+ * Errors     all that take a key: -EINVAL (it is empty), HAUL_ELIMIT (too long); in a lookup of
+ *            many such a key is a miss. store: HAUL_ELIMIT (value too long), HAUL_EFULL (pinned
+ *            quota, or no segment is left that can be written), HAUL_EADMIT (over the write
+ *            budget), -EIO, -ENOSPC … (why its flush failed; the entry is not there), -ENODEV (the
+ *            device is offline: see haul_cache_online), -EROFS (opened read only). Lookups never
+ *            fail as a whole: each key has its status; a value that cannot be read or does not
+ *            verify is never given.
  * Blocking   store and flush wait for the disk; store_buffered only when all buffers are full.
  * Limits     HAUL_CACHE_KEY_MAX, HAUL_CACHE_OBJECT_MAX bytes.
  * Source     docs/design/0012 (format), 0013 (life of a segment). */
@@ -131,7 +133,8 @@ HAUL_API int haul_cache_store_buffered(struct haul_cache *cache,
 /* All items, one flush a partition, durable; status[i] for each. Returns how many were stored. */
 HAUL_API int haul_cache_store_batch(struct haul_cache *cache, const struct haul_cache_item *items,
 				    uint32_t count, int *ret_status);
-/* Everything stored or deleted before is durable, or the error says that some is not. */
+/* Everything stored or deleted before is durable, or the error says that some is not: also of
+ * buffered stores whose flush failed earlier, once. */
 HAUL_API int haul_cache_flush(struct haul_cache *cache);
 /* 0 or -ENOENT; durable when it returns: a deleted entry never comes back. */
 HAUL_API int haul_cache_delete(struct haul_cache *cache, const struct haul_cache_key *key);
@@ -194,7 +197,8 @@ struct haul_cache_stat {
 	const char *engine;
 };
 HAUL_API void haul_cache_stat(struct haul_cache *cache, struct haul_cache_stat *ret_stat);
-/* Take a device that went offline into use again: recovers as an open does. */
+/* Take a device that went offline into use again: recovers as an open does. Of buffered stores that
+ * were lost the next flush tells. */
 HAUL_API int haul_cache_online(struct haul_cache *cache, struct haul_err *err);
 
 /* One entry as it is on the disk. */

@@ -132,8 +132,8 @@ struct haul_disk_request {
 HAUL_API int haul_disk_read_batch(struct haul_disk *disk, struct haul_disk_request *requests,
 				  uint32_t count);
 /* Aligned transfers go as they are; a first or last block that is not filled is read, changed and
- * written back, once a transfer. sync: one fdatasync behind all of them; if it fails, every request
- * has its error. */
+ * written back, once a transfer. sync: one fdatasync behind all of them, also behind none; if it
+ * fails, every request has its error, and with none it is what is returned. */
 HAUL_API int haul_disk_write_batch(struct haul_disk *disk, struct haul_disk_request *requests,
 				   uint32_t count, bool sync);
 HAUL_API uint64_t haul_disk_bytes(const struct haul_disk *disk);

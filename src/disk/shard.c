@@ -134,7 +134,6 @@ static void shard_reset(struct shard *shard)
 	shard->root_copies = 0;
 	shard->settling = false;
 	shard->failing = shard->offline = shard->hides = false;
-	shard->unreported = 0;
 	shard->failures = 0;
 	index_clear(&shard->index);
 	ram_clear(&shard->ram);

@@ -125,8 +125,8 @@ static void test_write_errors__one_failed_write_moves_the_batch(void **state)
 	assert_true(moved > 5);
 }
 
-/* What a failed write left in the old segment is no part of the flush any more: after a power cut the
- * flush is whole without it. If it failed, what was told durable would be dropped as torn. */
+/* What a failed write left in the old segment is no part of the flush any more: after a power cut
+ * the flush is whole without it. If it failed, what was told durable would be dropped as torn. */
 static void test_write_errors__moved_batch_is_whole_after_a_power_cut(void **state)
 {
 	(void)state;
@@ -357,6 +357,30 @@ static void test_write_errors__nothing_comes_behind_what_was_lost(void **state)
 	write_lab_reopen(lab);
 	for (uint32_t i = 0; i < 9; i++)
 		assert_int_equal(status_of(lab, i), HAUL_CACHE_MISS);
+	lab_free(lab);
+}
+
+/* Buffered stores that a dead device lost, taken into use again before anybody asked: the first
+ * flush says so, the next has nothing to say. If it failed, they would be lost silently. */
+static void test_write_errors__lost_before_online_is_told(void **state)
+{
+	(void)state;
+	struct haul_err err;
+	struct write_lab *lab = lab_open(SEGMENT);
+	for (uint32_t i = 0; i < 12; i++)
+		assert_int_equal(write_lab_put(lab, i, 1000, false), 0);
+	io_sim_dead(lab->disk, true);
+	write_lab_settle(lab);
+	assert_true(shard_offline(lab->shard));
+	io_sim_dead(lab->disk, false);
+	assert_int_equal(shard_online(lab->shard, &err), 0);
+	assert_int_equal(status_of(lab, 3), HAUL_CACHE_MISS);
+	shard_flush(lab->shard, write_lab_wait(lab));
+	write_lab_settle(lab);
+	assert_int_equal(lab->waits[0].result, -ENODEV);
+	shard_flush(lab->shard, write_lab_wait(lab));
+	write_lab_settle(lab);
+	assert_int_equal(lab->waits[1].result, 0);
 	lab_free(lab);
 }
 
@@ -635,6 +659,7 @@ int main(void)
 		cmocka_unit_test(test_write_errors__what_was_gathered_stays),
 		cmocka_unit_test(test_write_errors__nothing_comes_behind_what_was_lost),
 		cmocka_unit_test(test_write_errors__offline_and_online),
+		cmocka_unit_test(test_write_errors__lost_before_online_is_told),
 		cmocka_unit_test(test_write_errors__good_flushes_are_trusted_again),
 		cmocka_unit_test(test_write_errors__more_bad_segments_than_are_listed),
 		cmocka_unit_test(test_write_errors__doubtful_root_is_written_over),
