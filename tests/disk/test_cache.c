@@ -619,6 +619,40 @@ static void test_open__defaults(void **state)
 	test_free(value);
 }
 
+/* Pinned entries take a quarter of the segments, if nothing else was said, and what is over that is
+ * refused by name; what is not pinned still goes in. */
+static void test_store__pinned_quota(void **state)
+{
+	struct cache_lab *lab = *state;
+	enum { VALUE = 200000, VALUES_MAX = FILE_BYTES / VALUE };
+	uint8_t *value = test_calloc(VALUE, 1);
+	struct haul_cache_item item = cache_lab_item("", value, VALUE);
+	struct haul_cache_stat stat;
+	char name[32];
+	uint32_t stored[2] = { 0 }, refused = 0;
+	for (uint32_t i = 0; i < VALUES_MAX; i++) {
+		item.key = cache_lab_key_of(name, "v", i);
+		item.how = HAUL_CACHE_PINNED;
+		const int rc = haul_cache_store_buffered(lab->cache, &item);
+		assert_true(rc == 0 || rc == HAUL_EFULL);
+		stored[0] += rc == 0;
+		refused += rc != 0;
+		item.key = cache_lab_key_of(name, "w", i);
+		item.how = 0;
+		stored[1] += haul_cache_store_buffered(lab->cache, &item) == 0;
+	}
+	assert_int_equal(stored[1], VALUES_MAX);
+	assert_true(refused > VALUES_MAX / 2 && stored[0] > VALUES_MAX / 8);
+	haul_cache_stat(lab->cache, &stat);
+	/* One more a partition may be there while what is thin is moved together. */
+	assert_true(stat.segments_pinned > 0 && stat.segments_pinned <= stat.segments / 4 + 2);
+	for (uint32_t i = 0; i < 5; i++) { /* the first are there still */
+		item.key = cache_lab_key_of(name, "v", i);
+		assert_int_equal(haul_cache_get(lab->cache, &item.key, value, VALUE, NULL), 0);
+	}
+	test_free(value);
+}
+
 /* The second engine, for where io_uring is forbidden, does the same. */
 static void test_open__engine_threads(void **state)
 {
@@ -716,6 +750,7 @@ int main(void)
 		TEST(test_cache__data_path_takes_no_memory),
 		TEST(test_online__when_nothing_was_lost),
 		TEST(test_store__copies_key_and_value),
+		TEST(test_store__pinned_quota),
 		TEST(test_open__defaults),
 		TEST(test_open__engine_threads),
 		TEST(test_open__options),

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "disk/lookup_state.h"
 #include "shard_lab.h"
 
 enum {
@@ -217,6 +218,33 @@ static void test_lookup__merges_neighbours_and_reads_duplicates_once(void **stat
 	batch_run(batch, lab, numbers, 100);
 	assert_true(io_sim_count(lab->disk, IO_READ) - before <= 8);
 	assert_int_equal(batch->version[99], 1);
+	free(batch);
+	lab_free(lab);
+}
+
+/* What lies side by side for long is read in transfers of at most 1 MiB, each of whole values. */
+static void test_lookup__transfers_are_cut_between_values(void **state)
+{
+	(void)state;
+	enum { VALUES = 12, BYTES = 300000 };
+	struct shard_lab *lab = calloc(1, sizeof *lab);
+	struct batch *batch = batch_new();
+	uint64_t numbers[VALUES];
+	assert_non_null(lab);
+	lab->options.read_bytes = 64 << 20;
+	shard_lab_init(lab, 4 * DISK, 8 * SEGMENT, 1);
+	assert_int_equal(shard_lab_open(lab), 0);
+	store_all(lab, VALUES, BYTES);
+	lab->shard->model = (struct haul_disk_model){ .read_bandwidth = 1e9, .read_iops = 1e4 };
+	for (uint32_t i = 0; i < VALUES; i++)
+		numbers[i] = i + 1;
+	const uint64_t before = io_sim_count(lab->disk, IO_READ);
+	batch_run(batch, lab, numbers, VALUES);
+	for (uint32_t i = 0; i < VALUES; i++)
+		assert_int_equal(batch->version[i], numbers[i]);
+	/* Three go into 1 MiB. */
+	assert_int_equal(io_sim_count(lab->disk, IO_READ) - before, VALUES / 3);
+	assert_int_equal(lab->shard->read_stats.extra[LOOKUP_MERGED], VALUES - VALUES / 3);
 	free(batch);
 	lab_free(lab);
 }
@@ -485,6 +513,7 @@ int main(void)
 		cmocka_unit_test(test_lookup__unpacks_and_minds_expiry),
 		cmocka_unit_test(test_lookup__sees_what_is_buffered),
 		cmocka_unit_test(test_lookup__merges_neighbours_and_reads_duplicates_once),
+		cmocka_unit_test(test_lookup__transfers_are_cut_between_values),
 		cmocka_unit_test(test_lookup__bridges_gaps_that_pay),
 		cmocka_unit_test(test_lookup__any_number_of_keys_with_few_buffers),
 		cmocka_unit_test(test_lookup__values_of_any_length),
