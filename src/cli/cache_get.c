@@ -29,7 +29,7 @@ struct answer {
 	struct haul_cache *cache;
 	json_t *list;
 	uint32_t missed;
-	int error; /* of stdout, or of the cache: nothing more is printed */
+	int error; /* of stdout, or of the cache and told: nothing more is printed */
 	uint8_t *piece;
 };
 
@@ -80,8 +80,13 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static void put(struct answer *answer, const void *data, size_t bytes)
 {
-	if (answer->error == 0 && bytes > 0 && fwrite(data, 1, bytes, stdout) != bytes)
+	if (answer->error != 0 || bytes == 0)
+		return;
+	errno = 0;
+	if (fwrite(data, 1, bytes, stdout) != bytes) {
 		answer->error = errno != 0 ? -errno : -EIO;
+		cli_lost(answer->error);
+	}
 }
 
 static void missed(struct answer *answer, uint32_t index, enum haul_cache_status status)
@@ -130,10 +135,13 @@ static void file_range(struct answer *answer, uint32_t index)
 		at += value.bytes;
 	} while (value.bytes > 0 && at < value.total && at <= request->to && answer->error == 0 &&
 		 !stop_asked());
-	if (rc < 0 && at == request->from)
+	if (rc < 0 && at == request->from) {
 		missed(answer, index, value.status);
-	else if (rc < 0)
-		answer->error = rc; /* some of it is out already */
+	} else if (rc < 0) {
+		fprintf(stderr, "haul: cache: key '%s': broke off after %" PRIu64 " bytes: %s\n",
+			request->keys[index], at - request->from, haul_strerror(rc));
+		answer->error = rc;
+	}
 }
 
 static int file_visit(uint32_t index, const struct haul_cache_value *value, void *arg)
@@ -322,7 +330,6 @@ int cache_get(int argc, char **argv)
 		printf("\n");
 	json_decref(answer.list);
 	free(answer.piece);
-	if (answer.error < 0 && !ferror(stdout))
-		return cli_fail_code("cache", "get", answer.error);
-	return code == CLI_OK && (answer.missed > 0 || stop_asked()) ? CLI_FAILED : code;
+	const bool failed = answer.error < 0 && answer.error != -EPIPE;
+	return code == CLI_OK && (failed || answer.missed > 0 || stop_asked()) ? CLI_FAILED : code;
 }

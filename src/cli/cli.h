@@ -59,6 +59,8 @@ int cli_fail_code(const char *what, const char *which, int code);
 /* Hand what was printed to who reads it. -EPIPE: nobody does any more, which is no failure; other
  * errors lost some of it. */
 int cli_flush(void);
+/* What a write to stdout failed with: else cli_flush knows only that one did. */
+void cli_lost(int rc);
 /* The same at the end of a command. CLI_FAILED, said on stderr, if something was lost; else
  * code. */
 int cli_end_output(const char *what, int code);

@@ -59,9 +59,17 @@ int cli_fail_code(const char *what, const char *which, int code)
 	return CLI_FAILED;
 }
 
+/* Why output was lost, first: later calls have nothing left to write. */
+static int lost;
+
+void cli_lost(int rc)
+{
+	if (lost == 0)
+		lost = rc;
+}
+
 int cli_flush(void)
 {
-	static int lost; /* the first reason: later calls have nothing left to write */
 	struct pollfd out = { .fd = STDOUT_FILENO, .events = POLLOUT };
 	errno = 0;
 	if (fflush(stdout) == 0 && !ferror(stdout))
@@ -69,8 +77,7 @@ int cli_flush(void)
 	const int why = errno; /* 0: it was a write in between */
 	if (why == EPIPE || (poll(&out, 1, 0) > 0 && (out.revents & (POLLERR | POLLHUP)) != 0))
 		return -EPIPE;
-	if (lost == 0)
-		lost = why != 0 ? -why : -EIO;
+	cli_lost(why != 0 ? -why : -EIO);
 	return lost;
 }
 

@@ -271,6 +271,19 @@ class OnFile(Folder):
         self.assert_ends(cache("get", self.file, "bad"), FAILED, "key 'bad': miss")
         self.assertEqual(self.assert_ok(cache("get", self.file, "good7")), b"1")
 
+    def test_get__a_value_that_breaks_off_is_named(self):
+        """What was written of it is not taken for all of it: which key, and exit 1."""
+        data = random.Random(6).randbytes(5 * MIB)
+        self.assert_ok(cache("set", self.file, "o", input=data))
+        for i in range(8):
+            self.assert_ok(cache("set", self.file, f"good{i}", "1"))
+        with open(self.file, "r+b") as file:
+            file.seek(file.read().index(data[4 * MIB:4 * MIB + 100]))
+            file.write(b"XX")
+        result = cache("get", self.file, "good0", "o", "--range", "0-")
+        self.assert_ends(result, FAILED, "key 'o'", "broke off after 4194304 bytes")
+        self.assertEqual(result.stdout, b"1" + data[:4 * MIB])
+
     def test_errors__name_the_file_and_the_fix(self):
         """What is no cache, or is not there, is one line."""
         other = self.write("other", b"no cache" * 1000)
@@ -287,11 +300,14 @@ class OnFile(Folder):
     def test_get__to_a_full_disk(self):
         """That stdout could not be written is said, and is a failure."""
         self.assert_ok(cache("set", self.file, "a", "1"))
-        with open("/dev/full", "wb") as full:
-            result = subprocess.run([HAUL, "cache", "get", self.file, "a"], stdout=full,
-                                    stderr=subprocess.PIPE, timeout=SECONDS, check=False)
-        self.assertEqual(result.returncode, FAILED)
-        self.assertIn(b"No space left", result.stderr)
+        self.assert_ok(cache("set", self.file, "b", input=bytes(3 * MIB)))
+        for key in ("a", "b"):
+            with open("/dev/full", "wb") as full:
+                result = subprocess.run([HAUL, "cache", "get", self.file, key], stdout=full,
+                                        stderr=subprocess.PIPE, timeout=SECONDS, check=False)
+            self.assertEqual(result.returncode, FAILED)
+            self.assertIn(b"No space left", result.stderr)
+            self.assertEqual(result.stderr.count(b"\n"), 1)
 
     def test_set__stdin_that_never_ends_can_be_stopped(self):
         """Ctrl-C while the value is typed stores nothing."""
