@@ -1,8 +1,8 @@
 /* After recovery nothing is in doubt any more. Segments that were open are closed with a footer of
  * what counts in them, and headers of batches that do not count are erased; or the segment's header
  * is, when nothing does. When that is durable, the root says that all flushes until now are proven
- * (not before: what was dropped would be taken for good), and bounds the generations of the segments
- * that are opened from now on. Only then is anything new written. */
+ * (not before: what was dropped would be taken for good), and bounds the generations of the
+ * segments that are opened from now on. Only then is anything new written. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,8 +33,8 @@ static uint32_t footer_rows(const struct recovery *recovery, uint32_t segment, u
 	return count;
 }
 
-/* Batches that were dropped, up to where the footer will be: when it rots, the segment is walked, and
- * nothing else would say that they do not count. */
+/* Batches that were dropped, up to where the footer will be: when it rots, the segment is walked,
+ * and nothing else would say that they do not count. */
 static int dropped_erase(struct recovery *recovery, uint32_t segment, uint32_t end)
 {
 	struct shard *shard = recovery->shard;

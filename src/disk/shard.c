@@ -141,10 +141,7 @@ static void shard_reset(struct shard *shard)
 
 static int shard_recover(struct shard *shard, struct haul_err *err)
 {
-	shard_reset(shard);
-	int error = root_load(shard);
-	if (!error)
-		error = recover(shard, err);
+	int error = recover(shard, err);
 	if (error)
 		return error;
 	segments_recovered(shard);
@@ -229,7 +226,10 @@ int shard_open(struct shard **ret_shard, const struct shard_options *options, st
 			     (unsigned long long)options->buffer_bytes);
 		goto fail;
 	}
-	error = shard_recover(shard, err);
+	shard_reset(shard);
+	error = root_load(shard);
+	if (!error)
+		error = shard_recover(shard, err);
 	if (error)
 		goto fail;
 	*ret_shard = shard;
@@ -318,7 +318,16 @@ int shard_online(struct shard *shard, struct haul_err *err)
 		return 0;
 	shard_drive(shard, NULL);
 	HAUL_ASSERT(queue_idle(&shard->queue));
-	return shard_recover(shard, err);
+	shard_reset(shard);
+	/* What failed can be read, perhaps, and is not on the disk: the root knows where it lies,
+	 * also if it could not be written any more. */
+	root_change(shard);
+	int error = shard_recover(shard, err);
+	if (error) {
+		shard_reset(shard);
+		shard->offline = shard->flushing_stopped = true;
+	}
+	return error;
 }
 
 /* ---- figures ---- */

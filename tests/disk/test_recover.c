@@ -321,6 +321,56 @@ static void test_recover__dropped_batches_are_gone_without_the_footer(void **sta
 	lab_free(lab);
 }
 
+/* Going online again trusts what a failed sync left: it can be read, but is not on the disk. The
+ * root that would say so could not be written any more. */
+static void test_recover__online_does_not_trust_a_failed_sync(void **state)
+{
+	(void)state;
+	struct shard_lab *lab = lab_new();
+	struct haul_err err;
+	struct shard_put put = { 0 };
+	store(lab, 1, 1, 5000);
+	assert_int_equal(shard_lab_put(lab, 1, 2, 5000, &put), 0);
+	uint32_t copy = (uint32_t)(lab->shard->root.generation + 1) % 2;
+	io_sim_fail(lab->disk, IO_SYNC, 0, 1, -EIO);
+	io_sim_worn(lab->disk, format_root_offset(&lab->volume.super, 0, copy), FORMAT_BLOCK);
+	for (uint32_t i = 0; i < FAILURES_MAX && !lab->shard->offline; i++)
+		(void)shard_lab_flush(lab);
+	assert_true(lab->shard->offline);
+	io_sim_worn(lab->disk, 0, 0);
+	assert_int_equal(shard_online(lab->shard, &err), 0);
+	expect(lab, 1, 1);
+	crash_and_open(lab, IO_SIM_LOSE_ALL);
+	expect(lab, 1, 1);
+	lab_free(lab);
+}
+
+/* One try to go online before the device is back, and it never comes back: the next one says that
+ * there is nothing to be done. */
+static void test_recover__online_can_be_tried_again(void **state)
+{
+	(void)state;
+	struct shard_lab *lab = lab_new();
+	struct haul_err err;
+	store(lab, 1, 1, 5000);
+	io_sim_dead(lab->disk, true);
+	assert_true(shard_lab_store(lab, 2, 2, 5000) < 0);
+	assert_true(lab->shard->offline);
+	for (uint32_t i = 0; i < 3; i++) {
+		assert_int_equal(shard_online(lab->shard, &err), -ENODEV);
+		assert_true(shard_offline(lab->shard));
+		expect(lab, 1, 0);
+	}
+	io_sim_dead(lab->disk, false);
+	assert_int_equal(shard_online(lab->shard, &err), 0);
+	expect(lab, 1, 1);
+	store(lab, 2, 3, 5000);
+	crash_and_open(lab, IO_SIM_LOSE_ALL);
+	expect(lab, 1, 1);
+	expect(lab, 2, 3);
+	lab_free(lab);
+}
+
 /* The number of a flush that was dropped is given out again after an open that power was cut in: a
  * footer hides what it left, until that cannot be read; then the flush that has its number now is
  * not whole. */
@@ -653,6 +703,8 @@ int main(void)
 		cmocka_unit_test(test_recover__what_is_pinned_stays_pinned_when_the_header_rots),
 		cmocka_unit_test(test_recover__rotten_zeros_bring_nothing_back),
 		cmocka_unit_test(test_recover__dropped_batches_are_gone_without_the_footer),
+		cmocka_unit_test(test_recover__online_does_not_trust_a_failed_sync),
+		cmocka_unit_test(test_recover__online_can_be_tried_again),
 		cmocka_unit_test(test_recover__numbers_of_flushes_are_never_used_twice),
 		cmocka_unit_test(test_recover__damaged_batch_is_passed_over),
 		cmocka_unit_test(test_recover__unreadable_segment_is_quarantined),
