@@ -134,6 +134,10 @@ struct cache_key shard_lab_key(const struct shard_lab *lab, uint64_t number, cha
 {
 	int bytes = snprintf(text, 32, "key/%llu", (unsigned long long)number);
 	struct cache_key key = { .data = (const uint8_t *)text, .bytes = (uint32_t)bytes };
+	if (lab->slicing && number % 4 == 3) {
+		key.slice = 1 + (uint32_t)number;
+		key.version = number * number;
+	}
 	cache_key_hash(&key, lab->volume.super.secret);
 	return key;
 }
@@ -267,7 +271,10 @@ enum haul_cache_status shard_lab_get(struct shard_lab *lab, uint64_t number, uin
 		return HAUL_CACHE_FAILED;
 	}
 	assert_true(done && get.ready == 1);
-	if (value.status == HAUL_CACHE_HIT)
+	lab->got = value;
+	if (value.status == HAUL_CACHE_HIT && value.bytes == 0)
+		*ret_version = value.flags;
+	else if (value.status == HAUL_CACHE_HIT)
 		*ret_version = shard_lab_version(lab, number, value.data, value.bytes);
 	shard_get_next(lab->shard, &get);
 	return value.status;

@@ -25,9 +25,11 @@ struct shard_lab {
 	struct shard_options options;
 	struct prng prng;
 	enum io_sim_crash how;
-	bool crashed;   /* the power is cut; open again */
-	bool squeezing; /* values can be compressed */
-	uint8_t *value; /* HAUL_CACHE_SLICE_MAX */
+	bool crashed;           /* the power is cut; open again */
+	bool squeezing;         /* values can be compressed */
+	bool slicing;           /* every fourth key is a slice of an object */
+	uint8_t *value;         /* HAUL_CACHE_SLICE_MAX */
+	struct shard_value got; /* what the last get said; its data is not there any more */
 };
 
 void shard_lab_init(struct shard_lab *lab, uint64_t bytes, uint32_t segment_bytes, uint64_t seed);
@@ -65,7 +67,8 @@ int shard_lab_put(struct shard_lab *lab, uint64_t number, uint64_t version, uint
 int shard_lab_store(struct shard_lab *lab, uint64_t number, uint64_t version, uint32_t bytes);
 int shard_lab_delete(struct shard_lab *lab, uint64_t number);
 int shard_lab_flush(struct shard_lab *lab);
-/* Status of one key; *ret_version as shard_lab_version says, when it is a hit. */
+/* Status of one key; *ret_version as shard_lab_version says, when it is a hit; of an empty value
+ * the client flags. */
 enum haul_cache_status shard_lab_get(struct shard_lab *lab, uint64_t number, uint64_t *ret_version);
 /* Until nothing is under way. */
 void shard_lab_settle(struct shard_lab *lab);
