@@ -57,6 +57,20 @@ static void past_store(struct shard_lab *lab, uint32_t first, uint32_t last, uin
 	}
 }
 
+/* Odd ones are strict LRU; the last two compress. */
+static void lab_start(struct shard_lab *lab, uint32_t past)
+{
+	*lab = (struct shard_lab){
+		.options = { .buffer_bytes = BUFFER_BYTES,
+			     .read_bytes = READ_BYTES,
+			     .policy = past & 1 ? HAUL_CACHE_LRU : HAUL_CACHE_S3FIFO,
+			     .codec = past & 2 ? INDEX_LZ4 : INDEX_RAW,
+			     .name = "fuzz" },
+	};
+	shard_lab_init(lab, DISK, SEGMENT, SEED);
+	lab->squeezing = (past & 2) != 0;
+}
+
 static void put_super(const struct format_super *super, uint8_t *bytes, uint32_t copy)
 {
 	format_super_encode(super, bytes + format_super_offset(super, copy));
@@ -81,15 +95,14 @@ static void past_make(struct shard_lab *lab, uint32_t past)
 }
 
 /* The image of such a disk; made once. */
-static const uint8_t *past_image(struct shard_lab *lab, uint32_t past)
+static const uint8_t *past_image(uint32_t past)
 {
 	static uint8_t *images[PASTS];
 
 	if (images[past] == NULL) {
 		struct shard_lab *maker = calloc(1, sizeof *maker);
 		HAUL_ASSERT(maker != NULL);
-		maker->options = lab->options;
-		shard_lab_init(maker, DISK, SEGMENT, SEED);
+		lab_start(maker, past);
 		const struct format_super *super = &maker->volume.super;
 		uint8_t *bytes = io_sim_bytes(maker->disk);
 		put_super(super, bytes, 0);
@@ -229,11 +242,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size == 0)
 		return 0;
 	const uint32_t how = take(&input, 1);
-	lab = (struct shard_lab){ .options = { .buffer_bytes = BUFFER_BYTES,
-					       .read_bytes = READ_BYTES,
-					       .name = "fuzz" } };
-	const uint8_t *image = past_image(&lab, how % PASTS);
-	shard_lab_init(&lab, DISK, SEGMENT, SEED);
+	const uint8_t *image = past_image(how % PASTS);
+	lab_start(&lab, how % PASTS);
 	memcpy(io_sim_bytes(lab.disk), image, lab.volume.super.bytes);
 	damage(&lab, how, &input);
 	if (how & CHECK)
