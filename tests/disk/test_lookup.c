@@ -194,6 +194,21 @@ static void test_lookup__sees_what_is_buffered(void **state)
 	lab_free(lab);
 }
 
+/* What has expired is not there to be deleted, also when nobody has looked it up since. */
+static void test_lookup__expired_is_not_there_to_delete(void **state)
+{
+	(void)state;
+	struct shard_lab *lab = lab_new(NULL);
+	struct shard_put put = { .expiry = SHARD_LAB_START_S + 10 };
+	assert_int_equal(shard_lab_put(lab, 1, 1, 100, &put), 0);
+	assert_int_equal(shard_lab_flush(lab), 0);
+	os_sim_advance(&lab->os, 11 * NS_PER_S);
+	assert_int_equal(shard_lab_delete(lab, 1), -ENOENT);
+	assert_int_equal(shard_lab_stat(lab).deletes, 0);
+	assert_int_equal(shard_lab_stat(lab).entries, 0);
+	lab_free(lab);
+}
+
 /* ---- reading little ---- */
 
 /* Keys that lie side by side come with few reads, the same key twice with one. */
@@ -511,6 +526,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lookup__answers_in_the_order_asked),
 		cmocka_unit_test(test_lookup__unpacks_and_minds_expiry),
+		cmocka_unit_test(test_lookup__expired_is_not_there_to_delete),
 		cmocka_unit_test(test_lookup__sees_what_is_buffered),
 		cmocka_unit_test(test_lookup__merges_neighbours_and_reads_duplicates_once),
 		cmocka_unit_test(test_lookup__transfers_are_cut_between_values),

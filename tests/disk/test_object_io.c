@@ -2,12 +2,16 @@
  * replaced or deleted, and what happens when a slice is gone. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "cache_lab.h"
+#include "disk/cache_state.h"
+#include "disk/shard_parts.h"
 
 enum { MIB = 1 << 20, FILE_BYTES = 192 * MIB, SLICE = 65536, BIG = 64 * MIB };
 
@@ -37,6 +41,13 @@ static uint64_t entries(struct cache_lab *lab)
 	struct haul_cache_stat stat;
 	haul_cache_stat(lab->cache, &stat);
 	return stat.entries;
+}
+
+static uint64_t stores(struct cache_lab *lab)
+{
+	struct haul_cache_stat stat;
+	haul_cache_stat(lab->cache, &stat);
+	return stat.stores;
 }
 
 static void expect_object(struct cache_lab *lab, const char *key, uint64_t bytes, uint64_t seed)
@@ -189,7 +200,9 @@ static void test_object__conditions(void **state)
 	assert_int_equal(entries(lab), 0);
 	item.how = HAUL_CACHE_ADD;
 	assert_int_equal(haul_cache_store(lab->cache, &item), 0);
+	const uint64_t before = stores(lab);
 	assert_int_equal(haul_cache_store(lab->cache, &item), -EEXIST);
+	assert_int_equal(stores(lab), before); /* not a slice was written in vain */
 	assert_int_equal(entries(lab), 4);
 	assert_int_equal(haul_cache_get(lab->cache, &item.key, answer, BIG, &value), 0);
 	item.how = HAUL_CACHE_COMPARE;
@@ -331,6 +344,68 @@ static void test_object__with_a_bad_slice_is_lost(void **state)
 	expect_object(lab, "o", item.bytes, 5);
 }
 
+static bool is_first_slice(const struct index_slot *slot, void *arg)
+{
+	bool *found = arg;
+	struct index_entry entry;
+	index_unpack(slot, &entry);
+	if (*found || entry.codec == INDEX_HEAD)
+		return false;
+	*found = true;
+	return true;
+}
+
+/* A slice that has left (it was evicted) makes the object a miss, which is counted; what is left of
+ * it goes too. If it failed, a hole would be given out, or told as damage. */
+static void test_object__with_a_slice_gone_is_a_miss(void **state)
+{
+	struct cache_lab *lab = *state;
+	struct haul_cache_item item = cache_lab_item("o", memory, 4 * SLICE);
+	struct haul_cache_value value = { 0 };
+	struct haul_cache_stat stat;
+	struct part *part = &lab->cache->parts[0];
+	bool found = false;
+	assert_int_equal(haul_cache_store(lab->cache, &item), 0);
+	part_lock(part);
+	assert_int_equal(index_delete_if(&part->shard->index, is_first_slice, &found), 1);
+	part_unlock(part);
+	assert_int_equal(haul_cache_get(lab->cache, &item.key, answer, BIG, &value), -ENOENT);
+	assert_int_equal(value.status, HAUL_CACHE_MISS);
+	haul_cache_stat(lab->cache, &stat);
+	assert_int_equal(stat.incomplete, 1);
+	assert_int_equal(stat.corrupt, 0);
+	assert_int_equal(stat.entries, 0);
+}
+
+static void limit_files(rlim_t bytes)
+{
+	struct rlimit limit;
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* Slices and head were taken, and then their flush fails: the store says so, and nothing of the
+ * object is there. If it failed, what was told durable would be gone. */
+static void test_object__whose_flush_fails_is_not_there(void **state)
+{
+	struct cache_lab *lab = *state;
+	struct haul_cache_item item = cache_lab_item("o", memory, 3 * SLICE);
+	struct haul_err err = { 0 };
+	void (*before)(int) = signal(SIGXFSZ, SIG_IGN);
+	limit_files(4096);
+	const int rc = haul_cache_store(lab->cache, &item);
+	limit_files(RLIM_INFINITY);
+	(void)signal(SIGXFSZ, before);
+	assert_int_equal(rc, -EFBIG);
+	cache_lab_expect_gone(lab, "o");
+	assert_int_equal(haul_cache_online(lab->cache, &err), 0);
+	(void)haul_cache_flush(lab->cache); /* it may tell of slices that were dropped meanwhile */
+	cache_lab_fill(memory, item.bytes, 3);
+	assert_int_equal(haul_cache_store(lab->cache, &item), 0);
+	expect_object(lab, "o", item.bytes, 3);
+}
+
 static int open_memory(void **state)
 {
 	(void)state;
@@ -360,6 +435,8 @@ int main(void)
 		TEST(test_object__in_a_lookup_of_many),
 		TEST(test_object__too_large_for_a_lookup),
 		TEST(test_object__with_a_bad_slice_is_lost),
+		TEST(test_object__with_a_slice_gone_is_a_miss),
+		TEST(test_object__whose_flush_fails_is_not_there),
 	};
 	return cmocka_run_group_tests(tests, open_memory, close_memory);
 }
