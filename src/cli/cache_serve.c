@@ -134,7 +134,7 @@ static int serve(const struct request *request)
 		return cli_fail("cache", &err);
 	for (uint32_t i = 0; server_address(server, i); i++)
 		printf("haul: cache: %s on %s\n", request->server.path, server_address(server, i));
-	(void)fflush(stdout);
+	(void)cli_flush();
 	wait_for_signal(&signals);
 	(void)sigprocmask(SIG_UNBLOCK, &signals, NULL); /* a second one kills */
 	rc = server_close(server);

@@ -15,7 +15,10 @@
 #include "rpc/mc.h"
 #include "rpc/server.h"
 
-enum { BACKLOG = 1024, FDS_BESIDE = 128 };
+enum { BACKLOG = 1024 };
+
+/* Files beside the connections: of each worker its ring, epoll and what wakes it; the cache. */
+enum { FDS_BESIDE = 4 * SERVER_WORKERS_MAX + 64 };
 
 union address {
 	struct sockaddr any;

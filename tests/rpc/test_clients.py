@@ -3,6 +3,7 @@
 import atexit
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -23,9 +24,9 @@ FILE = os.path.join(FOLDER, "cache.bin")
 class Server:
     """One `haul cache serve` on a port of its own."""
 
-    def __init__(self, *options, path=FILE):
+    def __init__(self, *options, path=FILE, before=()):
         self.process = subprocess.Popen(
-            [HAUL, "cache", "serve", path, "--listen", "127.0.0.1:0", *options],
+            [*before, HAUL, "cache", "serve", path, "--listen", "127.0.0.1:0", *options],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         if " on 127.0.0.1:" not in line:
@@ -574,8 +575,8 @@ class Bad(Case):
 
 
 class Life(unittest.TestCase):
-    def start(self, *options):
-        server = Server(*options)
+    def start(self, *options, **more):
+        server = Server(*options, **more)
 
         def end():
             if server.process.poll() is None:
@@ -709,13 +710,23 @@ class Life(unittest.TestCase):
         self.assertEqual(done.stdout, b"v")
 
     def test_files_are_limited(self):
-        """Too few for the connections is said at once, with what to lower or raise."""
-        make_file()
+        """Too few for the connections is said at once, with what to lower or raise; and with as
+        many as it says are needed, every connection is served, however many threads there are."""
+        make_file(FILE, "256Mi", "32")
+        words = ["--threads", "32", "--connections", "40"]
         done = subprocess.run(["sh", "-c", 'ulimit -n 64; exec "$@"', "sh", HAUL, "cache", "serve",
-                               FILE, "--listen", "127.0.0.1:0"], capture_output=True, text=True,
-                              timeout=60, check=False)
+                               FILE, "--listen", "127.0.0.1:0", *words], capture_output=True,
+                              text=True, timeout=60, check=False)
         self.assertEqual(done.returncode, 1)
         self.assertIn("lower --connections or raise ulimit -n", done.stderr)
+        need = re.search(r"need (\d+) open files", done.stderr)[1]
+        server = self.start(*words, before=["sh", "-c", 'ulimit -n %s; exec "$@"' % need, "sh"])
+        clients = [Client(server.port) for _ in range(41)]
+        for client in clients[:40]:
+            self.assertEqual(client.ask(b"version")[:7], b"VERSION")
+        self.assertEqual(clients[40].line(), b"ERROR Too many open connections")
+        for client in clients:
+            client.close()
 
 
 class Unmodified(Case):
