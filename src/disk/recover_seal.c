@@ -131,6 +131,7 @@ static int segments_finish(struct recovery *recovery, uint64_t twice)
 		if (rc == -ENOMEM || recovery->rc < 0)
 			return rc;
 		closed++;
+		found->closed = true;
 		if (rc < 0) {
 			/* What counts in it still counts; nothing is written to it any more. */
 			found->unreadable = true;
@@ -141,6 +142,20 @@ static int segments_finish(struct recovery *recovery, uint64_t twice)
 		found->there = found->rows > 0;
 	}
 	return closed;
+}
+
+/* What was written can be read, perhaps, and is not on the disk: what counts in those segments still
+ * counts, and nothing that is behind it. */
+static void segments_doubt(struct recovery *recovery)
+{
+	for (uint32_t s = 0; s < recovery->shard->super->segments; s++) {
+		struct found *found = &recovery->found[s];
+		if (!found->closed)
+			continue;
+		found->unreadable = true;
+		found->has_footer = false;
+		found->end = found->append;
+	}
 }
 
 /* A footer proves all flushes up to its last one. So the torn copy of a part that is whole
@@ -162,6 +177,8 @@ static int segments_close_all(struct recovery *recovery)
 	if (closed > 0)
 		rc = recover_sync(recovery);
 	recovery->unsafe = rc < 0;
+	if (recovery->unsafe)
+		segments_doubt(recovery);
 	return recovery->rc;
 }
 

@@ -33,6 +33,7 @@ struct found {
 	bool hides_only; /* its header cannot be read: perhaps it was erased */
 	bool has_footer; /* its rows were taken from there */
 	bool unreadable; /* the disk gave an error */
+	bool closed;     /* written to by this recovery */
 	uint64_t twice;  /* a part of this flush was dropped here, for it is whole elsewhere; 0 */
 };
 

@@ -345,6 +345,33 @@ static void test_recover__online_does_not_trust_a_failed_sync(void **state)
 	lab_free(lab);
 }
 
+/* The sync of a recovery fails, and going online trusts the footers that it wrote: with the next
+ * power cut they are gone, and what they left out counts. */
+static void test_recover__online_does_not_trust_a_failed_recovery(void **state)
+{
+	(void)state;
+	struct shard_lab *lab = lab_new();
+	struct shard_put pinned = { .how = HAUL_CACHE_PINNED }, put = { 0 };
+	struct haul_err err;
+	store(lab, 1, 1, 5000);
+	assert_int_equal(shard_lab_put(lab, 1, 2, 5000, &put), 0);
+	assert_int_equal(shard_lab_put(lab, 2, 2, 5000, &pinned), 0);
+	uint64_t torn = segment_offset(lab->shard, lab->shard->lanes[LANE_PINNED].segment);
+	assert_int_equal(shard_lab_flush(lab), 0);
+	shard_lab_crash(lab, IO_SIM_LOSE_ALL);
+	io_sim_bytes(lab->disk)[torn + FORMAT_BLOCK + 1000] ^= 1;
+	io_sim_fail(lab->disk, IO_SYNC, 0, 1, -EIO);
+	assert_int_equal(shard_lab_open(lab), 0);
+	assert_true(lab->shard->offline);
+	assert_int_equal(shard_online(lab->shard, &err), 0);
+	expect(lab, 1, 1);
+	for (uint32_t s = 0; s < 2; s++)
+		assert_int_equal(lab->shard->segments[s].state, SEGMENT_BAD);
+	crash_and_open(lab, IO_SIM_LOSE_ALL);
+	expect(lab, 1, 1);
+	lab_free(lab);
+}
+
 /* One try to go online before the device is back, and it never comes back: the next one says that
  * there is nothing to be done. */
 static void test_recover__online_can_be_tried_again(void **state)
@@ -704,6 +731,7 @@ int main(void)
 		cmocka_unit_test(test_recover__rotten_zeros_bring_nothing_back),
 		cmocka_unit_test(test_recover__dropped_batches_are_gone_without_the_footer),
 		cmocka_unit_test(test_recover__online_does_not_trust_a_failed_sync),
+		cmocka_unit_test(test_recover__online_does_not_trust_a_failed_recovery),
 		cmocka_unit_test(test_recover__online_can_be_tried_again),
 		cmocka_unit_test(test_recover__numbers_of_flushes_are_never_used_twice),
 		cmocka_unit_test(test_recover__damaged_batch_is_passed_over),
