@@ -144,8 +144,8 @@ static int segments_finish(struct recovery *recovery, uint64_t twice)
 	return closed;
 }
 
-/* What was written can be read, perhaps, and is not on the disk: what counts in those segments still
- * counts, and nothing that is behind it. */
+/* What was written can be read, perhaps, and is not on the disk: what counts in those segments
+ * still counts, and nothing that is behind it. */
 static void segments_doubt(struct recovery *recovery)
 {
 	for (uint32_t s = 0; s < recovery->shard->super->segments; s++) {

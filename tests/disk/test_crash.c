@@ -664,6 +664,7 @@ static void check(struct trial *trial)
 		if (trial->lab.crashed)
 			return;
 		(void)got_nothing(trial, key, seen[key]);
+		note_purge(trial);
 		if (!allowed(trial, key, seen[key]))
 			blame(trial, key, seen[key], "not what was promised");
 	}
@@ -694,6 +695,9 @@ static void open_again(struct trial *trial)
 {
 	struct shard_lab *lab = &trial->lab;
 	struct haul_err err;
+	if (trial->mix & MIX_DEAD && prng_below(&trial->prng, 2))
+		io_sim_fail(lab->disk, prng_below(&trial->prng, 2) ? IO_WRITE : IO_SYNC,
+			    prng_below(&trial->prng, 3), 1, -EIO);
 	if (shard_lab_open(lab) != 0)
 		blame(trial, 0, 0, "it does not open");
 	faults_end(trial);
