@@ -825,7 +825,8 @@ static void trials_mixed(uint32_t seeds)
 	test_prng(&prng);
 	for (uint32_t i = 0; i < seeds; i++) {
 		uint64_t seed = prng_next(&prng) >> 16;
-		trial->mix = (uint32_t)(prng_next(&prng) & prng_next(&prng)) % (1U << MIX_BITS);
+		uint64_t some = prng_next(&prng);
+		trial->mix = (uint32_t)(some & prng_next(&prng)) % (1U << MIX_BITS);
 		uint64_t points = trial_run(trial, seed, UINT64_MAX, IO_SIM_LOSE_ALL);
 		for (uint32_t j = 0; j < POINTS_MIXED && points > 0; j++) {
 			uint64_t point = 1 + prng_below(&prng, (uint32_t)points);
