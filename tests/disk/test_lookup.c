@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/counter.h"
 #include "disk/lookup_state.h"
 #include "shard_lab.h"
 
@@ -233,6 +234,11 @@ static void test_lookup__merges_neighbours_and_reads_duplicates_once(void **stat
 	batch_run(batch, lab, numbers, 100);
 	assert_true(io_sim_count(lab->disk, IO_READ) - before <= 8);
 	assert_int_equal(batch->version[99], 1);
+	/* Somebody waits for them: they go before all else, as flushes before what nobody waits for. */
+	const struct queue *queue = &lab->shard->queue;
+	assert_int_equal(counter_get(&queue->ops[QUEUE_READ]), io_sim_count(lab->disk, IO_READ));
+	assert_true(counter_get(&queue->ops[QUEUE_FLUSH]) >= 2);
+	assert_int_equal(counter_get(&queue->ops[QUEUE_BACKGROUND]), 0);
 	free(batch);
 	lab_free(lab);
 }
