@@ -234,7 +234,7 @@ static void test_lookup__merges_neighbours_and_reads_duplicates_once(void **stat
 	batch_run(batch, lab, numbers, 100);
 	assert_true(io_sim_count(lab->disk, IO_READ) - before <= 8);
 	assert_int_equal(batch->version[99], 1);
-	/* Somebody waits for them: they go before flushes, and these before what nobody waits for. */
+	/* Somebody waits for them: before flushes, and these before what nobody waits for. */
 	const struct queue *queue = &lab->shard->queue;
 	assert_int_equal(counter_get(&queue->ops[QUEUE_READ]), io_sim_count(lab->disk, IO_READ));
 	assert_true(counter_get(&queue->ops[QUEUE_FLUSH]) >= 2);
