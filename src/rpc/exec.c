@@ -1,7 +1,8 @@
 /* rpc/exec.c — tasks at the owner of their key: from the hop to what the shard said.
  *
  * Nothing here waits. A put for which there is no buffer goes into its shard's queue, and all later
- * puts of that shard behind it, so that two stores of a key stay in order. A change reads,
+ * puts of that shard behind it, so that two stores of a key stay in order; so do those that come
+ * while one reads the head of the object that it replaces. A change reads,
  * computes, and puts under the condition that the version is still the one it read; else it starts
  * again. */
 #include <errno.h>
@@ -132,6 +133,18 @@ static void stall(struct worker *worker, struct task *task)
 	stalled->last = task;
 }
 
+/* Those of a list go behind those that are there. */
+static void stall_behind(struct stalled *stalled, const struct stalled *rest)
+{
+	if (!rest->first)
+		return;
+	if (stalled->last)
+		stalled->last->queue_next = rest->first;
+	else
+		stalled->first = rest->first;
+	stalled->last = rest->last;
+}
+
 /* ---- slices of an object that is replaced ---- */
 
 static void delete_slices(struct worker *worker, const struct task *task)
@@ -196,6 +209,7 @@ static void write_now(struct worker *worker, struct task *task)
 	if (task->step == STEP_PLAIN && !task->put_slice &&
 	    shard_is_head(worker_shard(worker, task), &task->key)) {
 		task->step = STEP_HEAD;
+		stalled_of(worker, task)->replacing = task;
 		read_begin(worker, task, true);
 		return;
 	}
@@ -223,7 +237,13 @@ static void replace_read(struct worker *worker, struct task *task)
 		task->head.slices = 0;
 	window_back(worker, task);
 	task->step = STEP_REPLACE;
+	/* What came meanwhile stays behind it, also if it has to wait again. */
+	struct stalled *stalled = stalled_of(worker, task);
+	HAUL_ASSERT(stalled->replacing == task);
+	const struct stalled rest = *stalled;
+	*stalled = (struct stalled){ 0 };
 	write_now(worker, task);
+	stall_behind(stalled, &rest);
 }
 
 /* ---- reads ---- */
@@ -358,7 +378,7 @@ void exec_task(struct worker *worker, struct task *task)
 		return;
 	case TASK_PUT:
 	case TASK_DELETE:
-		if (stalled_of(worker, task)->first)
+		if (stalled_of(worker, task)->first || stalled_of(worker, task)->replacing)
 			stall(worker, task);
 		else
 			write_now(worker, task);
@@ -384,34 +404,26 @@ static void stalled_refuse(struct worker *worker, struct stalled *stalled)
 
 static void stalled_retry(struct worker *worker, struct stalled *stalled, struct shard *shard)
 {
-	uint32_t tries = worker->io->in_flight == 0 ? stalled->idle_tries + 1 : 0;
+	bool idle = worker->io->in_flight == 0 && !stalled->replacing;
+	uint32_t tries = idle ? stalled->idle_tries + 1 : 0;
 	if (stalled->first && tries > IDLE_TRIES)
 		stalled_refuse(worker, stalled);
 	stalled->idle_tries = tries <= IDLE_TRIES ? tries : 0;
-	struct task *task = stalled->first;
+	bool back = false;
 	/* An offline shard refuses at once, and says so. */
-	while (task && (shard_room(shard) || shard_offline(shard))) {
-		struct task *rest = task->queue_next;
+	while (stalled->first && !stalled->replacing && !back &&
+	       (shard_room(shard) || shard_offline(shard))) {
+		struct task *task = stalled->first;
+		const struct stalled rest = { .first = task->queue_next, .last = stalled->last };
 		*stalled = (struct stalled){ 0 };
 		if (task->kind == TASK_CHANGE)
 			read_begin(worker, task, true);
 		else
 			write_now(worker, task);
 		/* Those behind stay behind what was put back. */
-		struct task *last = stalled->last;
-		if (last) {
-			stalled->idle_tries = tries;
-			last->queue_next = rest;
-			while (last->queue_next)
-				last = last->queue_next;
-			stalled->last = last;
-			return;
-		}
-		stalled->first = rest;
-		for (last = rest; last && last->queue_next;)
-			last = last->queue_next;
-		stalled->last = last;
-		task = rest;
+		back = stalled->first != NULL;
+		stalled->idle_tries = back ? tries : 0;
+		stall_behind(stalled, &rest);
 	}
 }
 

@@ -100,7 +100,8 @@ struct tour {
 
 struct stalled {
 	struct task *first, *last;
-	uint32_t idle_tries; /* in vain, nothing being under way */
+	const struct task *replacing; /* reads the head of an object; NULL = none */
+	uint32_t idle_tries;          /* in vain, nothing being under way */
 };
 
 struct worker {
@@ -110,7 +111,7 @@ struct worker {
 	struct os *os;
 	struct io *io;
 	struct shard **shards;   /* of partitions id, id + workers, … */
-	struct stalled *stalled; /* a shard: puts for which there was no buffer */
+	struct stalled *stalled; /* a shard: puts that wait, in order */
 	uint32_t shard_count;
 	int epoll_fd, wake_fd;
 	int64_t now_ns;

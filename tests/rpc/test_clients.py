@@ -620,6 +620,26 @@ class Life(unittest.TestCase):
         self.assertEqual(server.stop(signal.SIGINT), (0, ""))
         client.close()
 
+    def test_stores_over_objects_stay_in_order(self):
+        """Each store reads the head of the object it replaces; which read ends first is chance."""
+        make_file()
+        keys = [b"o%d" % i for i in range(300)]
+        server = self.start()
+        client = Client(server.port)
+        for key in keys:
+            self.assertEqual(client.set(key, b"x" * 300000), b"STORED")
+        client.close()
+        self.assertEqual(server.stop(), (0, ""))
+        path = os.path.join(FOLDER, "socket")
+        server = self.start("--engine", "threads", "--memory", "1Mi", "--unix", path)
+        client = Client(server.port, path=path)
+        client.send(b"".join(b"set %s %d 0 %d noreply\r\n%s\r\n" % (key, n, size, b"y" * size)
+                             for key in keys for n, size in enumerate((100, 3000, 100, 3000))))
+        found = client.get(*keys)
+        self.assertEqual([(key, flags) for key, flags, _, _ in found], [(key, 3) for key in keys])
+        client.close()
+        self.assertEqual(server.stop(), (0, ""))
+
     def test_replies_are_finished_when_it_stops(self):
         make_file()
         server = self.start()
