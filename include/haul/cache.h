@@ -136,7 +136,8 @@ HAUL_API int haul_cache_store_batch(struct haul_cache *cache, const struct haul_
 /* Everything stored or deleted before is durable, or the error says that some is not: also of
  * buffered stores whose flush failed earlier, once. */
 HAUL_API int haul_cache_flush(struct haul_cache *cache);
-/* 0 or -ENOENT; durable when it returns: a deleted entry never comes back. */
+/* 0 or -ENOENT; durable when it returns: a deleted entry never comes back, nor does one that was
+ * not there because it had been evicted. */
 HAUL_API int haul_cache_delete(struct haul_cache *cache, const struct haul_cache_key *key);
 /* Everything stored until now is gone, durable. */
 HAUL_API int haul_cache_purge(struct haul_cache *cache);

@@ -28,7 +28,7 @@ void flush_tell(struct shard *shard, struct shard_wait *waits, int result)
 {
 	while (waits) {
 		struct shard_wait *wait = waits;
-		int told = result;
+		int told = result ? result : wait->success;
 		waits = wait->next; /* the waiter may be gone once it was told */
 		wait->next = NULL;
 		if (wait->all) {

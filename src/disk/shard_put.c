@@ -103,6 +103,7 @@ static void gather_wait(struct gathering *gathering, struct shard_wait *wait)
 {
 	wait->next = NULL;
 	wait->all = false;
+	wait->success = 0;
 	if (gathering->waits)
 		gathering->waits_last->next = wait;
 	else
@@ -226,6 +227,8 @@ static int put_expired(struct shard *shard, const struct shard_put *put)
 	int error = shard_delete(shard, &put->key, put->wait);
 	if (error == -ENOENT && put->wait)
 		gather_wait(&shard->gathering, put->wait);
+	else if (!error && put->wait)
+		put->wait->success = 0; /* nothing there is no failure of a store */
 	if (error && error != -ENOENT)
 		return error;
 	shard->stat.stores++;
@@ -311,13 +314,15 @@ int shard_delete(struct shard *shard, const struct cache_key *key, struct shard_
 		error = put_tombstone(shard, key);
 		if (error)
 			return error;
-		gather(shard, 0, there ? wait : NULL);
+		gather(shard, 0, wait);
+		if (wait)
+			wait->success = there ? 0 : -ENOENT;
 	}
 	slot = index_find(&shard->index, key->hash);
 	if (slot)
 		shard_forget(shard, slot);
 	shard->stat.deletes += there;
-	return there ? 0 : -ENOENT;
+	return there || (wait && shard->hides) ? 0 : -ENOENT;
 }
 
 void shard_flush(struct shard *shard, struct shard_wait *wait)

@@ -234,6 +234,12 @@ static void note_failure(struct trial *trial)
 		trial->events[i].unsure = true;
 }
 
+/* A delete that found nothing, and made sure that it stays so, has not failed. */
+static bool failed_wait(const struct shard_lab_wait *wait)
+{
+	return wait->result < 0 && wait->result != -ENOENT;
+}
+
 static void note_waits(struct trial *trial)
 {
 	uint64_t failed = shard_lab_stat(&trial->lab).failed;
@@ -241,14 +247,14 @@ static void note_waits(struct trial *trial)
 		note_failure(trial);
 	trial->failed = failed;
 	for (uint32_t i = 0; i < trial->wait_count; i++)
-		if (trial->waits[i].told > 0 && trial->waits[i].result < 0)
+		if (trial->waits[i].told > 0 && failed_wait(&trial->waits[i]))
 			note_failure(trial);
 	for (uint32_t i = 0; i < trial->wait_count; i++) {
 		const struct shard_lab_wait *wait = &trial->waits[i];
 		assert_true(wait->told <= 1);
 		if (wait->told == 0)
 			continue;
-		if (wait->result == 0 && trial->wait_upto[i] > trial->durable)
+		if (!failed_wait(wait) && trial->wait_upto[i] > trial->durable)
 			trial->durable = trial->wait_upto[i];
 	}
 }

@@ -133,6 +133,12 @@ static void see(struct run *run, uint32_t key, const struct shard_value *value)
 
 /* ---- what is done ---- */
 
+/* A delete that found nothing, and made sure that it stays so, has not failed. */
+static bool failed_wait(const struct shard_lab_wait *wait)
+{
+	return wait->result < 0 && wait->result != -ENOENT;
+}
+
 static void waits_look(struct run *run)
 {
 	uint32_t left = 0;
@@ -141,17 +147,17 @@ static void waits_look(struct run *run)
 		loosen(run);
 	run->failed = failed;
 	for (uint32_t i = 0; i < run->wait_count; i++)
-		if (run->waits[i].told > 0 && run->waits[i].result < 0)
+		if (run->waits[i].told > 0 && failed_wait(&run->waits[i]))
 			loosen(run);
 	for (uint32_t i = 0; i < run->wait_count; i++) {
 		const struct shard_lab_wait *wait = &run->waits[i];
 		assert_true(wait->told <= 1);
 		if (wait->told == 0)
 			left++;
-		else if (wait->result == 0 && run->upto[i] > run->durable)
-			run->durable = run->upto[i];
-		else if (wait->result < 0)
+		else if (failed_wait(wait))
 			assert_true(run->plan->faults);
+		else if (run->upto[i] > run->durable)
+			run->durable = run->upto[i];
 	}
 	if (left == 0)
 		run->wait_count = 0;
