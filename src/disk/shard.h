@@ -78,8 +78,8 @@ struct shard_put {
  * is free, poll and try again. Else refused: -EEXIST, -ENOENT, HAUL_ESTALE, HAUL_ELIMIT, HAUL_EFULL
  * (pinned quota), HAUL_EADMIT, -ENODEV, -EROFS; nothing changed, wait is not told. */
 int shard_put(struct shard *shard, const struct shard_put *put);
-/* 0 or -ENOENT, and as shard_put. An expired entry is -ENOENT, and gone. Where a row of it may still
- * be on the disk, it is wait that is told -ENOENT, when that row cannot come back. */
+/* 0 or -ENOENT, and as shard_put. An expired entry is -ENOENT, and gone. Where a row of it may
+ * still be on the disk, it is wait that is told -ENOENT, when that row cannot come back. */
 int shard_delete(struct shard *shard, const struct cache_key *key, struct shard_wait *wait);
 /* Close the batch now; wait is told when all before is durable. wait may be NULL. */
 void shard_flush(struct shard *shard, struct shard_wait *wait);

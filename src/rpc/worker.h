@@ -99,9 +99,8 @@ struct tour {
 };
 
 struct stalled {
-	struct task *first, *last;
-	const struct task *replacing; /* reads the head of an object; NULL = none */
-	uint32_t idle_tries;          /* in vain, nothing being under way */
+	struct task *first, *last, *replacing; /* which reads the head of an object */
+	uint32_t idle_tries;                   /* in vain, nothing being under way */
 };
 
 struct worker {
