@@ -306,7 +306,7 @@ void flush_fail(struct shard *shard)
 	}
 	for (uint32_t i = 0; i < count; i++)
 		flush_tell(shard, waits[i], error);
-	if (unheard) /* by those, who came before it */
+	if (unheard) /* by those who were told just now: they came before it */
 		shard->unreported = error;
 	flush_tell(shard, waits[count], error);
 }

@@ -310,7 +310,8 @@ int shard_delete(struct shard *shard, const struct cache_key *key, struct shard_
 	if (slot)
 		index_unpack(slot, &entry);
 	bool there = slot && !expired(&entry, shard_now_s(shard));
-	if (there || shard->hides) {
+	bool row = there || shard->hides; /* one may be on the disk */
+	if (row) {
 		error = put_tombstone(shard, key);
 		if (error)
 			return error;
@@ -322,7 +323,7 @@ int shard_delete(struct shard *shard, const struct cache_key *key, struct shard_
 	if (slot)
 		shard_forget(shard, slot);
 	shard->stat.deletes += there;
-	return there || (wait && shard->hides) ? 0 : -ENOENT;
+	return there || (row && wait) ? 0 : -ENOENT;
 }
 
 void shard_flush(struct shard *shard, struct shard_wait *wait)

@@ -38,6 +38,14 @@ void cache_lab_close(struct cache_lab *lab)
 	unlink(lab->path);
 }
 
+int cache_lab_teardown(void **state)
+{
+	struct cache_lab *lab = *state;
+	cache_lab_close(lab);
+	test_free(lab);
+	return 0;
+}
+
 struct haul_cache_key cache_lab_key(const char *text)
 {
 	return (struct haul_cache_key){ text, (uint32_t)strlen(text) };

@@ -21,6 +21,8 @@ void cache_lab_open(struct cache_lab *lab);
 /* Close and open again, as after a restart. */
 void cache_lab_reopen(struct cache_lab *lab);
 void cache_lab_close(struct cache_lab *lab);
+/* Of a lab that a test's setup took by test_calloc. */
+int cache_lab_teardown(void **state);
 
 struct haul_cache_key cache_lab_key(const char *text);
 /* "prefix" and a number; text holds it. */

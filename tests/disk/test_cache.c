@@ -20,14 +20,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	struct cache_lab *lab = *state;
-	cache_lab_close(lab);
-	test_free(lab);
-	return 0;
-}
-
 /* Each answer that a lookup gave, in the order in which it came. */
 struct answers {
 	uint32_t count;
@@ -723,7 +715,7 @@ static void test_store__fills_and_goes_on(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, cache_lab_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_cache__buffered_write),
 		TEST(test_cache__batch_read),

@@ -24,14 +24,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	struct cache_lab *lab = *state;
-	cache_lab_close(lab);
-	test_free(lab);
-	return 0;
-}
-
 static void copy_file(const char *from, const char *to)
 {
 	const int in = open(from, O_RDONLY | O_CLOEXEC);
@@ -174,7 +166,7 @@ static void test_durable__object(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, cache_lab_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_durable__store_and_flush), TEST(test_durable__delete),
 		TEST(test_durable__purge),           TEST(test_durable__store_batch),

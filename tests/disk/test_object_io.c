@@ -28,14 +28,6 @@ static int setup(void **state)
 	return 0;
 }
 
-static int teardown(void **state)
-{
-	struct cache_lab *lab = *state;
-	cache_lab_close(lab);
-	test_free(lab);
-	return 0;
-}
-
 static uint64_t entries(struct cache_lab *lab)
 {
 	struct haul_cache_stat stat;
@@ -424,7 +416,7 @@ static int close_memory(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, cache_lab_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_object__of_any_length),
 		TEST(test_object__of_64_mib),
